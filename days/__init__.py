@@ -1,0 +1,1 @@
+"""The days of the course, and its tools: `python -m days`."""

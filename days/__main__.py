@@ -1,0 +1,149 @@
+"""`python -m days`: the course map, and the commands to run, test, drill and verify the days."""
+
+import argparse
+import os
+import sys
+
+from days import course
+from days.harness import UsageError, say
+
+ROOT = course.ROOT
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of a page of usage."""
+
+    def error(self, message):
+        say(f"{self.prog}: {message} (--help tells more)")
+        sys.exit(2)
+
+
+def parser():
+    """One subcommand for each thing a learner or the CI does."""
+    top = Parser(prog="python -m days", description="A language model in sixty-four days. "
+                 "Without a command: the course map with your progress.")
+    commands = top.add_subparsers(dest="command", metavar="command", parser_class=Parser)
+
+    def command(name, text):
+        return commands.add_parser(name, help=text, description=text)
+
+    run = command("run", "run one day; further flags go to it (run 35 --fast)")
+    run.add_argument("day")
+    run.add_argument("rest", nargs=argparse.REMAINDER, metavar="…",
+                     help="flags of the day: --fast, --seed N, --json, --out DIR")
+    command("test", "run the tests of one day").add_argument("day")
+    check = command("check", "grade your exercises.py of one day")
+    check.add_argument("day")
+    check.add_argument("--solution", action="store_true", help="grade solution.py instead")
+    drill = command("drill", "find a mistake planted in a copy of the course; again: is it fixed?")
+    drill.add_argument("day")
+    drill.add_argument("mistake", nargs="?", type=int, help="which one (the next one not found)")
+    drill.add_argument("--show", action="store_true", help="tell what was planted")
+    drill.add_argument("--new", action="store_true", help="throw the copy away and start over")
+    practice = command("practice", "write a day's code yourself in a copy; again: grade it")
+    practice.add_argument("day")
+    practice.add_argument("--new", action="store_true", help="throw the copy away and start over")
+    command("tags", "make the tags day01 … day64 in this clone")
+    write = command("write", "refresh the generated parts of the notes and of README.md")
+    write.add_argument("days", nargs="*", metavar="day", help="days to write (all)")
+    verify = command("verify", "check the whole course; what CI runs")
+    verify.add_argument("--quick", action="store_true", help="only what needs no run: seconds")
+    verify.add_argument("--days", metavar="A-B", help="only these days, as 7 or 1-15 or 1,4,9-12")
+    verify.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
+    return top
+
+
+def main(arguments=None):
+    """Parse, do, and return the exit status; what the reader got wrong is one line, status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")        # a terminal without ▲ still gets the map
+    try:
+        return dispatch(parser().parse_args(arguments))
+    except KeyboardInterrupt:
+        say("stopped")
+        return 130
+    except BrokenPipeError:                         # `python -m days | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UsageError, OSError) as error:
+        say(f"python -m days: {error}")
+        return 2
+
+
+def dispatch(options):
+    """Call the module of the command; each is imported only when it is needed."""
+    if options.command is None:
+        from days import map
+        return map.show(ROOT)
+    if options.command == "run":
+        return run(course.number(options.day), options.rest)
+    if options.command == "test":
+        return test(course.number(options.day))
+    if options.command == "check":
+        from days import check
+        return check.check(ROOT, course.number(options.day), options.solution)
+    if options.command == "drill":
+        from days import drill
+        return drill.drill(ROOT, course.number(options.day), options.mistake,
+                           show=options.show, new=options.new)
+    if options.command == "practice":
+        from days import practice
+        return practice.practice(ROOT, course.number(options.day), new=options.new)
+    if options.command == "tags":
+        from days import tags
+        made = list(tags.build(ROOT))
+        say(f"{len(made)} tags, {made[0]} to {made[-1]}; try: git diff {made[-1]}~ {made[-1]}"
+            if len(made) > 1 else f"{len(made)} tags")
+        return 0
+    if options.command == "write":
+        from days import write
+        chosen = None if options.days in ([], ["all"]) else [course.number(d) for d in options.days]
+        return write.write(ROOT, chosen)
+    from days import verify
+    if options.jobs < 1:
+        raise UsageError("--jobs must be 1 or more")
+    return verify.verify(ROOT, options.quick, span(options.days), options.jobs)
+
+
+def span(text):
+    """The set of days in "1-15" or "1,4,9-12"; None where nothing was said."""
+    if text is None:
+        return None
+    days = set()
+    for piece in text.split(","):
+        first, _, last = piece.partition("-")
+        days |= set(range(course.number(first), course.number(last or first) + 1))
+    if not days:
+        raise UsageError(f"--days {text} names no day; write it as 1-15")
+    return days
+
+
+def run(day, flags):
+    """Run a day's run.py in a process of its own and pass its status on."""
+    from days import progress, scratch
+    script = need(course.part(ROOT, day, "run.py"), day)
+    status = scratch.attended(ROOT, str(script), *flags)
+    if status == 0:
+        progress.record(ROOT, day, "run")
+    return status
+
+
+def test(day):
+    """Run a day's tests and remember that they passed."""
+    from days import progress, scratch
+    path = need(ROOT / course.test_file(day), day)
+    status = scratch.attended(ROOT, "-m", "pytest", str(path), cwd=ROOT)
+    if status == 0:
+        progress.record(ROOT, day, "test")
+    return status
+
+
+def need(path, day):
+    """The path, or one line that says the day is not here."""
+    if not path.is_file():
+        raise UsageError(f"day {day:02d} is not in this tree: {path.relative_to(ROOT)} is missing")
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

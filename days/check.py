@@ -1,0 +1,66 @@
+"""Grade the exercises of a day: `check_name` of exercises.py is called with your `name`."""
+
+import linecache
+import traceback
+from pathlib import Path
+
+from days import course, progress
+from days.harness import UsageError, console
+
+PASS, OPEN, WRONG = "pass", "not yet started", "fails"
+
+
+def check(root, day, solution=False):
+    """Print one line an exercise; status 0 only if all of them pass."""
+    path = course.part(root, day, "exercises.py")
+    if not path.is_file():
+        raise UsageError(f"day {day:02d} has no exercises in this tree")
+    try:
+        asked = course.load(path)
+        answer = course.load(path.with_name("solution.py")) if solution else asked
+    except Exception as error:
+        raise UsageError(f"{error_place(error, path)}{type(error).__name__}: {error}") from None
+    verdicts = grade(asked, answer)
+    for name, verdict, why in verdicts:
+        console().print(f"{verdict:<15} {name}{': ' if why else ''}{why}", markup=False,
+                        soft_wrap=True)
+    if not all(verdict == PASS for _, verdict, _ in verdicts):
+        return 1
+    if not solution:
+        progress.record(root, day, "check")
+    return 0
+
+
+def grade(asked, answer):
+    """[(name, verdict, why)] for each check_… of `asked`, applied to `answer`'s functions."""
+    found = []
+    for check_name, checker in list(vars(asked).items()):
+        name = check_name.removeprefix("check_")
+        if name == check_name or not callable(checker):
+            continue
+        try:
+            checker(getattr(answer, name))
+            found.append((name, PASS, ""))
+        except NotImplementedError:
+            found.append((name, OPEN, ""))
+        except Exception as error:
+            found.append((name, WRONG, reason(error)))
+    return found
+
+
+def reason(error):
+    """The message of an error in one line; for a bare assert, the line that asserts."""
+    said = " ".join(str(error).split())[:300]
+    if isinstance(error, AssertionError) and said:
+        return said
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    if not said:
+        said = linecache.getline(frame.filename, frame.lineno).strip()
+    return f"{type(error).__name__} in line {frame.lineno} of {Path(frame.filename).name}: {said}"
+
+
+def error_place(error, path):
+    """Where a file that cannot even be loaded is broken."""
+    if isinstance(error, SyntaxError):
+        return f"{Path(error.filename or path).name} line {error.lineno}: "
+    return f"{path.name}: "

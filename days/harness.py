@@ -1,0 +1,225 @@
+"""What every day's run.py shares: flags, JSON, tables, progress bars, figures and clear errors.
+
+A run.py has no algorithm of its own. It defines
+
+    measure(fast, seed) -> Result      a frozen dataclass of plain numbers, strings and lists
+    table(result) -> list of rows      the first row is the header; also the table of the note
+    show(result)                       prints, mostly print_table(table(result))
+    draw(result, path)                 one figure; its title states the finding
+
+and ends with `main(__file__, measure, show, draw)`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class UsageError(ValueError):
+    """The reader asked for something impossible: shown as one line, exit status 2, no traceback."""
+
+
+def main(file, measure, show, draw, add_arguments=None):
+    """Run one day from the command line. Extra flags of `add_arguments` reach `measure` by name."""
+    day = re.search(r"day(\d\d)", str(file)).group(1)
+    options = parse(day, measure, add_arguments)
+    try:
+        run(day, options, measure, show, draw)
+    except KeyboardInterrupt:
+        say(f"day {day} stopped; nothing half-written is left")
+        sys.exit(130)
+    except BrokenPipeError:                       # the reader, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (UsageError, OSError) as error:
+        say(f"day {day}: {error}")
+        sys.exit(2)
+
+
+def parse(day, measure, add_arguments):
+    """Read the flags all days share, and the day's own."""
+    about = sys.modules[measure.__module__].__doc__ or f"Day {day}"
+    parser = argparse.ArgumentParser(
+        prog=f"python days/day{day}/run.py", description=about.strip().splitlines()[0])
+    parser.add_argument("--fast", action="store_true", help="a few seconds only; what CI runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every random number (0)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON, no more")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / f"day{day}", metavar="DIR",
+                        help=f"where result.json and figure.svg go (runs/day{day})")
+    if add_arguments:
+        add_arguments(parser)
+    options = vars(parser.parse_args())
+    if options["seed"] < 0:
+        parser.error("--seed must be 0 or more")
+    return options
+
+
+def run(day, options, measure, show, draw):
+    """Measure, write result.json and figure.svg atomically, then show."""
+    out, as_json = options.pop("out"), options.pop("json")
+    prepare(out)
+    started = time.perf_counter()
+    result = measure(**options)
+    record = {**plain(dataclasses.asdict(result)), "seed": options["seed"],
+              "fast": options["fast"], "machine": machine(),
+              "run_seconds": round(time.perf_counter() - started, 1)}
+    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
+    write_atomically(out / "result.json", text.encode())
+    figure(draw, result, out / "figure.svg")
+    if as_json:
+        print(json.dumps(record, ensure_ascii=False))
+        return
+    show(result)
+    say(f"result.json and figure.svg are in {nearby(out)}")
+
+
+def prepare(out):
+    """Make the folder now, so that a bad --out is told before the long work and not after it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write to --out {out}: {error.strerror}. "
+                         "Choose another folder.") from None
+
+
+def write_atomically(path, data):
+    """Write bytes so that `path` is either the old file or the whole new one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def figure(draw, result, path):
+    """Draw off screen in one style; the same numbers give the same bytes."""
+    import matplotlib
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+    style = {"svg.hashsalt": "llm", "figure.figsize": (7.2, 4.2), "font.size": 10,
+             "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
+             "axes.titlelocation": "left", "legend.frameon": False, "figure.dpi": 100,
+             "figure.constrained_layout.use": True, "svg.fonttype": "none",
+             "figure.facecolor": "white"}
+    with plt.rc_context(style):
+        try:
+            part = path.with_suffix(".part.svg")
+            draw(result, part)
+            text = re.sub(r"[ \t]+$", "", part.read_text(encoding="utf-8"), flags=re.M)
+            write_atomically(path, text.encode())
+        finally:
+            plt.close("all")
+            path.with_suffix(".part.svg").unlink(missing_ok=True)
+
+
+def save(fig, path):
+    """Write one figure without the date, so that a rerun changes nothing."""
+    fig.savefig(path, format="svg", metadata={"Date": None})
+
+
+def print_table(rows, title=None):
+    """Print rows (the first is the header) as a rich table; numbers to the right."""
+    from rich.table import Table
+    grid = Table(title=title, title_justify="left")
+    for j, head in enumerate(rows[0]):
+        digits = all(re.match(r"[-+−]?[\d.]", str(row[j]) or "x") for row in rows[1:])
+        grid.add_column(str(head), justify="right" if digits else "left", overflow="fold")
+    for row in rows[1:]:
+        grid.add_row(*(str(cell) for cell in row))
+    console().print(grid, markup=False)
+
+
+def console(stderr=False):
+    """A rich console; 80 columns where the terminal does not say otherwise."""
+    from rich.console import Console
+    width = None if sys.stdout.isatty() else 80
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+
+
+def say(line):
+    """One line for the reader, on stderr, so that stdout stays the result."""
+    console(stderr=True).print(line, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(total, label):
+    """A progress bar on stderr: `with progress(500, "training") as step: step(1, "loss 2.1")`."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    bar = Progress(TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(),
+                   TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
+                   console=console(stderr=True), transient=True)
+    with bar:
+        task = bar.add_task(label, total=total, note="")
+        yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+
+
+def kernels():
+    """`with kernels(): …` runs on day 38's kernels where this tree has them, else on NumPy.
+
+    The days before 38 may not import them: at `git checkout day35` they do not exist yet.
+    """
+    if importlib.util.find_spec("llm.train.fast") is None:
+        return contextlib.nullcontext()
+    return importlib.import_module("llm.train.fast").fast()
+
+
+def machine():
+    """The machine and the versions, as one line for the result."""
+    import numba
+    return (f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}, "
+            f"Python {platform.python_version()}, NumPy {np.__version__}, "
+            f"Numba {numba.__version__}")
+
+
+def cpu_name():
+    """The processor's name, or the architecture where the system does not tell."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        if found:
+            return " ".join(found.group(1).split())
+    return platform.processor() or platform.machine()
+
+
+def plain(value):
+    """NumPy scalars and arrays, tuples and paths as plain JSON values."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def nearby(path):
+    """A path as the reader would type it."""
+    with contextlib.suppress(ValueError):
+        return path.resolve().relative_to(Path.cwd())
+    return path

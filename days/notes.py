@@ -1,0 +1,99 @@
+"""What every note promises: its headings, its length, code that is real, numbers that were run."""
+
+import re
+from collections import Counter
+
+from days import course, generated
+
+HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand", "Build",
+            "Measure", "Trade-offs, and where this lives today", "Common mistakes", "Exercises",
+            "Sources", "Tomorrow"]
+WORDS = range(900, 1901)
+LINK = re.compile(r"!?\[[^\]\n]*\]\(<?([^)\s>]+)>?[^)\n]*\)")
+
+
+def faults(root, day, owners):
+    """Everything wrong with the note of one day; a day without a note has no faults yet."""
+    path = f"days/day{day:02d}/README.md"
+    if not course.written(root, day):
+        return []
+    text = (root / path).read_text(encoding="utf-8")
+    found = [*shape(text, day), *fragments(text, root, day, owners), *stale(text, root, day)]
+    return [f"{path}: {fault}" for fault in found]
+
+
+def prose(text):
+    """The text without its code blocks."""
+    return generated.FENCE.sub("", text)
+
+
+def shape(text, day):
+    """Title, headings in order, length, a folded answer."""
+    if not text.startswith(f"# Day {day:02d} · "):
+        yield f"the first line should be '# Day {day:02d} · Title'"
+    plain = prose(text)
+    headings = re.findall(r"^## (.+?)\s*$", plain, re.M)
+    missing = [name for name in HEADINGS if name not in headings]
+    extra = [name for name in headings if name not in HEADINGS]
+    twice = [name for name, n in Counter(headings).items() if n > 1]
+    for what, names in [("has no heading", missing), ("has a strange heading", extra),
+                        ("has twice the heading", twice)]:
+        if names:
+            yield f"{what} {', '.join(f'## {name}' for name in names)}"
+    if not (missing or extra or twice) and headings != HEADINGS:
+        yield f"the headings are out of order: {', '.join(headings)}"
+    words = len(re.sub(r"<!--.*?-->", "", plain, flags=re.S).split())
+    if words not in WORDS:
+        yield f"{words} words outside code; {WORDS.start} to {WORDS.stop - 1} are wanted"
+    if "<details>" not in plain:
+        yield "no exercise has its answer folded in <details>"
+
+
+def fragments(text, root, day, owners):
+    """A fence that names a file must stand in that file, verbatim."""
+    for fence in generated.FENCE.finditer(text):
+        language, _, path = fence[2].strip().partition(" ")
+        if not path:
+            continue
+        first = fence[3].strip().split("\n")[0]
+        if language != "python" or not (root / path).is_file():
+            yield f"a fragment is said to be from {path}, which is not there"
+        elif fence[3].strip("\n") + "\n" not in (root / path).read_text(encoding="utf-8"):
+            yield f"the fragment '{first}' is not verbatim in {path}"
+        elif owners.get(path, 0) > day:
+            yield f"shows {path}, which belongs to day {owners[path]:02d}"
+
+
+def stale(text, root, day):
+    """Table and values must be what `write` would write; the figure must be shown."""
+    if "(figure.svg)" not in text:
+        yield "does not show its figure.svg"
+    if "<!-- result -->" not in text.split("\n"):
+        yield "has no table between <!-- result --> and <!-- /result -->"
+    if text.count("<!--=") != len(generated.MARKER.findall(text)):
+        yield "a value marker <!--=…--> is not closed by <!--/-->"
+    try:
+        record, rows = generated.result_of(root, day)
+        fresh = generated.note(text, record, rows)
+    except Exception as error:      # whatever a half-written run.py does, the check goes on
+        yield f"cannot be written from result.json: {type(error).__name__}: {error}"
+        return
+    pairs = zip(text.split("\n"), fresh.split("\n"))
+    changed = next((old for old, new in pairs if old != new), None)
+    if fresh != text:
+        yield (f"is stale at '{(changed or '').strip()[:60]}'; "
+               f"run `python -m days write {day:02d}`")
+
+
+def links(root, path):
+    """Links of a Markdown file to files that are not there; a day not written yet is no fault."""
+    text = (root / path).read_text(encoding="utf-8")
+    text = re.sub(r"`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$", "", prose(text), flags=re.S)
+    for target in LINK.findall(text):
+        target = target.split("#")[0]
+        if not target or re.match(r"[a-z]+:", target):
+            continue
+        goal = (root / path).parent / target
+        later = re.search(r"day(\d\d)(/|$)", target)
+        if not goal.exists() and not (later and not course.written(root, int(later[1]))):
+            yield f"{path}: links to {target}, which is not there"

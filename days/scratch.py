@@ -1,0 +1,99 @@
+"""Scratch copies of the course as of one day, and how to run Python in them.
+
+A copy holds its own llm/ and days/; PYTHONPATH puts them before the installed ones. What a
+learner changes in a copy is never overwritten: it is made once, whole or not at all.
+"""
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from days import course, ownership
+
+CAUGHT = 1          # pytest's exit status when tests ran and some failed
+
+
+def fill(root, owners, into, wanted):
+    """Copy the files whose owner passes `wanted` from root into a folder, times kept."""
+    for path, owner in owners.items():
+        if wanted(owner):
+            (into / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / path, into / path)
+
+
+def create(root, name, day, prepare):
+    """Make .course/name, the tree as of that day changed by prepare(folder), in one step."""
+    final = root / ".course" / name
+    part = final.with_name(name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    fill(root, ownership.owners_of(root), part, lambda owner: owner <= day)
+    prepare(part)
+    remove(root, name)
+    os.replace(part, final)
+    return final
+
+
+def remove(root, name):
+    """Throw one scratch copy away."""
+    folder = root / ".course" / name
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def plant(root, mistake):
+    """Put a mistake in the place of the right line in the tree at root."""
+    path = root / mistake.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(mistake.right) != 1:
+        raise ValueError(f"'{mistake.title}': its right line stands {text.count(mistake.right)} "
+                         f"times in {mistake.file}, not once")
+    path.write_text(text.replace(mistake.right, mistake.wrong), encoding="utf-8", newline="")
+
+
+def environment(root, **variables):
+    """The variables under which `import llm` finds root/llm."""
+    return {**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **variables}
+
+
+def python(root, *arguments, cwd=None, timeout=None, **variables):
+    """Run Python on the tree at root and return the finished process with what it said."""
+    return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment(root, **variables),
+                          capture_output=True, timeout=timeout, encoding="utf-8",
+                          errors="replace")
+
+
+def attended(root, *arguments, cwd=None):
+    """Run Python before the reader's eyes and return its status.
+
+    Ctrl-C reaches the child as well; it may take its time to keep what was trained, where
+    `subprocess.run` would kill it after a quarter of a second.
+    """
+    child = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment(root))
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            return child.wait()
+
+
+def pytest(root, day, *flags, **options):
+    """Run the day's test of the tree at root, quietly; returns the finished process."""
+    return python(root, "-m", "pytest", "-p", "no:cacheprovider", *flags,
+                  course.test_file(day), cwd=root, COLUMNS="200", **options)
+
+
+def counts(output):
+    """(passed, not passed) from pytest's last lines."""
+    def number(*words):
+        return sum(int(n) for n, _ in
+                   re.findall(rf"(\d+) ({'|'.join(words)})\b", "\n".join(output.splitlines()[-3:])))
+    return number("passed"), number("failed", "errors?")
+
+
+def last_words(process):
+    """What a failed process said: the lines of its errors, else its last line."""
+    lines = (process.stdout + "\n" + process.stderr).strip().splitlines()
+    errors = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return (errors or lines or ["it said nothing"])[-1].strip()[:300]

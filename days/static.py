@@ -1,0 +1,34 @@
+"""The checks that run nothing: ownership, imports, parts and notes. Seconds, even for 64 days."""
+
+from days import generated, imports, notes, ownership, parts, tags
+
+
+def faults(root, days=None):
+    """Every fault of the tree that can be seen without running a day, as one line each."""
+    names = ownership.files(root)
+    owners, found = ownership.survey(names, ownership.head(root))
+    found += imports.faults(root, owners)
+    found += parts.long_files(root, owners)
+    for day in ownership.days_in(owners):
+        if days is None or day in days:
+            found += parts.faults(root, day, owners)
+            found += notes.faults(root, day, owners)
+    if tags.day_of_checkout(root) is None:      # at `git checkout day17` the frame looks ahead
+        for path in names:
+            if path.endswith(".md"):
+                found += notes.links(root, path)
+        found += readme(root)
+    return found
+
+
+def readme(root):
+    """README.md must hold the present map and tree."""
+    path = root / "README.md"
+    if not path.is_file():
+        return ["README.md: is missing"]
+    text = path.read_text(encoding="utf-8")
+    found = [f"README.md: has no <!-- {name} --> block" for name in ("map", "tree")
+             if f"<!-- {name} -->\n" not in text]
+    if generated.readme(text, root) != text:
+        found.append("README.md: the map or the tree is stale; run `python -m days write`")
+    return found

@@ -1,0 +1,24 @@
+"""`python -m days verify`: the static checks, then the replay of the course, day after day."""
+
+import time
+
+from days import replay, static
+from days.harness import console, say
+
+
+def verify(root, quick=False, days=None, jobs=2):
+    """Check everything, tell every fault; status 1 if there is one."""
+    started = time.perf_counter()
+    faults = static.faults(root, days)
+    say(f"static checks: {time.perf_counter() - started:.1f} s, {len(faults)} faults")
+    tally = replay.Tally()
+    if not quick:
+        replay.replay(root, days, jobs, tally)
+        faults += tally.faults
+    screen = console()
+    for fault in faults:
+        screen.print(f"  {fault}", markup=False, soft_wrap=True)
+    done = "static checks" if quick else (
+        f"{tally.days} days, {tally.mistakes} mistakes caught, {tally.solutions} solutions passed")
+    screen.print(f"verify: {done}, {len(faults)} faults", markup=False)
+    return 1 if faults else 0

@@ -1,0 +1,32 @@
+"""Refresh what the machine writes: tables and values in the notes, map and tree in README.md."""
+
+from days import course, generated
+from days.harness import UsageError, say, write_atomically
+
+
+def write(root, days):
+    """Write the notes of these days (None: all that exist) and README.md; status 1 on a fault."""
+    faults = 0
+    for day in days or [n for n in course.DAYS if course.written(root, n)]:
+        path = course.part(root, day, "README.md")
+        if not path.is_file():
+            raise UsageError(f"day {day:02d} has no note to write into")
+        try:
+            replace(path, lambda text, day=day: generated.note(
+                text, *generated.result_of(root, day)))
+        except Exception as error:      # one half-written day must not keep the others waiting
+            say(f"days/day{day:02d}/README.md: {type(error).__name__}: {error}")
+            faults += 1
+    if (root / "README.md").is_file():
+        replace(root / "README.md", lambda text: generated.readme(text, root))
+    return 1 if faults else 0
+
+
+def replace(path, change):
+    """Write change(text) over the file if that is not what it holds."""
+    text = path.read_text(encoding="utf-8")
+    fresh = change(text)
+    if fresh != text:
+        write_atomically(path, fresh.encode())
+        say(f"wrote {path.relative_to(path.parent.parent.parent)}" if "day" in path.parent.name
+            else f"wrote {path.name}")

@@ -1,0 +1,1 @@
+"""Pure NumPy functions: arrays in, arrays out; forward and VJP side by side."""

@@ -1,0 +1,1 @@
+"""Derivatives: finite differences, dual numbers, a scalar tape, a tensor tape."""

@@ -1,0 +1,1 @@
+"""Numba twins of functions; leaves that import only NumPy and Numba."""

@@ -1,0 +1,1 @@
+"""Whole language models, from counting to GPT."""

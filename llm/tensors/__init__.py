@@ -1,0 +1,1 @@
+"""How arrays work: vectors, an n-d array engine, matrix multiplication."""

@@ -1,0 +1,707 @@
+"""The house itself: each kind of fault, planted in a miniature course, must be reported.
+
+The miniature has two days of one function each. The tools under test are the real ones; only
+the tree they look at is small.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from days import __main__ as cli
+from days import (
+    check,
+    course,
+    drill,
+    generated,
+    notes,
+    ownership,
+    practice,
+    progress,
+    replay,
+    static,
+    tags,
+    write,
+)
+from days.harness import UsageError
+
+RUN = '''"""Day {n:02d} · Doubling, measured."""
+
+from dataclasses import dataclass
+
+from days.harness import main, print_table
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number."""
+
+    value: float
+
+
+def measure(fast, seed):
+    from llm.functions.{name} import {f}
+    return Result({f}(1.5))
+
+
+def table(result):
+    return [["what", "value"], ["{f}(1.5)", f"{{result.value:.2f}}"]]
+
+
+def show(result):
+    print_table(table(result))
+
+
+def draw(result, path):
+    path.write_text("<svg/>")
+
+
+if __name__ == "__main__":
+    main(__file__, measure, show, draw)
+'''
+
+TEST = '''"""Day {n:02d} · Tests of {f}."""
+
+from llm.functions.{name} import {f}
+
+
+def test_of_three():
+    assert {f}(3) == {three}
+'''
+
+MISTAKES = '''"""Day {n:02d} · Mistakes."""
+
+from days.mistake import Mistake
+
+MISTAKES = [
+    Mistake("one more", "llm/functions/{name}.py", "    return {body}", "    return {body} + 1",
+            "too large by one"),
+    Mistake("one less", "llm/functions/{name}.py", "    return {body}", "    return {body} - 1",
+            "too small by one"),
+]
+'''
+
+EXERCISES = '''"""Day {n:02d} · Exercises."""
+
+
+def half(x):
+    """Half of x."""
+    raise NotImplementedError
+
+
+def check_half(f):
+    assert f(4) == 2, "half of 4 is 2"
+'''
+
+SOLUTION = '''"""Day {n:02d} · Solutions."""
+
+
+def half(x):
+    """Half of x."""
+    return x / 2
+'''
+
+FUNCTIONS = {
+    "first": {"n": 1, "name": "first", "f": "double", "three": 6, "body": "2 * x", "imports": ""},
+    "second": {"n": 2, "name": "second", "f": "quadruple", "three": 12,
+               "body": "double(double(x))",
+               "imports": "from llm.functions.first import double\n\n\n"},
+}
+
+
+def note(n, name, f, body, **_):
+    """A note that keeps every promise."""
+    text = f"# Day {n:02d} · A title\n\n"
+    for heading in notes.HEADINGS:
+        text += f"## {heading}\n\n" + "word " * 80 + "\n\n"
+        if heading == "Build":
+            text += (f'```python llm/functions/{name}.py\ndef {f}(x):\n    """{f} of x."""\n'
+                     f"    return {body}\n```\n\n")
+        if heading == "Measure":
+            text += ("<!-- result -->\n<!-- /result -->\n\nIt is <!--=value:.1f-->?<!--/-->.\n\n"
+                     "![one point](figure.svg)\n\n")
+        if heading == "Exercises":
+            text += "<details><summary>Answer</summary>Yes.</details>\n\n"
+    return text
+
+
+def put(root, path, text):
+    """Write one file of a tree, folders and all."""
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_text(text, encoding="utf-8")
+
+
+def swap(root, path, old, new):
+    """Replace text that must be there."""
+    text = (root / path).read_text(encoding="utf-8")
+    assert old in text
+    put(root, path, text.replace(old, new))
+
+
+def git(root, *arguments):
+    """The output of git in a tree."""
+    return subprocess.run(["git", "-c", "user.name=A learner", "-c", "user.email=me@here",
+                           *arguments], cwd=root, check=True, capture_output=True,
+                          encoding="utf-8").stdout
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory):
+    """The miniature course, complete and committed."""
+    root = tmp_path_factory.mktemp("a mini") / "course"
+    for path in (course.ROOT / "days").glob("*.py"):
+        put(root, f"days/{path.name}", path.read_text(encoding="utf-8"))
+    for name in ("pyproject.toml", ".gitignore"):
+        put(root, name, (course.ROOT / name).read_text(encoding="utf-8"))
+    for room in ("", "functions/", "kernels/"):
+        put(root, f"llm/{room}__init__.py", '"""A room."""\n')
+    for name, one in FUNCTIONS.items():
+        day = f"days/day{one['n']:02d}"
+        put(root, f"llm/functions/{name}.py",
+            f'"""Day {one["n"]:02d} · {one["f"]}."""\n\n{one["imports"]}def {one["f"]}(x):\n'
+            f'    """{one["f"]} of x."""\n    return {one["body"]}\n')
+        for path, text in [("run.py", RUN), ("mistakes.py", MISTAKES),
+                           ("exercises.py", EXERCISES), ("solution.py", SOLUTION)]:
+            put(root, f"{day}/{path}", text.format(**one))
+        put(root, f"tests/test_day{one['n']:02d}.py", TEST.format(**one))
+        put(root, f"{day}/README.md", note(**one))
+        put(root, f"{day}/figure.svg", "<svg/>\n")
+        put(root, f"{day}/result.json", json.dumps(
+            {"value": one["three"] / 2, "seed": 0, "fast": False, "machine": "this one"}))
+    put(root, "README.md", "# Course\n\n<!-- map -->\n<!-- /map -->\n\n"
+                           "<!-- tree -->\n<!-- /tree -->\n\n[two](days/day02/README.md)\n")
+    assert write.write(root, None) == 0
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "all")
+    return root
+
+
+@pytest.fixture
+def mini(original, tmp_path):
+    """A copy of the miniature that a test may spoil."""
+    return shutil.copytree(original, tmp_path / "a course")
+
+
+def spoil_test_owner(root):
+    swap(root, "tests/test_day01.py", '"""Day 01', '"""Day 02')
+
+
+def spoil_parts(root):
+    (root / "days/day02/figure.svg").unlink()
+
+
+def spoil_markers(root):
+    swap(root, "days/day02/README.md", "<!--/-->", "")
+
+
+SPOILS = {
+    "forward import": (
+        lambda r: swap(r, "llm/functions/first.py", "def ",
+                       "import llm.functions.second\n\n\ndef "),
+        "llm/functions/first.py: imports llm.functions.second, of day 02"),
+    "forward import inside a function": (
+        lambda r: swap(r, "llm/functions/first.py", "    return",
+                       "    from .second import quadruple\n    return"),
+        "llm/functions/first.py: imports llm.functions.second, of day 02"),
+    "forward import of a test": (
+        lambda r: swap(r, "tests/test_day01.py", "from llm",
+                       "import days.day02.run\nfrom llm"),
+        "tests/test_day01.py: imports days.day02.run, of day 02"),
+    "the frame imports a day": (
+        lambda r: swap(r, "days/mistake.py", "from dataclasses",
+                       "import llm.functions.first\nfrom dataclasses"),
+        "days/mistake.py: imports llm.functions.first, of day 01, but the file belongs to the fr"),
+    "no such module": (
+        lambda r: swap(r, "tests/test_day01.py", "from llm", "import llm.nowhere\nfrom llm"),
+        "imports llm.nowhere, which no file of the course defines"),
+    "no owner": (
+        lambda r: put(r, "llm/functions/lost.py", '"""Lost."""\n'),
+        "llm/functions/lost.py: has no owner"),
+    "an unknown place": (lambda r: put(r, "stray/file.txt", "x"), "stray/file.txt: has no owner"),
+    "two owners": (spoil_test_owner, "tests/test_day01.py: has two owners, day 01 and day 02"),
+    "two owners of a page": (
+        lambda r: put(r, "notes/page.md", "<!-- Day 01 -->\n<!-- Day 02 -->\n"),
+        "notes/page.md: has two owners"),
+    "a day too many": (
+        lambda r: put(r, "llm/functions/late.py", '"""Day 65 · Late."""\n'),
+        "llm/functions/late.py: belongs to day 65, which the course does not have"),
+    "torch in llm": (
+        lambda r: swap(r, "llm/functions/first.py", "    return", "    import torch\n    return"),
+        "llm/functions/first.py: imports torch, but llm/ imports NumPy"),
+    "a peer in a day": (
+        lambda r: swap(r, "days/day01/run.py", "from dataclasses",
+                       "import transformers\nfrom dataclasses"),
+        "days/day01/run.py: imports transformers, which requirements.txt does not install"),
+    "rooms": (
+        lambda r: put(r, "llm/kernels/fast.py",
+                      '"""Day 02 · Fast."""\nfrom llm.functions import first\n'),
+        "llm/kernels/fast.py: imports llm.functions.first, but kernels/ does not import functions"),
+    "code in a package file": (
+        lambda r: put(r, "llm/functions/__init__.py", '"""A room."""\nx = 1\n'),
+        "llm/functions/__init__.py: an __init__.py is a docstring and nothing else"),
+    "not Python": (
+        lambda r: put(r, "llm/functions/bad.py", '"""Day 01 · Bad."""\ndef (:\n'),
+        "llm/functions/bad.py: is not Python"),
+    "too long": (
+        lambda r: put(r, "llm/functions/long.py", '"""Day 01 · Long."""\n' + "\n" * 200),
+        "llm/functions/long.py: has 201 lines; 200 at most"),
+    "fragment": (
+        lambda r: swap(r, "days/day02/README.md", "return double(double(x))", "return 4 * x"),
+        "the fragment 'def quadruple(x):' is not verbatim in llm/functions/second.py"),
+    "fragment of a later day": (
+        lambda r: swap(r, "days/day01/README.md", "```python llm/functions/first.py\n",
+                       "```python llm/functions/second.py\ndef quadruple(x):\n```\n"
+                       "```python llm/functions/first.py\n"),
+        "shows llm/functions/second.py, which belongs to day 02"),
+    "fragment of no file": (
+        lambda r: swap(r, "days/day02/README.md", "functions/second.py", "functions/third.py"),
+        "a fragment is said to be from llm/functions/third.py, which is not there"),
+    "stale table": (
+        lambda r: swap(r, "days/day02/README.md", "| quadruple(1.5) | 6.00 |",
+                       "| quadruple(1.5) | 6.01 |"),
+        "days/day02/README.md: is stale at '| quadruple(1.5) | 6.01 |'"),
+    "stale value": (
+        lambda r: swap(r, "days/day02/README.md", "-->6.0<!--", "-->6.1<!--"),
+        "days/day02/README.md: is stale at 'It is"),
+    "open marker": (spoil_markers, "a value marker <!--=…--> is not closed"),
+    "marker without field": (
+        lambda r: swap(r, "days/day02/README.md", "<!--=value:.1f-->", "<!--=valve:.1f-->"),
+        "marker <!--=valve:.1f-->: NameError"),
+    "no heading": (
+        lambda r: swap(r, "days/day02/README.md", "## Derive", "## Deriving"),
+        "has no heading ## Derive"),
+    "order of headings": (
+        lambda r: [swap(r, "days/day02/README.md", *pair) for pair in
+                   [("## Derive", "## X"), ("## Build", "## Derive"), ("## X", "## Build")]],
+        "the headings are out of order"),
+    "too short": (
+        lambda r: swap(r, "days/day02/README.md", "word " * 30, ""),
+        "words outside code; 900 to 1900 are wanted"),
+    "broken link": (
+        lambda r: swap(r, "days/day02/README.md", "![one", "[see](../nothing.md) ![one"),
+        "days/day02/README.md: links to ../nothing.md, which is not there"),
+    "missing part": (spoil_parts, "days/day02/figure.svg: is missing"),
+    "missing test": (
+        lambda r: (r / "tests/test_day02.py").unlink(), "tests/test_day02.py: is missing"),
+    "result of a fast run": (
+        lambda r: swap(r, "days/day02/result.json", "false", "true"),
+        "days/day02/result.json: is from --fast"),
+    "right line absent": (
+        lambda r: swap(r, "days/day02/mistakes.py", '"    return double(double(x))", "    return '
+                       'double(double(x)) + 1"', '"    return 5 * x", "    return 6 * x"'),
+        "'one more': its right line stands 0 times in llm/functions/second.py, not once"),
+    "one mistake only": (
+        lambda r: put(r, "days/day02/mistakes.py", "MISTAKES = []\n"),
+        "days/day02/mistakes.py: has 0 mistakes"),
+    "no solution": (
+        lambda r: swap(r, "days/day02/solution.py", "def half", "def third"),
+        "days/day02/solution.py: has no half"),
+    "broken exercises": (
+        lambda r: put(r, "days/day02/exercises.py", "1 / 0\n"), "cannot be read: ZeroDivision"),
+    "stale tree": (
+        lambda r: swap(r, "README.md", "first.py ", "furst.py "), "README.md: the map or the tree"),
+    "no map": (
+        lambda r: swap(r, "README.md", "<!-- map -->", ""), "README.md: has no <!-- map --> block"),
+}
+
+
+def test_a_sound_course_has_no_faults(original):
+    assert static.faults(original) == []
+
+
+@pytest.mark.parametrize("name", SPOILS)
+def test_each_planted_fault_is_reported(mini, name):
+    spoil, expected = SPOILS[name]
+    spoil(mini)
+    found = static.faults(mini)
+    assert any(expected in fault for fault in found), found
+
+
+def test_a_day_without_a_note_may_lack_parts(mini):
+    for name in ("README.md", "solution.py", "figure.svg"):
+        (mini / "days/day02" / name).unlink()
+    write.write(mini, None)
+    assert static.faults(mini) == []
+
+
+def test_rooms_import_one_way():
+    from graphlib import TopologicalSorter
+
+    from days.imports import ROOMS
+    assert set(TopologicalSorter(ROOMS).static_order()) == set(ROOMS)
+
+
+def test_write_is_idempotent_and_leaves_code_alone():
+    text = "a <!--=x:.1f-->old<!--/--> b\n```text\n<!--=x-->old<!--/-->\n```\n"
+    once = generated.note(text, {"x": 2.04}, [["h"], [1]])
+    assert once == "a <!--=x:.1f-->2.0<!--/--> b\n```text\n<!--=x-->old<!--/-->\n```\n"
+    assert generated.note(once, {"x": 2.04}, [["h"], [1]]) == once
+
+
+def test_files_are_the_same_with_and_without_git(mini):
+    put(mini, ".course/practice01/llm/x.py", "")
+    put(mini, "llm/__pycache__/x.pyc", "")
+    with_git = ownership.files(mini)
+    shutil.rmtree(mini / ".git")
+    assert ownership.files(mini) == with_git
+
+
+def test_an_open_marker_does_not_swallow_the_next_one():
+    text = "<!--=x--> and <!--=x-->?<!--/-->"
+    assert generated.values(text, {"x": 1}) == "<!--=x--> and <!--=x-->1<!--/-->"
+
+
+# --- the replay
+
+def test_replay_passes_a_sound_course(original):
+    tally = replay.Tally()
+    replay.replay(original, {2}, 2, tally)
+    assert tally == replay.Tally(days=1, mistakes=2, solutions=1, faults=[])
+
+
+def test_replay_reports_what_fails_only_when_run(mini):
+    swap(mini, "tests/test_day01.py", "== 6", "in (6, 7)")      # 'one more' now passes
+    swap(mini, "days/day01/solution.py", "x / 2", "x / 3")
+    swap(mini, "days/day01/exercises.py", "raise NotImplementedError", "return x / 2")
+    swap(mini, "days/day01/run.py", "    return Result", "    print('hello')\n    return Result")
+    swap(mini, "tests/test_day02.py", "    assert", "    import importlib\n"
+         "    importlib.import_module('llm.functions.third')\n    assert")
+    put(mini, "llm/functions/third.py", '"""Day 03 · Later."""\n')
+    tally = replay.Tally()
+    replay.replay(mini, {1, 2}, 2, tally)
+    assert (tally.days, tally.mistakes, tally.solutions) == (2, 1, 1)
+    for expected in [
+            "days/day01/mistakes.py: with 'one more' planted the test passes",
+            "days/day01/solution.py: fails half: half of 4 is 2",
+            "days/day01/exercises.py: pass half; a stub must say raise NotImplementedError",
+            "days/day01/run.py --fast --json: does not print one JSON object",
+            "tests/test_day02.py: FAILED"]:
+        assert any(expected in " ".join(fault.split()) for fault in tally.faults), tally.faults
+    assert len(tally.faults) == 5
+
+
+# --- tags
+
+def test_tags_are_the_same_each_time_and_in_each_clone(mini, tmp_path):
+    made = tags.build(mini)
+    assert list(made) == ["day01", "day02"]
+    assert tags.build(mini) == made
+    git(tmp_path, "clone", "-q", str(mini), "other")
+    git(tmp_path / "other", "tag", "-d", "day01", "day02")
+    assert tags.build(tmp_path / "other") == made
+
+
+def test_a_tag_has_its_day_and_nothing_later(mini):
+    tags.build(mini)
+    first = git(mini, "ls-tree", "-r", "--name-only", "day01").split()
+    assert "llm/functions/first.py" in first and "README.md" in first
+    assert not [path for path in first if "second" in path or "day02" in path]
+    added = git(mini, "diff", "--name-status", "day01", "day02").splitlines()
+    assert len(added) == 9 and all(line.startswith("A\t") for line in added)
+    log = git(mini, "log", "--format=%s", "day02").splitlines()
+    assert log == ["Day 02: Vectors by hand", "Day 01: What is a language model?"]
+
+
+def test_tags_leave_work_tree_and_index_alone(mini, capsys):
+    put(mini, "llm/functions/first.py", "changed, not committed")
+    put(mini, "new.txt", "staged")
+    git(mini, "add", "new.txt")
+    index, head = (mini / ".git/index").read_bytes(), git(mini, "rev-parse", "HEAD")
+    tags.build(mini)
+    assert "uncommitted changes are left alone" in capsys.readouterr().err
+    assert (mini / ".git/index").read_bytes() == index
+    assert git(mini, "rev-parse", "HEAD") == head
+    assert (mini / "llm/functions/first.py").read_text() == "changed, not committed"
+    assert "changed" not in git(mini, "show", "day01:llm/functions/first.py")
+
+
+def test_an_early_checkout_is_sound_by_itself(mini):
+    tags.build(mini)
+    git(mini, "checkout", "-q", "day01")
+    assert tags.day_of_checkout(mini) == 1
+    assert not (mini / "llm/functions/second.py").exists()
+    assert static.faults(mini) == []
+
+
+def test_tags_that_are_not_ours_are_not_moved(mini):
+    git(mini, "tag", "day02")
+    before = git(mini, "rev-parse", "day02")
+    with pytest.raises(UsageError, match="day02 was not made by this command"):
+        tags.build(mini)
+    assert git(mini, "tag").split() == ["day02"] and git(mini, "rev-parse", "day02") == before
+
+
+def test_tags_outside_a_clone_are_refused(mini, monkeypatch, capsys):
+    shutil.rmtree(mini / ".git")
+    monkeypatch.setattr(cli, "ROOT", mini)
+    assert cli.main(["tags"]) == 2
+    said = capsys.readouterr().err
+    assert "not a git clone" in said and len(said.strip().splitlines()) == 1
+
+
+def test_tags_need_owners(mini):
+    put(mini, "llm/functions/lost.py", '"""Lost."""\n')
+    git(mini, "add", ".")
+    git(mini, "commit", "-qm", "lost")
+    with pytest.raises(UsageError, match="lost.py: has no owner"):
+        tags.build(mini)
+
+
+# --- practice, drill, check
+
+TRICKY = '''"""Day 09 · Tricky."""
+
+SIZE = 3  # stays
+
+
+def plain(x, *, y: int = 2) -> int:
+    """Doc stays."""
+    # why
+    z = x + y
+
+    def inner():
+        return z
+    return inner()
+
+
+# this comment stays
+class Thing:
+    """A thing."""
+
+    size: int = SIZE
+
+    @property
+    def area(self):
+        return (self.size
+                * self.size)  # gone
+
+    def told(self):
+        """Only told."""
+
+
+def one_line(x): return "é", x
+'''
+
+BLANKED = '''"""Day 09 · Tricky."""
+
+SIZE = 3  # stays
+
+
+def plain(x, *, y: int = 2) -> int:
+    """Doc stays."""
+    # why
+    raise NotImplementedError
+
+
+# this comment stays
+class Thing:
+    """A thing."""
+
+    size: int = SIZE
+
+    @property
+    def area(self):
+        raise NotImplementedError
+
+    def told(self):
+        """Only told."""
+
+
+def one_line(x): raise NotImplementedError
+'''
+
+
+def test_practice_takes_the_bodies_and_keeps_the_rest():
+    assert practice.blank(TRICKY) == BLANKED
+
+
+def test_practice_resumes_and_never_overwrites(mini, capsys):
+    assert practice.practice(mini, 2) == 0
+    copy = mini / ".course/practice02"
+    mine = copy / "llm/functions/second.py"
+    assert "raise NotImplementedError" in mine.read_text()
+    assert "raise NotImplementedError" not in (copy / "llm/functions/first.py").read_text()
+    assert practice.practice(mini, 2) == 1
+    assert "0 of 1 tests pass" in capsys.readouterr().out
+    swap(copy, "llm/functions/second.py", "raise NotImplementedError", "return 4 * x")
+    assert practice.practice(mini, 2) == 0
+    assert "return 4 * x" in mine.read_text()
+    assert progress.read(mini)["02"] == {"practice": True}
+    assert practice.practice(mini, 2, new=True) == 0
+    assert "return 4 * x" not in mine.read_text()
+
+
+def test_practice_has_nothing_of_a_later_day(mini):
+    practice.practice(mini, 1)
+    assert not (mini / ".course/practice01/llm/functions/second.py").exists()
+    assert not list((mini / ".course").glob("*.part"))
+
+
+def test_drill_plants_grades_and_goes_on(mini, capsys):
+    assert drill.drill(mini, 2) == 0
+    assert "too large by one" in capsys.readouterr().out
+    copy = mini / ".course/drill02"
+    assert "double(double(x)) + 1" in (copy / "llm/functions/second.py").read_text()
+    assert drill.drill(mini, 2) == 1
+    assert "Not fixed yet" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="drill 1 of day 02 is under way"):
+        drill.drill(mini, 2, 2)
+    assert drill.drill(mini, 2, show=True) == 0
+    assert "one more" in capsys.readouterr().out
+    swap(copy, "llm/functions/second.py", ")) + 1", "))")
+    assert drill.drill(mini, 2) == 0
+    assert progress.read(mini)["02"]["drills"] == [1]
+    assert drill.drill(mini, 2) == 0
+    assert "too small by one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("body, status, line", [
+    ("raise NotImplementedError", 1, "not yet started half"),
+    ("return x / 2", 0, "pass half"),
+    ("return x", 1, "fails half: half of 4 is 2"),
+    ("return x.half", 1, "fails half: AttributeError in line 6 of exercises.py"),
+])
+def test_check_grades_the_exercises(mini, capsys, body, status, line):
+    swap(mini, "days/day01/exercises.py", "raise NotImplementedError", body)
+    assert check.check(mini, 1) == status
+    assert line in " ".join(capsys.readouterr().out.split())
+    assert ("01" in progress.read(mini)) == (status == 0)
+    assert check.check(mini, 1, solution=True) == 0
+
+
+# --- the command line
+
+@pytest.mark.parametrize("arguments", [
+    ["run", "99"], ["run", "0"], ["run", "x"], ["run", "²"], ["run", "40"], ["test", "40"],
+    ["check", "40"], ["drill", "40"], ["drill", "1", "9"], ["drill", "1", "--show"],
+    ["drill", "1", "x"], ["practice", "40"], ["write", "40"], ["sing"], ["run"],
+    ["verify", "--days", "x"], ["verify", "--days", "7-x"], ["verify", "--days", "5-3"],
+    ["verify", "--jobs", "0"], ["map", "--loud"]])
+def test_bad_arguments_are_one_line_and_status_2(mini, monkeypatch, capsys, arguments):
+    monkeypatch.setattr(cli, "ROOT", mini)
+    try:
+        status = cli.main(arguments)
+    except SystemExit as stop:
+        status = stop.code
+    shown = capsys.readouterr()
+    assert status == 2 and not shown.out
+    assert len(shown.err.strip().splitlines()) == 1
+
+
+def test_damaged_progress_is_told(mini, monkeypatch, capsys):
+    put(mini, ".course/progress.json", "[1, 2")
+    monkeypatch.setattr(cli, "ROOT", mini)
+    assert cli.main([]) == 2
+    assert "progress.json is damaged; delete it" in capsys.readouterr().err
+
+
+def test_the_map_fits_80_columns_and_shows_progress(mini, monkeypatch, capsys):
+    for step in ("run", "test", "check", "practice"):
+        progress.record(mini, 1, step)
+    monkeypatch.setattr(cli, "ROOT", mini)
+    assert not cli.main([])
+    shown = capsys.readouterr().out
+    assert "✓ 01 ▲ What is a language model?" in shown and "1 of 2 days passed" in shown
+    assert "read days/day02/README.md" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("Phase")]) == 12
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_run_and_test_pass_flags_and_status_on(mini, capfd):
+    def days(*arguments):
+        return subprocess.run([sys.executable, "-m", "days", *arguments], cwd=mini).returncode
+
+    assert days("run", "1", "--fast", "--json") == 0
+    assert json.loads(capfd.readouterr().out)["fast"] is True
+    assert days("run", "1", "--loud") == 2
+    assert days("test", "1") == 0
+    swap(mini, "tests/test_day02.py", "== 12", "== 13")
+    assert days("test", "2") == 1
+    assert progress.read(mini) == {"01": {"run": True, "test": True}}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups")
+def test_ctrl_c_lets_a_run_finish_what_it_keeps(mini):
+    put(mini, "days/day01/run.py", """import time
+try:
+    print("started", flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(.5)      # longer than subprocess.run would wait
+    print("kept")
+    raise SystemExit(130)
+""")
+    child = subprocess.Popen([sys.executable, "-m", "days", "run", "1"], cwd=mini, text=True,
+                             stdout=subprocess.PIPE, start_new_session=True)
+    with child:
+        assert child.stdout.readline() == "started\n"
+        os.killpg(child.pid, signal.SIGINT)
+        assert child.stdout.read() == "kept\n"
+    assert child.returncode == 130 and progress.read(mini) == {}
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_tells_when_python_is_too_old(tmp_path):
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        shutil.copy(course.ROOT / name, tmp_path)
+    done = subprocess.run(["make", "run", "PYTHON=false"], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 2 and "needs Python 3.11 or newer" in done.stdout
+    assert not (tmp_path / ".venv").exists()
+
+
+# --- the real tree
+
+def test_the_outline_has_64_days_in_12_phases():
+    assert list(course.DAYS) == list(range(1, 65)) and len(course.PHASES) == 12
+
+
+def test_the_course_has_no_static_faults():
+    found = static.faults(course.ROOT)
+    assert not found, "\n".join(found)
+
+
+IMPORT_ALL = r"""
+import importlib, pathlib, sys, threading
+import numba
+from numba.core.dispatcher import Dispatcher
+from numba.np.ufunc import parallel
+
+def by_the_course():                # Numba's cache tries, by itself, whether it could write
+    frame, files = sys._getframe(2), []
+    while frame:
+        files.append(frame.f_code.co_filename)
+        frame = frame.f_back
+    return not any("numba" in pathlib.Path(name).parts for name in files)
+
+written = []
+def audit(event, arguments):
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        if by_the_course():
+            written.append(arguments[0])
+sys.addaudithook(audit)
+root = pathlib.Path(sys.argv[1])
+names = [".".join(p.relative_to(root).with_suffix("").parts)
+         for p in sorted((root / "llm").rglob("*.py")) if p.name != "__init__.py"]
+modules = [importlib.import_module(name) for name in names]
+compiled = [f"{m.__name__}.{name}" for m in modules for name, f in vars(m).items()
+            if isinstance(f, Dispatcher) and f.signatures]
+assert threading.active_count() == 1, threading.enumerate()
+assert not parallel._is_initialized, "Numba's threads were started"
+assert not written, written
+assert not compiled, compiled
+foreign = {"torch", "rich", "matplotlib", "transformers"} & set(sys.modules)
+assert not foreign, foreign
+"""
+
+
+def test_importing_llm_starts_no_thread_writes_no_file_and_compiles_nothing():
+    from days import scratch
+    done = scratch.python(course.ROOT, "-B", "-c", IMPORT_ALL, str(course.ROOT))
+    assert done.returncode == 0, done.stderr
