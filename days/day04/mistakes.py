@@ -1,0 +1,34 @@
+"""Day 04 · Common mistakes with matrix products, as drills."""
+
+from days.mistake import Mistake
+
+MISTAKES = [
+    Mistake(
+        title="The last, smaller block is as wide as the others",
+        file="llm/tensors/matmul.py",
+        right="            width = min(panel_columns, n - j0)\n",
+        wrong="            width = min(panel_columns, n - j0) // 4 * 4\n",
+        symptom="Right for 1024 × 1024; for 515 columns the last three of c are zero.",
+    ),
+    Mistake(
+        title="Padded to what the rows need, not to what the sum needs",
+        file="llm/tensors/matmul.py",
+        right="    a, b = _padded(a, ROWS, DEPTH), _padded(b, DEPTH, 1)\n",
+        wrong="    a, b = _padded(a, ROWS, DEPTH), _padded(b, 1, DEPTH)\n",
+        symptom="Right for K = 1024; where 8 does not divide K the product is zero or garbage.",
+    ),
+    Mistake(
+        title="Each panel starts the sum again",
+        file="llm/tensors/matmul.py",
+        right="            c0[j] += _dot(a0, x)\n",
+        wrong="            c0[j] = _dot(a0, x)\n",
+        symptom="Every fourth row holds only the last eight products of its sum.",
+    ),
+    Mistake(
+        title="Writing c is forgotten in the bytes",
+        file="llm/tensors/roofline.py",
+        right="    return itemsize * (m * k + k * n + m * n)\n",
+        wrong="    return itemsize * (m * k + k * n)\n",
+        symptom="A square product has an intensity of n / 4 instead of n / 6.",
+    ),
+]
