@@ -1,0 +1,177 @@
+"""Day 05 · Claims about counting: runs, maximum likelihood, and the chain that speaks."""
+
+import importlib
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from llm.models.counts import checked, find, level, longest, pack
+from llm.models.markov import MarkovChain
+
+LETTERS = "abcdr"
+WORD = np.array([LETTERS.index(c) for c in "abracadabra"])
+
+
+def by_hand(ids, order, vocab_size):
+    """The plain way: one counter per context."""
+    table = {}
+    for t in range(order, len(ids)):
+        table.setdefault(tuple(ids[t - order:t].tolist()), Counter())[int(ids[t])] += 1
+    return table
+
+
+def test_abracadabra_by_hand():
+    chain = MarkovChain.fit(WORD, 1, 5)
+    expected = [[0, 1 / 2, 1 / 4, 1 / 4, 0],  # after a: b twice, c and d once
+                [0, 0, 0, 0, 1],              # after b: r
+                [1, 0, 0, 0, 0],              # after c: a
+                [1, 0, 0, 0, 0],              # after d: a
+                [1, 0, 0, 0, 0]]              # after r: a
+    assert np.array_equal(chain.matrix(), expected)
+    assert np.isclose(chain.log_probabilities(WORD).sum(), -6 * np.log(2))
+
+
+def test_packed_runs_are_digits_in_base_v():
+    assert pack(np.array([3, 1, 4, 1, 5]), 3, 10).tolist() == [314, 141, 415]
+    assert pack(np.array([3, 1, 4]), 0, 10).tolist() == [0, 0, 0, 0]
+    top = pack(np.full(10, 83, np.int32), 10, 84)
+    assert int(top[0]) == 84**10 - 1 < 2**64
+
+
+def test_longest_is_the_last_length_that_fits():
+    for v in (2, 3, 84, 256, 4096, 50257, 2**32):
+        assert v ** longest(v) <= 2**64 < v ** (longest(v) + 1)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 5])
+@pytest.mark.parametrize("vocab_size", [1, 2, 5, 84])
+def test_rows_sum_to_one_and_equal_the_counters(order, vocab_size):
+    rng = np.random.default_rng(order + 10 * vocab_size)
+    ids = rng.integers(0, vocab_size, 300).astype(np.int32)
+    chain, table = MarkovChain.fit(ids, order, vocab_size), by_hand(ids, order, vocab_size)
+    assert len(chain.counts.contexts) == len(table)
+    for context, followers in table.items():
+        p = chain.distribution(np.array(context, np.int32))
+        assert np.isclose(p.sum(), 1)
+        assert p.dtype == np.float64
+        share = [followers[w] / followers.total() for w in range(vocab_size)]
+        np.testing.assert_allclose(p, share, atol=1e-15)
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_log_probabilities_follow_the_chain_rule(order):
+    rng = np.random.default_rng(7)
+    ids = rng.integers(0, 3, 200)
+    chain = MarkovChain.fit(ids, order, 3)
+    lp = chain.log_probabilities(ids)
+    assert lp.shape == (200 - order,)
+    for t in range(order, 200):
+        assert np.isclose(np.exp(lp[t - order]), chain.distribution(ids[:t])[ids[t]])
+
+
+def test_no_perturbed_table_beats_the_counts():
+    rng = np.random.default_rng(3)
+    ids = rng.choice(4, size=500, p=[0.5, 0.3, 0.15, 0.05])
+    chain = MarkovChain.fit(ids, 1, 4)
+    n = np.zeros((4, 4))
+    np.add.at(n, (ids[:-1], ids[1:]), 1)
+    best = chain.log_probabilities(ids).sum()
+    for scale in (1e-3, 0.1, 1, 10):
+        q = chain.matrix() * np.exp(scale * rng.standard_normal((4, 4))) + 1e-12
+        q /= q.sum(axis=1, keepdims=True)
+        assert (n * np.log(q)).sum() < best
+
+
+def test_lost_likelihood_is_the_weighted_divergence():
+    rng = np.random.default_rng(4)
+    ids = rng.integers(0, 3, 400)
+    chain, p = MarkovChain.fit(ids, 1, 3), MarkovChain.fit(ids, 1, 3).matrix()
+    n = np.zeros((3, 3))
+    np.add.at(n, (ids[:-1], ids[1:]), 1)
+    q = rng.dirichlet(np.ones(3), size=3)
+    lost = chain.log_probabilities(ids).sum() - (n * np.log(q)).sum()
+    divergence = (p * np.log(p / q)).sum(axis=1)  # KL of each row, nats
+    assert np.isclose(lost, (n.sum(axis=1) * divergence).sum())
+
+
+def test_longer_contexts_never_fit_the_text_worse():
+    ids = np.random.default_rng(5).integers(0, 4, 2000)
+    loss = [-MarkovChain.fit(ids, k, 4).log_probabilities(ids)[6 - k:].mean() for k in range(7)]
+    assert all(a >= b - 1e-3 for a, b in zip(loss, loss[1:]))
+
+
+def test_generated_text_has_only_transitions_of_the_book():
+    ids = np.random.default_rng(6).integers(0, 5, 400)
+    chain = MarkovChain.fit(ids, 2, 5)
+    prompt = ids[10:12]
+    out = chain.generate(300, np.random.default_rng(0), prompt)
+    assert out.dtype == np.int32
+    assert np.isfinite(chain.log_probabilities(np.concatenate([prompt, out]))).all()
+
+
+def test_generated_frequencies_are_the_probabilities():
+    chain = MarkovChain.fit(WORD, 1, 5)
+    out = chain.generate(40_000, np.random.default_rng(1))
+    again = MarkovChain.fit(out, 1, 5).matrix()
+    np.testing.assert_allclose(again, chain.matrix(), atol=0.02)
+
+
+def test_the_same_seed_says_the_same():
+    chain = MarkovChain.fit(WORD, 1, 5)
+    one, two = (chain.generate(50, np.random.default_rng(9)) for _ in range(2))
+    assert np.array_equal(one, two)
+
+
+def test_what_was_never_seen_is_impossible():
+    chain = MarkovChain.fit(WORD, 1, 5)
+    assert np.array_equal(chain.log_probabilities(np.array([1, 1])), [-np.inf])
+    with pytest.raises(ValueError, match=r"\[1, 1\] was never"):
+        MarkovChain.fit(WORD, 2, 5).distribution(np.array([0, 1, 1]))
+    with pytest.raises(ValueError, match=r"was never"):
+        MarkovChain.fit(WORD, 2, 5).generate(3, np.random.default_rng(0), np.array([1, 1]))
+
+
+def test_generation_stops_where_the_text_stopped():
+    chain = MarkovChain.fit(np.array([0, 1, 2]), 1, 3)
+    assert chain.generate(10, np.random.default_rng(0), np.array([0])).tolist() == [1, 2]
+    assert chain.generate(0, np.random.default_rng(0)).shape == (0,)
+
+
+def test_short_texts_and_empty_ones():
+    chain = MarkovChain.fit(np.array([2]), 0, 3)
+    assert np.array_equal(chain.distribution(np.array([], np.int64)), [0, 0, 1])
+    assert chain.log_probabilities(np.array([], np.int64)).shape == (0,)
+    assert MarkovChain.fit(WORD, 3, 5).log_probabilities(WORD[:3]).shape == (0,)
+    index, found = find(np.array([], np.uint64), np.array([5], np.uint64))
+    assert index.tolist() == [0]
+    assert found.tolist() == [False]
+    assert level(np.array([], np.uint64), 5).owner.shape == (0,)
+
+
+def test_errors_name_shapes_and_the_cure():
+    with pytest.raises(ValueError, match=r"\(3,\) hold no transition of order 3"):
+        MarkovChain.fit(WORD[:3], 3, 5)
+    with pytest.raises(ValueError, match=r"use 0 … 9"):
+        MarkovChain.fit(WORD, 10, 84)
+    with pytest.raises(ValueError, match=r"use order 10 or less"):
+        pack(WORD, 11, 84)
+    with pytest.raises(ValueError, match=r"\(2, 2\)"):
+        checked(np.zeros((2, 2), int), 5)
+    with pytest.raises(ValueError, match=r"outside 0 … 3"):
+        MarkovChain.fit(WORD, 1, 4)
+    with pytest.raises(ValueError, match=r"integers, got float64"):
+        checked(np.array([0.5]), 5)
+    with pytest.raises(ValueError, match=r"shape \(1,\) is shorter than the order 2"):
+        MarkovChain.fit(WORD, 2, 5).distribution(np.array([0]))
+    with pytest.raises(ValueError, match=r"order 2 has no"):
+        MarkovChain.fit(WORD, 2, 5).matrix()
+
+
+def test_headline_memory_fits_the_book_and_fails_on_the_rest():
+    result = importlib.import_module("days.day05.run").measure(fast=True, seed=0)
+    train, impossible = result.train_nats, result.impossible
+    assert all(a > b for a, b in zip(train, train[1:]))
+    assert all(a < b for a, b in zip(impossible, impossible[1:]))
+    assert train[-1] < 0.5 * train[0]
+    assert impossible[-1] > 0.1
