@@ -1,0 +1,22 @@
+"""Day 07 · Solutions: a log-sum-exp in one pass, and an entropy with its first bias removed."""
+
+import math
+
+import numpy as np
+
+
+def streaming_logsumexp(chunks):
+    """Return log Σ exp(z) of all chunks: keep the peak so far and the sum in its units."""
+    peak, total = -math.inf, 0.0
+    for chunk in chunks:
+        higher = max(peak, float(chunk.max()))
+        total = total * math.exp(peak - higher) + float(np.exp(chunk - higher).sum())
+        peak = higher
+    return peak + math.log(total) if total else -math.inf
+
+
+def miller_madow(ids):
+    """Return the plug-in entropy of ids (T,) plus (K − 1) / (2 T), in nats."""
+    counts = np.unique(ids, return_counts=True)[1]
+    p = counts / len(ids)
+    return float(-(p * np.log(p)).sum() + (len(counts) - 1) / (2 * len(ids)))
