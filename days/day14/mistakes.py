@@ -1,0 +1,37 @@
+"""Day 14 · Mistakes in gradients written by hand that everyone makes once."""
+
+from days.mistake import Mistake
+
+MISTAKES = [
+    Mistake(
+        title="A repeated id overwrites instead of adding",
+        file="llm/grad/rules.py",
+        right="    np.add.at(dtable, ids, dout)",
+        wrong="    dtable[ids] += dout",
+        symptom="Training works, but frequent letters learn as slowly as rare ones."),
+    Mistake(
+        title="The softmax's Jacobian without its second term",
+        file="llm/grad/rules.py",
+        right="    return (p * (dout - (dout * p).sum(axis=-1, keepdims=True)),)",
+        wrong="    return (p * (1 - p) * dout,)",
+        symptom="The gradient of a softmax is right where dout has one entry, and only there."),
+    Mistake(
+        title="Divided by all rows instead of those that count",
+        file="llm/grad/rules.py",
+        right="    count = max(int(kept.sum()), 1)",
+        wrong="    count = max(kept.size, 1)",
+        symptom="A batch with much padding shows a wonderfully low loss and hardly learns."),
+    Mistake(
+        title="The transposes of a matmul's gradient are swapped",
+        file="llm/grad/rules.py",
+        right="    da = dout @ b.swapaxes(-1, -2)",
+        wrong="    da = dout @ b if b.shape[-1] == b.shape[-2] else dout @ b.swapaxes(-1, -2)",
+        symptom="Every rectangular test is green; a model with square weights learns nothing."),
+    Mistake(
+        title="The copies of a broadcast are averaged",
+        file="llm/grad/rules.py",
+        right="    return grad.sum(axis=",
+        wrong="    return grad.mean(axis=",
+        symptom="A scale or shift shared by all rows moves too slowly, the more so the larger the "
+                "batch."),
+]
