@@ -1,0 +1,14 @@
+"""Day 15 · The pairs of day 14, lifted to Tensors: what layers are built from."""
+
+from llm.grad import rules
+from llm.grad.tensor import primitive
+
+linear = primitive(rules.linear, rules.linear_vjp)
+embedding = primitive(rules.embedding, rules.embedding_vjp)
+relu = primitive(rules.relu, rules.relu_vjp)
+tanh = primitive(rules.tanh, rules.tanh_vjp)
+sigmoid = primitive(rules.sigmoid, rules.sigmoid_vjp)
+silu = primitive(rules.silu, rules.silu_vjp)
+gelu = primitive(rules.gelu, rules.gelu_vjp)
+softmax = primitive(rules.softmax, rules.softmax_vjp)
+cross_entropy = primitive(rules.cross_entropy, rules.cross_entropy_vjp)

@@ -1,0 +1,164 @@
+"""Day 15 · A tape for tensors: reverse-mode differentiation of NumPy code.
+
+A `Tensor` is an array that may carry a gradient. `primitive(f, f_vjp)` lifts a pair of day 14 to
+Tensors: it runs `f` on the arrays and writes down which VJP leads back, with what `f` saved.
+`backward()` walks those records from the loss to the leaves, each after all that depend on it.
+
+The record is used up as backward walks it, so memory falls on the way. Left out: second
+derivatives, and a guard against changing a Tensor's data in place between forward and backward.
+"""
+
+import contextlib
+from contextvars import ContextVar
+
+import numpy as np
+
+from llm.grad import rules, views
+from llm.grad.lowering import twin_of
+from llm.grad.walk import Node, backward
+
+_recording = ContextVar("recording", default=True)
+
+
+@contextlib.contextmanager
+def no_grad():
+    """Nothing is recorded in here: for validation and for generating text."""
+    token = _recording.set(False)
+    try:
+        yield
+    finally:
+        _recording.reset(token)
+
+
+class Tensor:
+    """An array `data`, and after `backward()` its gradient `grad`, of the same shape and dtype.
+
+    Only leaves (made by hand, with requires_grad=True) keep a gradient; calls of `backward` add to
+    it until it is set to None. Integers become float32. `node` is how it was made, None in a leaf.
+    Raises ValueError where integers are to have a gradient.
+    """
+
+    __slots__ = ("data", "grad", "requires_grad", "node", "__weakref__")
+    __array_priority__ = 1000                  # array + Tensor asks the Tensor, not NumPy
+    __array_ufunc__ = None
+
+    def __init__(self, data, requires_grad=False):
+        data = np.asarray(data)
+        if data.dtype.kind != "f":
+            if requires_grad:
+                raise ValueError(f"only floats have gradients, and this is {data.dtype}: "
+                                 "pass data.astype(np.float32)")
+            data = data.astype(np.float32)
+        self.data, self.requires_grad, self.grad, self.node = data, requires_grad, None, None
+
+    shape = property(lambda self: self.data.shape)
+    ndim = property(lambda self: self.data.ndim)
+    dtype = property(lambda self: self.data.dtype)
+    T = property(lambda self: self.transpose())
+
+    def __repr__(self):
+        origin = f", from {self.node.name}" if self.node else ""
+        return f"Tensor(shape={self.shape}, dtype={self.dtype}{origin})"
+
+    def __add__(self, other):
+        return add(self, like(other, self))
+
+    def __radd__(self, other):
+        return add(like(other, self), self)
+
+    def __sub__(self, other):
+        return sub(self, like(other, self))
+
+    def __rsub__(self, other):
+        return sub(like(other, self), self)
+
+    def __mul__(self, other):
+        return mul(self, like(other, self))
+
+    def __rmul__(self, other):
+        return mul(like(other, self), self)
+
+    def __truediv__(self, other):
+        return div(self, like(other, self))
+
+    def __rtruediv__(self, other):
+        return div(like(other, self), self)
+
+    def __matmul__(self, other):
+        return matmul(self, like(other, self))
+
+    def __rmatmul__(self, other):
+        return matmul(like(other, self), self)
+
+    def __neg__(self):
+        return mul(self, like(-1, self))
+
+    def sum(self, axis=None):
+        return total(self, axis=axis)
+
+    def mean(self, axis=None):
+        out = self.sum(axis)
+        return out * (out.data.size / max(self.data.size, 1))
+
+    def reshape(self, *shape):
+        return reshape(self, shape=shape)
+
+    def transpose(self, *axes):
+        return transpose(self, axes=axes or None)
+
+    def __getitem__(self, index):
+        return take(self, index=index)
+
+    def backward(self, grad=None):
+        """Add d(self)/d(leaf) to the `.grad` of every leaf that self depends on.
+
+        grad: what arrives from above, of self's shape; 1 where self is a single number.
+        Raises ValueError if self is not recorded, or its record is used up, or grad does not fit.
+        """
+        backward(self, grad)
+
+
+def like(value, tensor):
+    """A number takes the tensor's dtype: 0.5 * float32 stays float32."""
+    return value if isinstance(value, Tensor) else np.asarray(value, tensor.dtype)
+
+
+class primitive:
+    """Lift a pair of array functions to Tensors: `linear = primitive(rules.linear, …)`.
+
+    Positional arguments may be Tensors, arrays or None; keyword options go to `f` as they are, so
+    a Tensor among them would get no gradient: that raises ValueError.
+    """
+
+    lowerable = True
+
+    def __init__(self, f, f_vjp):
+        self.pair, self.__name__, self.__doc__ = (f, f_vjp), f.__name__, f.__doc__
+
+    def __call__(self, *inputs, **options):
+        for name, value in options.items():
+            if isinstance(value, Tensor):
+                raise ValueError(f"{self.__name__}: pass the Tensor {name} of shape {value.shape} "
+                                 "by position; options have no gradient")
+        f, f_vjp = twin_of(self, self.pair)
+        arrays = [x.data if isinstance(x, Tensor) else x for x in inputs]
+        data, saved = f(*arrays, **options)
+        out = Tensor(data)
+        if _recording.get():
+            parents = [x.node or x if isinstance(x, Tensor) and x.requires_grad else None
+                       for x in inputs]
+            if any(parent is not None for parent in parents):
+                out.requires_grad = True
+                out.node = Node(self.__name__, f_vjp, saved, parents, out.shape, out.dtype)
+        return out
+
+
+add = primitive(rules.add, rules.add_vjp)
+sub = primitive(rules.sub, rules.sub_vjp)
+mul = primitive(rules.mul, rules.mul_vjp)
+div = primitive(rules.div, rules.div_vjp)
+matmul = primitive(rules.matmul, rules.matmul_vjp)
+total = primitive(views.total, views.total_vjp)
+reshape = primitive(views.reshape, views.reshape_vjp)
+transpose = primitive(views.transpose, views.transpose_vjp)
+take = primitive(views.take, views.take_vjp)
