@@ -1,0 +1,292 @@
+"""Day 16 · Modules and the trained window model: claims about names, state, and counting."""
+
+import importlib
+import math
+
+import numpy as np
+import pytest
+
+from llm.grad import ops
+from llm.grad.check import numerical_gradient
+from llm.grad.tensor import Tensor
+from llm.layers.module import Embedding, Linear, Module, parameter
+from llm.models import window
+from llm.models.neural_ngram import (
+    NeuralNGram,
+    best_weight,
+    descend,
+    draws,
+    generate,
+    log_probabilities,
+    mix,
+    train,
+)
+
+
+class Pair(Module):
+    """Two linear layers in a list, state that is not trained, and things that are no parts."""
+
+    def __init__(self, rng, dtype=np.float32):
+        self.name, self.size, self.nothing = "pair", 3, None
+        self.layers = [Linear(2, 3, rng, dtype=dtype), Linear(3, 2, rng, bias=False, dtype=dtype)]
+        self.seen = np.zeros(3, dtype)
+        self.constant = Tensor(np.ones(2, dtype))
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class Tied(Module):
+    """One table at both ends: embedding in, logits out."""
+
+    def __init__(self, rng, dtype=np.float64):
+        self.embed = Embedding(4, 3, rng, dtype=dtype)
+        self.head = Module()
+        self.head.weight = self.embed.table
+
+    def __call__(self, ids):
+        return self.embed(ids) @ self.head.weight.T
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_the_hand_example(rng):
+    layer = Linear(2, 2, rng)
+    layer.w.data[...] = [[1, 2], [3, 4]]
+    layer.b.data[...] = [10, 20]
+    y = layer(Tensor(np.array([[1, 1], [2, 0]], np.float32)))
+    assert y.data.tolist() == [[14, 26], [12, 24]]
+    y.sum().backward()
+    assert layer.w.grad.tolist() == [[3, 3], [1, 1]]
+    assert layer.b.grad.tolist() == [2, 2]
+    descend(layer.named_parameters(), 0.5)
+    assert layer.w.data.tolist() == [[-0.5, 0.5], [2.5, 3.5]]
+    assert layer.b.data.tolist() == [9, 19]
+
+
+def test_a_name_is_the_path_and_only_trained_tensors_are_parameters(rng):
+    model = Pair(rng)
+    assert list(model.named_parameters()) == ["layers.0.w", "layers.0.b", "layers.1.w"]
+    assert model.count_parameters() == 2 * 3 + 3 + 3 * 2
+    assert set(model.state_dict()) == {"seen", "constant", *model.named_parameters()}
+
+
+def test_a_shared_parameter_appears_once_and_its_gradient_is_the_sum(rng):
+    tied, ids, targets = Tied(rng), np.array([0, 2, 2]), np.array([1, 3, 0])
+    assert list(tied.named_parameters()) == ["embed.table"]
+    assert tied.count_parameters() == 12
+    assert list(tied.state_dict()) == ["embed.table"]
+    ops.cross_entropy(tied(ids), targets).backward()
+    apart = Tied(rng)
+    apart.embed.table.data[...] = tied.embed.table.data
+    apart.head.weight = parameter(tied.embed.table.data.copy())
+    ops.cross_entropy(apart(ids), targets).backward()
+    np.testing.assert_allclose(tied.embed.table.grad,
+                               apart.embed.table.grad + apart.head.weight.grad, rtol=1e-12)
+
+
+def test_a_module_used_at_two_places_is_one_set_of_parameters(rng):
+    model = Pair(rng)
+    model.layers = [Linear(3, 3, rng)] * 4
+    assert list(model.named_parameters()) == ["layers.0.w", "layers.0.b"]
+
+
+def test_replace_puts_a_module_at_a_path_and_returns_the_old_one(rng):
+    outer = Module()
+    outer.blocks = [Pair(rng), Pair(rng)]
+    old, new = outer.blocks[1].layers[0], Linear(2, 3, rng, bias=False)
+    assert outer.replace("blocks.1.layers.0", new) is old
+    assert outer.get("blocks.1.layers.0") is new
+    assert "blocks.1.layers.0.b" not in outer.named_parameters()
+    assert "blocks.0.layers.0.b" in outer.named_parameters()
+    third = Pair(rng)
+    outer.head = Pair(rng)
+    outer.replace("head", third)
+    assert outer.head is third
+
+
+@pytest.mark.parametrize("path, message", [
+    ("layers.2", "no module at 'layers.2': stuck at '2'"),
+    ("layers.0.gone", "stuck at 'gone'"), ("layers.first", "stuck at 'first'"), ("", "stuck at ''"),
+    ("layers.0.w", "is a Tensor, not a module"), ("layers", "is a list, not a module"),
+    ("size.0", "stuck at '0'")])
+def test_a_bad_path_is_refused_with_the_step_that_fails(rng, path, message):
+    model = Pair(rng)
+    with pytest.raises(ValueError, match=message):
+        model.replace(path, Linear(2, 3, rng))
+    assert len(model.named_parameters()) == 3
+
+
+def test_only_modules_go_in_and_tuples_stay_as_they_are(rng):
+    model = Pair(rng)
+    with pytest.raises(ValueError, match="cannot put a function at 'layers.0'"):
+        model.replace("layers.0", lambda x: x)
+    model.layers = tuple(model.layers)
+    assert len(model.named_parameters()) == 3
+    with pytest.raises(ValueError, match="'layers' is a tuple and cannot change"):
+        model.replace("layers.0", Linear(2, 3, rng))
+
+
+def test_state_makes_the_round_trip_into_another_model(rng):
+    one, two = Pair(rng), Pair(rng)
+    one.seen += 7
+    x = Tensor(rng.standard_normal((5, 2)).astype(np.float32))
+    saved = {path: array.copy() for path, array in one.state_dict().items()}
+    w = two.layers[0].w.data
+    two.load_state_dict(saved)
+    assert two.layers[0].w.data is w                    # copied in: optimizers keep their hold
+    assert (two(x).data == one(x).data).all()
+    assert two.seen.tolist() == [7, 7, 7]
+    saved["seen"][0] = -1
+    assert two.seen[0] == 7                             # and not shared
+
+
+def test_values_take_the_model_s_dtype(rng):
+    one, two = Pair(rng, np.float64), Pair(rng, np.float32)
+    two.load_state_dict(one.state_dict())
+    assert all(a.dtype == np.float32 for a in two.state_dict().values())
+
+
+@pytest.mark.parametrize("damage, message", [
+    (lambda s: s.pop("layers.1.w"), r"missing \['layers.1.w'\]"),
+    (lambda s: s.update(extra=np.ones(2)), r"unknown \['extra'\]"),
+    (lambda s: s.update({"layers.1.w": s["layers.1.w"].T}), r"\(3, 2\) here and \(2, 3\)"),
+    (lambda s: s.update({"layers.1.w": np.float32(1)}), r"\(3, 2\) here and \(\)"),
+    (lambda s: s.update({"seen": np.array(["1.0", "x", ""])}), "seen holds <U3"),
+    (lambda s: s.update({"seen": np.array([1j, 1, 1])}), "seen holds complex128")])
+def test_a_damaged_state_is_refused_before_anything_changes(rng, damage, message):
+    model, other = Pair(rng), Pair(rng)
+    state = {path: array + 1 for path, array in other.state_dict().items()}
+    damage(state)
+    before = {path: array.copy() for path, array in model.state_dict().items()}
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict(state)
+    for path, array in model.state_dict().items():
+        assert (array == before[path]).all(), path
+
+
+def test_zero_grad_forgets(rng):
+    model = Pair(rng)
+    x = Tensor(np.ones((1, 2), np.float32))
+    for _ in range(2):
+        model.zero_grad()
+        model(x).sum().backward()
+    assert model.layers[1].w.grad[:, 0] == pytest.approx(model.layers[0](x).data[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("cin, cout", [(400, 50), (100, 300)])
+def test_a_linear_layer_keeps_the_size_of_its_input(rng, cin, cout):
+    layer = Linear(cin, cout, rng)
+    assert layer.w.data.std() * math.sqrt(cin) == pytest.approx(1, rel=0.03)
+    assert layer.w.dtype == layer.b.dtype == np.float32
+    assert not layer.b.data.any()
+    assert Linear(cin, cout, rng, bias=False).b is None
+    assert Linear(cin, cout, rng, std=0.02).w.data.std() == pytest.approx(0.02, rel=0.03)
+    assert Embedding(cin, cout, rng, std=0.5).table.data.std() == pytest.approx(0.5, rel=0.03)
+
+
+def test_the_model_equals_day_11_s_on_the_same_numbers(rng):
+    model = NeuralNGram(11, 3, 4, 5, rng, np.float64)
+    flat = {"table": model.embed.table.data, "w1": model.hidden.w.data, "b1": model.hidden.b.data,
+            "w2": model.out.w.data, "b2": model.out.b.data}
+    ids = rng.integers(11, size=(2, 6, 3))
+    np.testing.assert_allclose(model(ids).data, window.logits(flat, ids), rtol=1e-12)
+    assert model.count_parameters() == window.parameter_count(11, 3, 4, 5)
+
+
+def test_every_gradient_of_the_model_equals_finite_differences(rng):
+    model = NeuralNGram(5, 2, 3, 4, rng, np.float64)
+    ids, targets = rng.integers(5, size=(6, 2)), rng.integers(5, size=6)
+    loss = lambda: ops.cross_entropy(model(ids), targets)
+    loss().backward()
+    for name, p in model.named_parameters().items():
+        numeric = numerical_gradient(lambda _: loss().data, p.data)
+        np.testing.assert_allclose(p.grad, numeric, atol=1e-8, err_msg=name)
+
+
+def test_untrained_it_is_nearly_uniform_and_training_lowers_the_loss(rng):
+    ids = np.tile(np.arange(7), 50)
+    model = NeuralNGram(7, 2, 4, 16, rng)
+    told = []
+    losses = train(model, draws(ids, 2, 32, rng), lambda step, total: 1 - step / total, steps=150,
+                   watch=lambda step, total, loss: told.append((step, total, loss)))
+    assert losses[0] == pytest.approx(math.log(7), abs=0.1)
+    assert losses[-1] < 0.1
+    assert told == [(i + 1, 150, loss) for i, loss in enumerate(losses)]
+    assert generate(model, 9, rng, [3, 4]).tolist() == [5, 6, 0, 1, 2, 3, 4, 5, 6]
+
+
+def test_equal_seeds_train_to_equal_bits():
+    ids = np.tile(np.arange(5), 20)
+    def run():
+        rng = np.random.default_rng(3)
+        return train(NeuralNGram(5, 3, 2, 4, rng), draws(ids, 3, 8, rng), 0.1, steps=20)
+    assert run() == run()
+
+
+def test_training_can_be_limited_by_time():
+    rng = np.random.default_rng(0)
+    totals = []
+    losses = train(NeuralNGram(5, 1, 2, 2, rng), draws(np.arange(5), 1, 2, rng), 0.1, seconds=0.05,
+                   watch=lambda step, total, loss: totals.append(total - step))
+    assert losses
+    assert min(totals) >= 0
+
+
+def test_log_probabilities_are_those_of_the_logits_in_every_chunking(rng):
+    model, ids = NeuralNGram(6, 2, 3, 4, rng), rng.integers(6, size=30)
+    whole = log_probabilities(model, ids)
+    np.testing.assert_allclose(log_probabilities(model, ids, chunk=5), whole, rtol=1e-6)
+    z = model(ids[7:9]).data.astype(np.float64)
+    assert whole[7] == pytest.approx(z[ids[9]] - np.log(np.exp(z).sum()), rel=1e-5)
+    assert whole.shape == (28,)
+
+
+def test_a_mixture_sums_to_one_and_is_worked_out_by_hand():
+    assert mix(math.log(0.5), math.log(0.1), 0.25) == pytest.approx(math.log(0.2))
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(9), size=2)
+    assert np.exp(mix(np.log(p), np.log(q), 0.3)).sum() == pytest.approx(1)
+    assert mix(np.log(p), np.log(q), 1) == pytest.approx(np.log(p))
+    assert mix(np.log(p), np.log(q), 0) == pytest.approx(np.log(q))
+
+
+def test_the_best_weight_is_the_top_of_the_likelihood(rng):
+    a, b = np.log(rng.uniform(0.01, 1, (2, 500)))
+    found = best_weight(a, b)
+    likelihood = [mix(a, b, w).mean() for w in np.linspace(0, 1, 2001)]
+    assert found == pytest.approx(np.argmax(likelihood) / 2000, abs=2e-3)
+    assert best_weight(a, a - 5, rounds=500) > 0.999
+
+
+def test_edges(rng):
+    model = NeuralNGram(5, 2, 3, 4, rng)
+    with pytest.raises(ValueError, match=r"ids \(2, 3\) must end in T = 2"):
+        model(np.zeros((2, 3), int))
+    assert model(np.zeros((0, 2), int)).shape == (0, 5)
+    with pytest.raises(ValueError, match="not V 0"):
+        NeuralNGram(0, 2, 3, 4, rng)
+    with pytest.raises(ValueError, match="say how long"):
+        train(model, iter(()), 0.1)
+    with pytest.raises(ValueError, match="prompt of 1 tokens is too short for a window of 2"):
+        generate(model, 3, rng, [1])
+    assert generate(model, 0, rng, [1, 2]).shape == (0,)
+    with pytest.raises(ValueError, match=r"\(3,\) and \(2,\)"):
+        mix(np.zeros(3), np.zeros(2), 0.5)
+    with pytest.raises(ValueError, match="weight 1.5"):
+        mix(np.zeros(3), np.zeros(3), 1.5)
+    assert Module().named_parameters() == {}
+    Module().load_state_dict({})
+
+
+def test_counting_wins_at_equal_time_and_the_mixture_beats_both():
+    result = importlib.import_module("days.day16.run").measure(fast=True, seed=0)
+    assert result.counted < result.network < result.untrained
+    assert result.counted < result.equal_time
+    assert result.mixture < result.counted
+    assert 0 < result.weight < 0.5
