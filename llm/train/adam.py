@@ -1,0 +1,109 @@
+"""Day 18 · RMSProp, Adam, AdamW: steps scaled by the size of past gradients.
+
+All three keep the same interface: `step(rate)` changes the parameters in place from their `.grad`,
+`state_dict()`/`load_state_dict()` carry on a stopped run. In order of increasing complexity.
+"""
+
+import numpy as np
+
+from llm.grad.lowering import lowerable
+
+
+class RMSProp:
+    """p ← p − rate · g / (√v + ε), v a running mean of g².  Source: Hinton, lecture 6e (2012)."""
+
+    def __init__(self, parameters, beta=0.99, eps=1e-8):
+        self.parameters, self.beta, self.eps = named(parameters), beta, eps
+        self.v = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+
+    def step(self, rate):
+        for name, p in self.parameters.items():
+            if p.grad is not None:
+                v = self.v[name]
+                v += (1 - self.beta) * (p.grad * p.grad - v)
+                p.data -= rate * p.grad / (np.sqrt(v) + self.eps)
+
+    def state_dict(self):
+        """{"v.<name>": array}: the live arrays."""
+        return {f"v.{name}": array for name, array in self.v.items()}
+
+    def load_state_dict(self, state):
+        """Copy the running means in. Raises ValueError, before any change, if they don't fit."""
+        restore(self.state_dict(), state)
+
+
+@lowerable
+def adamw_update(p, g, m, v, t, rate, beta1, beta2, eps, decay):
+    """One AdamW step in place; p, g, m, v of one shape, t ≥ 1 counts the steps.
+
+    m ← β₁m + (1−β₁)g          v ← β₂v + (1−β₂)g²
+    p ← p(1 − rate·decay) − rate · (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε)
+
+    Source: Kingma & Ba (2015), Algorithm 1; Loshchilov & Hutter (2019), Algorithm 2.
+    """
+    m += (1 - beta1) * (g - m)
+    v += (1 - beta2) * (g * g - v)
+    p *= 1 - rate * decay
+    p -= rate / (1 - beta1**t) * m / (np.sqrt(v / (1 - beta2**t)) + eps)
+
+
+def matrices(name, p):
+    """Decay weight matrices; leave norms, biases and all other vectors, and embeddings."""
+    return p.ndim >= 2 and not name.endswith("table")
+
+
+class AdamW:
+    """Adam with decoupled weight decay; decay=0 is Adam.
+
+    parameters: {name: Tensor}. decays(name, Tensor) says which are decayed: by default matrices
+    that are not embedding tables. Raises ValueError for betas outside [0, 1), eps or decay < 0.
+    """
+
+    def __init__(self, parameters, betas=(0.9, 0.999), eps=1e-8, decay=0.01, decays=matrices):
+        if not all(0 <= beta < 1 for beta in betas) or eps < 0 or decay < 0:
+            raise ValueError(f"betas {betas} must be in [0, 1), eps {eps} and decay {decay} at "
+                             "least 0")
+        self.parameters = named(parameters)
+        self.betas, self.eps, self.t = betas, eps, 0
+        self.decay = {name: decay if decays(name, p) else 0.0
+                      for name, p in self.parameters.items()}
+        self.m = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+        self.v = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+
+    def step(self, rate):
+        """Move every parameter that has a gradient."""
+        self.t += 1
+        for name, p in self.parameters.items():
+            if p.grad is not None:
+                adamw_update(p.data, p.grad, self.m[name], self.v[name], self.t, rate,
+                             *self.betas, self.eps, self.decay[name])
+
+    def state_dict(self):
+        """{"t": …, "m.<name>": array, "v.<name>": array}: the live arrays."""
+        return {"t": np.array(self.t), **{f"m.{n}": a for n, a in self.m.items()},
+                **{f"v.{n}": a for n, a in self.v.items()}}
+
+    def load_state_dict(self, state):
+        """Copy moments and step in. Raises ValueError, before any change, if they don't fit."""
+        restore(self.state_dict(), state)
+        self.t = int(state["t"])
+
+
+def named(parameters):
+    """A copy of {name: Tensor}; ValueError where that is not what was passed, or it is empty."""
+    if not isinstance(parameters, dict) or not parameters:
+        raise ValueError("an optimizer wants {name: Tensor}: pass model.named_parameters()")
+    return dict(parameters)
+
+
+def restore(mine, state):
+    """Copy arrays of `state` into those of `mine`; ValueError where names or shapes differ."""
+    if mine.keys() != state.keys():
+        odd = sorted(mine.keys() ^ state.keys())
+        raise ValueError(f"optimizer state does not fit these parameters: {odd[:4]}")
+    for key, array in mine.items():
+        if array.shape != np.shape(state[key]):
+            raise ValueError(f"optimizer state {key} has shape {np.shape(state[key])} and the "
+                             f"parameter {array.shape}. Was it saved with another config?")
+    for key, array in mine.items():
+        array[...] = state[key]
