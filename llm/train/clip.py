@@ -1,0 +1,41 @@
+"""Day 19 · Gradient clipping by global norm.
+
+The gradient of all parameters is one long vector. If its length exceeds the limit it is shortened
+to the limit; its direction stays. Source: Pascanu et al. (2013), Algorithm 1.
+"""
+
+import math
+
+import numpy as np
+
+from llm.grad.lowering import lowerable
+
+
+@lowerable
+def squared_norm(g):
+    """Σ g², added up in float64 over blocks so that long sums keep their digits."""
+    flat = g.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):       # the norm itself tells of these
+        return sum(float(np.dot(part, part))
+                   for part in np.array_split(flat, flat.size // 65536 + 1))
+
+
+@lowerable
+def scale(g, factor):
+    """g ← factor · g in place."""
+    g *= factor
+
+
+def clip_gradients(gradients, limit):
+    """Shorten a list of gradient arrays, in place, to a global norm of `limit`.
+
+    Returns the norm before clipping, as a float. A norm of NaN or infinity is returned and
+    nothing is changed: the caller must skip that step. Raises ValueError unless limit > 0.
+    """
+    if not limit > 0:
+        raise ValueError(f"the limit of a norm must be positive, not {limit}")
+    norm = math.sqrt(sum(squared_norm(g) for g in gradients))
+    if math.isfinite(norm) and norm > limit:
+        for g in gradients:
+            scale(g, limit / norm)
+    return norm
