@@ -1,0 +1,184 @@
+"""Day 21 · Norms in deep networks: what stays alive, what trains, what depends on the batch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from days.harness import main, print_table, progress, save, say
+from llm.data.text import load_or_default
+from llm.grad import ops
+from llm.grad.tensor import Tensor, no_grad
+from llm.layers.module import Module
+from llm.layers.norm import BatchNorm, LayerNorm
+from llm.models.deep_window import DeepWindow
+from llm.models.neural_ngram import draws, log_probabilities, train
+from llm.tokens.chars import CharTokenizer
+from llm.train.adam import AdamW
+
+CONTEXT, CHANNELS, HIDDEN, BATCH = 6, 16, 64, 64
+NORMS = {"no norm": None, "LayerNorm": LayerNorm, "BatchNorm": BatchNorm}
+COLORS = {"no norm": "#777777", "LayerNorm": "#c2571a", "BatchNorm": "#1f5fa8"}
+
+
+@dataclass(frozen=True)
+class Result:
+    corpus: str
+    deep: int             # layers of the untrained network
+    gains: list           # the weights' standard deviations are gain/√inputs
+    scales: dict          # norm → for each gain, standard deviation of each layer's output
+    layers: int           # of the trained network
+    steps: int
+    rates: list
+    losses: dict          # norm → nats on unseen text for each rate
+    best: dict            # norm → [rate, nats]
+    curves: dict          # norm → loss of each step at that rate, mean over 25 steps
+    companions: list      # rows: batch, std of one row's output over its companions, predicted
+    evaluated: list       # rows: batch, nats when BatchNorm uses that batch's statistics
+    running: float        # nats with the running statistics
+    leak: dict            # norm → change at the first position when the last one changes
+
+
+def measure(fast, seed):
+    corpus = load_or_default("shakespeare", say)
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    seen = tokenizer.encode(corpus.train[:1_000_000])
+    unseen = tokenizer.encode(corpus.validation[:3_000 if fast else 20_000])
+    size, deep, layers = tokenizer.vocab_size, 20, 8
+    steps, rates = (200, [0.003]) if fast else (500, [0.001, 0.003, 0.01])
+    make = lambda kind, depth, gain: DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, depth,
+                                                np.random.default_rng(seed), NORMS[kind], gain)
+    contexts, _ = next(draws(seen, CONTEXT, 512, np.random.default_rng(seed)))
+    gains = [0.5, 0.7, 1.0, 1.5, 3.0]
+    scales = {kind: [[float(a.data.std()) for a in
+                      make(kind, deep, gain).activations(contexts, **flag(kind))]
+                     for gain in gains] for kind in NORMS}
+    losses, best, curves = {}, {}, {}
+    with progress(len(NORMS) * len(rates), f"training {layers} layers") as bar:
+        for kind in NORMS:
+            losses[kind] = []
+            for rate in rates:
+                model = make(kind, layers, 1.0)
+                optimizer = AdamW(model.named_parameters(), decay=0.0)
+                run = train(Flagged(model, flag(kind)),
+                            draws(seen, CONTEXT, BATCH, np.random.default_rng(seed + 1)), rate,
+                            steps=steps, update=lambda _, r, o=optimizer: o.step(r))
+                loss = -float(log_probabilities(model, unseen).mean())
+                losses[kind].append(loss)
+                if kind not in best or loss < best[kind][1]:
+                    best[kind] = [rate, loss]
+                    curves[kind] = np.convolve(run, np.full(25, 1 / 25), "valid").tolist()
+                    kept = model                    # in the end the best BatchNorm
+                bar(1)
+    rng = np.random.default_rng(seed)
+    return Result(
+        corpus.name, deep, gains, scales, layers, steps, rates, losses, best, curves,
+        companions(rng, 100 if fast else 1000),
+        [[b, nats_in_batches(kept, unseen, b, rng)] for b in (2, 4, 16, 64, 256)],
+        -float(log_probabilities(kept, unseen).mean()), leaks(rng))
+
+
+def flag(kind):
+    """What the norms of this kind are to be told in training."""
+    return {"training": True} if kind == "BatchNorm" else {}
+
+
+class Flagged(Module):
+    """A model that is told the same options in each call."""
+
+    def __init__(self, model, options):
+        self.model, self.options = model, options
+
+    def __call__(self, ids):
+        return self.model(ids, **self.options)
+
+
+def companions(rng, times):
+    """How much the output of one row depends on the rows it shares a batch with."""
+    row, rows = rng.standard_normal(64), []
+    for batch in (2, 4, 8, 16, 32, 64, 128, 256):
+        norm, outputs = BatchNorm(64, dtype=np.float64), []
+        for _ in range(times):
+            others = rng.standard_normal((batch - 1, 64))
+            outputs.append(norm(Tensor(np.vstack([row, others])), training=True).data[0])
+        predicted = np.sqrt((1 + row**2 / 2) / batch).mean()     # of the mean, and of the scale
+        rows.append([batch, float(np.std(outputs, axis=0).mean()), float(predicted)])
+    return rows
+
+
+def nats_in_batches(model, ids, batch, rng):
+    """The loss on unseen text if BatchNorm went on using the statistics of the batch at hand."""
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    batches, total = draws(ids, CONTEXT, batch, rng), []
+    with no_grad():
+        for _ in range(min(2048 // batch, 256)):
+            contexts, targets = next(batches)
+            total.append(float(ops.cross_entropy(model(contexts, training=True), targets).data))
+    model.load_state_dict(before)                   # the running statistics have moved
+    return float(np.mean(total))
+
+
+def leaks(rng):
+    """Change the last of 8 positions of 4 sequences: how far does the first position move?"""
+    x = rng.standard_normal((4, 8, 16))
+    y = x.copy()
+    y[:, -1] += 3
+    result = {}
+    for kind in ("LayerNorm", "BatchNorm"):
+        norm = NORMS[kind](16, dtype=np.float64)
+        before, after = (norm(Tensor(z), **flag(kind)).data[:, 0] for z in (x, y))
+        result[kind] = float(np.abs(after - before).mean())
+    return result
+
+
+def table(result):
+    rows = [["", f"size after {result.deep} layers, gain {result.gains[0]:g}",
+             f"gain {result.gains[-1]:g}", "best rate", f"nats, {result.layers} layers"]]
+    return rows + [[kind, f"{result.scales[kind][0][-1]:.1e}", f"{result.scales[kind][-1][-1]:.2f}",
+                    f"{rate:g}", f"{loss:.3f}"] for kind, (rate, loss) in result.best.items()]
+
+
+def show(result):
+    print_table(table(result), f"{result.corpus}, {result.steps} steps")
+    print_table([["batch", "an output's std over its companions", "predicted"], *(
+        [b, f"{x:.3f}", f"{p:.3f}"] for b, x, p in result.companions)], "BatchNorm in training")
+    print_table([["batch", "nats, statistics of the batch"], *(
+        [b, f"{x:.3f}"] for b, x in result.evaluated)],
+        f"BatchNorm on unseen text; with running statistics: {result.running:.3f}")
+    print("Changing the last position moves the first by " + ", ".join(
+        f"{x:.3f} ({kind})" for kind, x in result.leak.items()))
+
+
+def draw(result, path):
+    import matplotlib.pyplot as plt
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2))
+    depth = range(1, result.deep + 1)
+    for gain, sizes in zip(result.gains, result.scales["no norm"]):
+        left.semilogy(depth, sizes, color=COLORS["no norm"], lw=1)
+        left.text(result.deep + 0.4, sizes[-1] * (1.3 if gain == result.gains[-1] else 1),
+                  f"gain {gain:g}", color=COLORS["no norm"], va="center", fontsize=8.5)
+    for kind, place in (("LayerNorm", 1.3), ("BatchNorm", 7.5)):
+        for sizes in result.scales[kind]:
+            left.semilogy(depth, sizes, color=COLORS[kind])
+        left.text(place, 1.2, kind, color=COLORS[kind])
+    left.text(1.3, result.scales["no norm"][0][-1], "no norm", color=COLORS["no norm"])
+    ends = [sizes[-1] for kind in ("LayerNorm", "BatchNorm") for sizes in result.scales[kind]]
+    left.set(xlabel="layer", xlim=(1, result.deep + 4.5), xticks=(1, 5, 10, 15, 20),
+             ylabel="size of its outputs (standard deviation)", ylim=(None, 4))
+    left.set_title(f"With either norm the size after {result.deep} layers is\n{min(ends):.2f} to "
+                   f"{max(ends):.2f} whatever the weights' gain")
+    height = -np.inf
+    for kind, curve in sorted(result.curves.items(), key=lambda item: item[1][-1]):
+        steps = np.arange(len(curve)) + result.steps - len(curve)
+        right.plot(steps, curve, color=COLORS[kind])
+        height = max(curve[-1], height + 0.08)                   # labels must not meet
+        right.text(result.steps * 1.02, height, kind, color=COLORS[kind], va="center")
+    right.set(xlabel="step", ylabel="training loss, mean of 25 steps", xlim=(0, 1.3 * result.steps))
+    right.set_title(f"{result.layers} layers, each at its best rate: BatchNorm "
+                    f"{result.best['BatchNorm'][1]:.2f},\nLayerNorm "
+                    f"{result.best['LayerNorm'][1]:.2f}, no norm "
+                    f"{result.best['no norm'][1]:.2f} nats on unseen text")
+    save(fig, path)
+
+
+if __name__ == "__main__":
+    main(__file__, measure, show, draw)

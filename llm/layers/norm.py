@@ -1,0 +1,51 @@
+"""Day 21 · LayerNorm and BatchNorm as modules.
+
+Left out: RMSNorm, which keeps only the division (day 48).
+"""
+
+import numpy as np
+
+from llm.functions import norm
+from llm.grad.tensor import Tensor, primitive
+from llm.layers.module import Module, parameter
+
+layernorm = primitive(norm.layernorm, norm.layernorm_vjp)
+batchnorm = primitive(norm.batchnorm, norm.batchnorm_vjp)
+
+
+class LayerNorm(Module):
+    """x (..., C) -> (..., C): each token's channels get mean 0 and variance 1, then gain, bias."""
+
+    def __init__(self, channels, eps=1e-5, dtype=np.float32):
+        self.gain = parameter(np.ones(channels, dtype))
+        self.bias = parameter(np.zeros(channels, dtype))
+        self.eps = eps
+
+    def __call__(self, x):
+        return layernorm(x, self.gain, self.bias, eps=self.eps)
+
+
+class BatchNorm(Module):
+    """x (..., C) -> (..., C): each channel gets mean 0 and variance 1 over the batch.
+
+    With training=True it uses the batch's statistics and updates the running ones
+    (mean ← mean + momentum · (batch mean − mean)); without, the running ones alone, so that an
+    output does not depend on its neighbours.
+    """
+
+    def __init__(self, channels, eps=1e-5, momentum=0.1, dtype=np.float32):
+        self.gain = parameter(np.ones(channels, dtype))
+        self.bias = parameter(np.zeros(channels, dtype))
+        self.mean, self.var = np.zeros(channels, dtype), np.ones(channels, dtype)
+        self.eps, self.momentum = eps, momentum
+
+    def __call__(self, x, training=False):
+        if not training:
+            rstd = 1 / np.sqrt(self.var + self.eps)
+            return (x - Tensor(self.mean)) * (self.gain * Tensor(rstd)) + self.bias
+        out = batchnorm(x, self.gain, self.bias, eps=self.eps)   # refuses what does not fit
+        rows = x.data.reshape(-1, x.shape[-1])
+        unbiased = rows.var(axis=0, ddof=1)
+        self.mean += self.momentum * (rows.mean(axis=0) - self.mean)
+        self.var += self.momentum * (unbiased - self.var)
+        return out
