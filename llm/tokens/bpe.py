@@ -1,0 +1,148 @@
+"""Day 24 · Byte-pair encoding: merge the most frequent pair, again and again.
+
+`BPE.train` learns merges from text, `encode` replays them in the order they were learned, `decode`
+puts the bytes of each id together. Ids 0–255 are the bytes themselves, so no text is unknown.
+Leaves out: splitting text into words first, special tokens, and speed: every round of training
+counts every pair anew, O(rounds · length). Day 25 gives the same ids some thousand times faster.
+"""
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from llm.data.download import write_atomically
+
+
+class VocabularyError(OSError):
+    """A vocabulary file is missing a part, damaged, or contradicts itself."""
+
+
+def to_bytes(text):
+    """The UTF-8 bytes of a str. Raises ValueError for anything that has none."""
+    if not isinstance(text, str):
+        raise ValueError(f"a tokenizer encodes str, not {type(text).__name__}; "
+                         "decode bytes first, for example data.decode('utf-8')")
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"the lone surrogate {text[error.start]!r} at position {error.start} is "
+                         "half a character and has no UTF-8 bytes; clean the text with "
+                         "text.encode('utf-8', 'replace').decode('utf-8')") from None
+
+
+def count_pairs(ids):
+    """How often each pair of neighbours occurs. O(T) for T ids.
+
+    >>> dict(count_pairs([1, 2, 3, 1, 2]))
+    {(1, 2): 2, (2, 3): 1, (3, 1): 1}
+    """
+    return Counter(pairwise(ids))
+
+
+def merge(ids, pair, new):
+    """Replace each occurrence of `pair` by `new`, from left to right, never overlapping. O(T).
+
+    >>> merge([1, 1, 1, 2], (1, 1), 9)
+    [9, 1, 2]
+    """
+    a, b = pair
+    merged, i, last = [], 0, len(ids) - 1
+    while i <= last:
+        if ids[i] == a and i < last and ids[i + 1] == b:
+            merged.append(new)
+            i += 2
+        else:
+            merged.append(ids[i])
+            i += 1
+    return merged
+
+
+def best_pair(counts, pieces):
+    """The most frequent pair; the smallest ids where counts tie. None if no pair occurs twice.
+
+    A pair whose bytes are already a piece is passed over: two ids would mean the same.
+    """
+    counts, known = dict(counts), set(pieces)
+    while counts:
+        pair = min(counts, key=lambda p: (-counts[p], p))
+        if counts[pair] < 2:
+            break
+        if pieces[pair[0]] + pieces[pair[1]] not in known:
+            return pair
+        del counts[pair]
+    return None
+
+
+class BPE:
+    """A tokenizer that is its list of merges: merge number i joins two ids into id 256 + i."""
+
+    def __init__(self, merges=()):
+        """`merges`: pairs of ids, each made of bytes and earlier merges. ValueError if not."""
+        self.merges, self.pieces = [], [bytes([i]) for i in range(256)]
+        for a, b in merges:
+            if not (0 <= a < self.vocab_size and 0 <= b < self.vocab_size):
+                raise ValueError(f"merge number {len(self.merges)} joins ({a}, {b}), but only ids "
+                                 f"0 to {self.vocab_size - 1} exist before it; keep merges in "
+                                 "the order they were learned")
+            self.merges.append((a, b))
+            self.pieces.append(self.pieces[a] + self.pieces[b])
+        self.rank = {pair: i for i, pair in enumerate(self.merges)}
+
+    @classmethod
+    def train(cls, text, vocab_size):
+        """Learn up to vocab_size − 256 merges; fewer where no pair occurs twice any more.
+
+        Source: Gage 1994; Sennrich, Haddow and Birch 2016, section 3.2, here over bytes.
+        """
+        ids = list(to_bytes(text))
+        if vocab_size < 256:
+            raise ValueError(f"vocab_size {vocab_size} is smaller than the base alphabet of "
+                             "256 bytes; ask for 256 or more")
+        merges, pieces = [], cls().pieces
+        while len(pieces) < vocab_size:
+            pair = best_pair(count_pairs(ids), pieces)
+            if pair is None:
+                break
+            ids = merge(ids, pair, len(pieces))
+            pieces.append(pieces[pair[0]] + pieces[pair[1]])
+            merges.append(pair)
+        return cls(merges)
+
+    @property
+    def vocab_size(self):
+        """How many ids there are."""
+        return len(self.pieces)
+
+    def encode(self, text):
+        """str -> (T,) int32. Of the pairs present, the one learned first is merged first."""
+        ids = list(to_bytes(text))
+        while len(ids) > 1:
+            pair = min(pairwise(ids), key=lambda p: self.rank.get(p, len(self.rank)))
+            if pair not in self.rank:
+                break
+            ids = merge(ids, pair, 256 + self.rank[pair])
+        return np.array(ids, dtype=np.int32)
+
+    def decode(self, ids):
+        """(T,) ids -> str. Bytes that are not UTF-8 become U+FFFD, the replacement character."""
+        for i in ids:
+            if not 0 <= i < self.vocab_size:
+                raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} ids")
+        return b"".join(self.pieces[i] for i in ids).decode("utf-8", errors="replace")
+
+    def save(self, path):
+        """Write the merges as JSON, atomically."""
+        write_atomically(path, json.dumps({"type": "BPE", "merges": self.merges}).encode())
+
+    @classmethod
+    def load(cls, path):
+        """Read what `save` wrote. Raises VocabularyError with the reason if it cannot."""
+        try:
+            merges = json.loads(Path(path).read_text(encoding="utf-8"))["merges"]
+            return cls([(int(a), int(b)) for a, b in merges])
+        except (ValueError, KeyError, TypeError) as error:
+            raise VocabularyError(f"{path} is not a vocabulary that BPE.save wrote, or it was "
+                                  f"cut short: {error}") from None

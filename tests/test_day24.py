@@ -1,0 +1,141 @@
+"""Day 24 · Byte-pair encoding: the hand example, round trips, and an oracle by str.replace."""
+
+import numpy as np
+import pytest
+
+from days.day24.run import measure
+from llm.tokens.bpe import BPE, VocabularyError, best_pair, count_pairs, merge, to_bytes
+
+TEXTS = ["", "a", "aaaa", "Hello, world!\r\n\r\nbye", "naïve café", "中文字符 한글", "👍🏽 🇩🇪",
+         "\x00\x01\x7f", "e\u0301", "\ufffd\ufeff", "\U0010ffff"]
+
+
+def by_replace(merges, text):
+    """An independent encoder: ids as characters, merges as str.replace, in the order learned."""
+    row = "".join(chr(0xF0000 + b) for b in text.encode())
+    for i, (a, b) in enumerate(merges):
+        row = row.replace(chr(0xF0000 + a) + chr(0xF0000 + b), chr(0xF0000 + 256 + i))
+    return [ord(c) - 0xF0000 for c in row]
+
+
+def random_text(rng, n, letters="ab c"):
+    return "".join(letters[i] for i in rng.integers(0, len(letters), n))
+
+
+def test_the_example_by_hand():
+    tokenizer = BPE.train("aaabdaaabac", 256 + 3)
+    assert tokenizer.merges == [(97, 97), (97, 98), (256, 257)]        # Z = aa, Y = ab, X = ZY
+    assert tokenizer.pieces[256:] == [b"aa", b"ab", b"aaab"]
+    assert tokenizer.encode("aaabdaaabac").tolist() == [258, 100, 258, 97, 99]     # XdXac
+    assert tokenizer.decode([258, 100, 258, 97, 99]) == "aaabdaaabac"
+
+
+def test_overlapping_pairs_merge_from_the_left():
+    assert BPE([(97, 97)]).encode("aaa").tolist() == [256, 97]
+    assert merge([97] * 5, (97, 97), 256) == [256, 256, 97]
+
+
+def test_pairs_are_counted_with_their_overlaps():
+    assert count_pairs([97, 97, 97, 98]) == {(97, 97): 2, (97, 98): 1}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_decode_undoes_encode_for_random_text(seed):
+    rng = np.random.default_rng(seed)
+    tokenizer = BPE.train(random_text(rng, 400), 300)
+    for text in (*TEXTS, random_text(rng, 300, "ab cdé中👍\n")):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == text
+        assert ids.dtype == np.int32 and ids.ndim == 1
+        assert len(ids) <= len(text.encode())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_ids_equal_those_of_str_replace(seed):
+    rng = np.random.default_rng(seed)
+    tokenizer = BPE.train(random_text(rng, 500), 310)
+    for text in (*TEXTS, random_text(rng, 400), "a" * 50, "ab" * 30):
+        assert tokenizer.encode(text).tolist() == by_replace(tokenizer.merges, text)
+
+
+def test_every_round_merges_the_most_frequent_pair():
+    text = random_text(np.random.default_rng(1), 300)
+    tokenizer = BPE.train(text, 290)
+    ids = list(text.encode())
+    for i, pair in enumerate(tokenizer.merges):
+        counts = count_pairs(ids)
+        assert counts[pair] == max(counts.values())
+        shorter = merge(ids, pair, 256 + i)
+        assert len(shorter) < len(ids)
+        ids = shorter
+    assert tokenizer.encode(text).tolist() == ids
+
+
+def test_ties_go_to_the_smallest_pair():
+    assert best_pair({(5, 1): 3, (2, 9): 3, (2, 7): 3, (0, 0): 2}, [bytes([i]) for i in range(10)]
+                     ) == (2, 7)
+    assert BPE.train("zyzyxwxw", 257).merges == [(120, 119)]          # zy and xw both twice
+    assert BPE.train("xwxwzyzy", 257).merges == [(120, 119)]
+
+
+def test_no_piece_is_learned_twice():
+    pieces = [b"a", b"b", b"c", b"ab", b"bc", b"abc"]
+    assert best_pair({(0, 4): 9, (3, 2): 9, (1, 2): 1}, pieces) is None
+    text = random_text(np.random.default_rng(3), 3000, "ab")
+    trained = BPE.train(text, 400)
+    assert len(set(trained.pieces)) == trained.vocab_size
+
+
+def test_training_stops_where_no_pair_occurs_twice():
+    assert BPE.train("abcdef", 1000).vocab_size == 256
+    assert BPE.train("", 300).vocab_size == 256
+    assert BPE.train("abab", 1000).merges == [(97, 98)]
+
+
+def test_invalid_bytes_become_the_replacement_character():
+    assert BPE().decode([0xFF]) == "\ufffd"
+    assert BPE().decode([72, 0xE4, 0xB8]) == "H\ufffd"
+
+
+def test_save_and_load_give_the_same_ids(tmp_path):
+    tokenizer = BPE.train("the cat and the hat", 265)
+    tokenizer.save(tmp_path / "bpe.json")
+    again = BPE.load(tmp_path / "bpe.json")
+    assert again.merges == tokenizer.merges
+    assert again.encode("the hat").tolist() == tokenizer.encode("the hat").tolist()
+
+
+@pytest.mark.parametrize("damage", [lambda t: t[:-5], lambda t: "[]", lambda t: '{"merges": 3}',
+                                    lambda t: '{"merges": [[97, 900]]}', lambda t: ""])
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    path = tmp_path / "bpe.json"
+    BPE([(97, 97)]).save(path)
+    path.write_text(damage(path.read_text()))
+    with pytest.raises(VocabularyError, match="bpe.json"):
+        BPE.load(path)
+
+
+def test_bad_input_is_refused_with_the_cure():
+    with pytest.raises(ValueError, match="not bytes"):
+        to_bytes(b"abc")
+    with pytest.raises(ValueError, match="not NoneType"):
+        BPE().encode(None)
+    with pytest.raises(ValueError, match=r"lone surrogate '\\ud800' at position 2"):
+        BPE().encode("ab\ud800")
+    with pytest.raises(ValueError, match="vocab_size 255 is smaller than the base alphabet"):
+        BPE.train("abc", 255)
+    with pytest.raises(ValueError, match=r"merge number 1 joins \(97, 257\)"):
+        BPE([(97, 97), (97, 257)])
+    for ids in ([256], [-1], [0, 9999]):
+        with pytest.raises(ValueError, match="not in the vocabulary of 256 ids"):
+            BPE().decode(ids)
+
+
+def test_merges_shorten_the_text_and_carry_over_to_unseen_text():
+    result = measure(fast=True, seed=0)
+    seen = [row[2] for row in result.rows]
+    unseen = [row[3] for row in result.rows]
+    assert seen[0] == unseen[0] == 1.0
+    assert seen == sorted(seen) and unseen == sorted(unseen)
+    assert seen[-1] > 1.5 and unseen[-1] > 1.3
+    assert result.round_trip
