@@ -1,0 +1,96 @@
+"""Day 25 · From bytes to ids in four passes: split, number the words, merge the new ones, gather.
+
+An `Encoder` keeps the words it has seen, with their ids, so that only a new word is ever merged.
+It works in blocks and empties a cache that has grown too large: memory does not grow with the
+text beyond the ids. Several threads may use one encoder; each takes a cache of its own.
+Leaves out: special tokens and str; see FastBPE.
+"""
+
+import numpy as np
+from numba import njit
+
+from llm.tokens.heap import find, packed
+from llm.tokens.merges import apply, gather
+from llm.tokens.split import class_table, rule_numbers, word_ends
+from llm.tokens.words import Words, room
+
+BLOCK = 1 << 15          # words per block
+MOST_WORDS = 1 << 18     # a cache with more words, or more bytes, is emptied
+MOST_BYTES = 1 << 23
+
+
+@njit(cache=True)
+def rank_table(merges, slots, keys, made):
+    """Enter merge r = (a, b, new) of merges (M, 3) under packed(a, b), with rank r."""
+    for r in range(len(merges)):
+        keys[r], made[r] = packed(merges[r, 0], merges[r, 1]), merges[r, 2]
+        slots[find(slots, keys, keys[r])] = r + 1
+
+
+class Cache(Words):
+    """Words with the ids of each: word w has tokens[token_starts[w]:token_starts[w + 1]]."""
+
+    def clear(self):
+        super().clear()
+        self.tokens = np.empty(1 << 14, dtype=np.int32)
+        self.token_starts = np.zeros((1 << 11) + 1, dtype=np.int64)
+
+
+class Encoder:
+    """The merge tables of one vocabulary, and the words merged so far."""
+
+    def __init__(self, base, merges, rule):
+        """base (256,) int32: the id of each byte, or −1; merges (M, 3) int32 by rank."""
+        self.base, self.numbers, self.caches = base, rule_numbers(rule), []
+        self.missing = base < 0 if (base < 0).any() else None
+        self.slots = np.zeros(1 << max(2 * len(merges), 8).bit_length(), dtype=np.int32)
+        self.keys = np.empty(max(len(merges), 1), dtype=np.int64)
+        self.made = np.empty(max(len(merges), 1), dtype=np.int32)
+        rank_table(merges, self.slots, self.keys, self.made)
+
+    def encode(self, data, segments):
+        """Ids of consecutive texts that end at `segments` (S,) int64 in data (N,) uint8.
+
+        Returns ids (T,) int32 and offsets (S,) int64: text s has the ids offsets[s − 1]:offsets[s].
+        """
+        if self.missing is not None and self.missing[data].any():
+            at = int(np.argmax(self.missing[data]))
+            raise ValueError(f"this vocabulary has no id for byte {data[at]:#04x} (at byte {at} of "
+                             "the text); remove the character, or use another vocabulary")
+        try:
+            cache = self.caches.pop()
+        except IndexError:                       # every cache is in use: another thread's turn
+            cache = Cache()
+        ids = np.empty(len(data), dtype=np.int32)
+        offsets = np.empty(len(segments), dtype=np.int64)
+        ends = np.empty(min(len(data), BLOCK), dtype=np.int64)
+        totals = np.empty(len(ends) + 1, dtype=np.int64)      # ids up to each word's end
+        i = segment = n = done = 0
+        while done < len(segments):
+            first = i
+            m, i, segment = word_ends(data, i, segment, segments, class_table(), self.numbers,
+                                      ends)
+            totals[0] = n
+            n = gather(self.look_up(cache, data, first, ends[:m]), cache.tokens,
+                       cache.token_starts, ids, n, totals[1:])
+            if segment == len(segments) == 1:                 # the common case, without a search
+                offsets[0], done = n, 1
+                continue
+            until = np.searchsorted(segments, i, side="right") if m else len(segments)
+            offsets[done:until] = totals[np.searchsorted(ends[:m], segments[done:until], "right")]
+            done = until
+        self.caches.append(cache)
+        return ids[:n].copy(), offsets
+
+    def look_up(self, cache, data, first, ends):
+        """The number of each word; words that are new are merged and remembered."""
+        if cache.n > MOST_WORDS or cache.size > MOST_BYTES:
+            cache.clear()
+        known = cache.n
+        numbers = cache.add(data, first, ends)
+        if cache.n > known:
+            cache.tokens = room(cache.tokens, cache.size)
+            cache.token_starts = room(cache.token_starts, cache.n + 1)
+            apply(cache.store, cache.starts, known, cache.n, self.base, self.slots, self.keys,
+                  self.made, cache.tokens, cache.token_starts)
+        return numbers

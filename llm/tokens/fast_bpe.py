@@ -1,0 +1,177 @@
+"""Day 25 · A fast byte-pair tokenizer, id for id the ones people use.
+
+`FastBPE.train` learns merges as day 24 does, but inside the words of a splitting rule (`split.py`);
+`load` reads GPT-2's `vocab.json` + `merges.txt` and Hugging Face's `tokenizer.json`; `encode` is
+exact and linear in the text. Special tokens are recognised only where the caller allows them.
+Leaves out: normalisation (NFC …), vocabularies that are not byte-level, and dropout.
+"""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from llm.data.download import write_atomically
+from llm.tokens.bpe import VocabularyError, to_bytes
+from llm.tokens.encoder import Encoder
+from llm.tokens.files import read_vocabulary, to_json
+from llm.tokens.split import rule_numbers
+from llm.tokens.train_bpe import learn_merges
+
+TASK = 1 << 18           # characters of text that one thread takes at a time
+
+
+class FastBPE:
+    """A vocabulary, its merges by rank, a splitting rule and special tokens."""
+
+    def __init__(self, pieces, merges, rule="gpt2", specials=None):
+        """pieces {id: bytes}; merges (M, 3) ids a, b, new by rank; specials {text: id}.
+
+        Raises ValueError where these contradict each other. A vocabulary may lack bytes that its
+        training text never had, but not printable ASCII.
+        """
+        self.pieces, self.rule, self.specials = dict(pieces), rule, dict(specials or {})
+        self.merges = np.array(merges, dtype=np.int32).reshape(-1, 3)
+        check(self.pieces, self.merges, self.specials)
+        base = np.full(256, -1, dtype=np.int32)
+        for i, piece in self.pieces.items():
+            if len(piece) == 1:
+                base[piece[0]] = i
+        lacking = [c for c in range(0x20, 0x7F) if base[c] < 0]
+        if lacking:
+            raise ValueError("the vocabulary is smaller than the base alphabet: "
+                             f"{len(lacking)} printable ASCII characters are missing, "
+                             f"such as {chr(lacking[0])!r}")
+        self.encoder = Encoder(base, self.merges, rule)
+        texts = {i: text.encode() for text, i in self.specials.items()}
+        self.vocab_size = max(max(self.pieces), *texts, 0) + 1
+        self.table = [self.pieces.get(i, texts.get(i, b"")) for i in range(self.vocab_size)]
+
+    @classmethod
+    def from_merges(cls, pairs, rule="whole", specials=(), order=range(256)):
+        """From pairs of ids as day 24 keeps them; id i < 256 is the byte order[i]."""
+        pieces = [bytes([b]) for b in order]
+        pairs = [(int(a), int(b)) for a, b in pairs]
+        for a, b in pairs:
+            pieces.append(pieces[a] + pieces[b])
+        merges = [(a, b, 256 + i) for i, (a, b) in enumerate(pairs)]
+        specials = {text: len(pieces) + i for i, text in enumerate(specials)}
+        return cls(dict(enumerate(pieces)), merges, rule, specials)
+
+    @classmethod
+    def train(cls, texts, vocab_size, rule="gpt2", specials=(), min_count=2, order=range(256)):
+        """Learn from a str, or from an iterable of str whose texts are taken one at a time.
+
+        vocab_size counts the 256 bytes, the merges (fewer where no pair occurs min_count times
+        any more) and the specials, which come last. Same counts, same ties as day 24.
+        """
+        rule_numbers(rule)
+        wanted = vocab_size - 256 - len(specials)
+        if wanted < 0:
+            raise ValueError(f"vocab_size {vocab_size} is smaller than the base alphabet of 256 "
+                             f"bytes and {len(specials)} special tokens; ask for more")
+        texts = texts if not isinstance(texts, (str, bytes)) else [texts]
+        pairs = learn_merges(texts, wanted, rule, min_count, order)
+        return cls.from_merges(pairs, rule, specials, order)
+
+    def encode(self, text, special=()):
+        """str -> (T,) int32. special: "all", or the special tokens recognised in this text.
+
+        A special token that is not allowed is text like any other, so that what a user types can
+        never act as a control token. Where two match at one place, the longer one counts.
+        """
+        if special:
+            return self.encode_batch([text], special, threads=1)[0]
+        data = np.frombuffer(to_bytes(text), dtype=np.uint8)
+        return self.encoder.encode(data, np.array([len(data)], dtype=np.int64))[0]
+
+    def encode_batch(self, texts, special=(), threads=2):
+        """A list of str -> a list of (T,) int32, encoded on several threads."""
+        if isinstance(texts, str):
+            raise ValueError("encode_batch takes a list of str; for one str use encode")
+        texts = list(texts)
+        for text in texts if set(map(type, texts)) - {str} else ():
+            to_bytes(text)                                  # says what is wrong
+        if special:
+            pattern = self.pattern(special)
+            cut = [(to_bytes(text), pattern.split(text))[1] for text in texts]
+            plain = iter(self.encode_batch([p for parts in cut for p in parts[::2]], (), threads))
+            return [self.join(parts, plain) for parts in cut]
+        read = np.cumsum([0, *map(len, texts)])
+        cuts = [*np.searchsorted(read, np.arange(0, read[-1] + 1, TASK)).tolist(), len(texts)]
+        tasks = [texts[a:b] for a, b in zip(cuts, cuts[1:])]
+        if threads == 1 or len(tasks) == 1:
+            return [ids for task in tasks for ids in self.encode_task(task)]
+        with ThreadPoolExecutor(threads) as pool:
+            return [ids for done in pool.map(self.encode_task, tasks) for ids in done]
+
+    def encode_task(self, texts):
+        """A list of str -> their ids, each a view of one array."""
+        joined = "".join(texts)
+        parts = texts if joined.isascii() else [to_bytes(text) for text in texts]
+        data = joined.encode() if joined.isascii() else b"".join(parts)
+        segments = np.cumsum([*map(len, parts)], dtype=np.int64)
+        ids, offsets = self.encoder.encode(np.frombuffer(data, dtype=np.uint8), segments)
+        ends = offsets.tolist()
+        return [ids[a:b] for a, b in zip([0, *ends], ends)]
+
+    def pattern(self, special):
+        """What finds the special tokens named: leftmost, then longest. ValueError if unknown."""
+        if isinstance(special, str):
+            special = self.specials if special == "all" else [special]
+        names = list(special)
+        for name in names:
+            if name not in self.specials:
+                raise ValueError(f"unknown special token {name!r}; this vocabulary has "
+                                 f"{', '.join(map(repr, self.specials)) or 'none'}")
+        names.sort(key=len, reverse=True)
+        return re.compile(f"({'|'.join(map(re.escape, names))})") if names else re.compile("((?!))")
+
+    def join(self, parts, plain):
+        """The ids of one text cut into text, special, text, …"""
+        ids = [next(plain)]
+        for name in parts[1::2]:
+            ids += [np.array([self.specials[name]], dtype=np.int32), next(plain)]
+        return np.concatenate(ids)
+
+    def decode(self, ids):
+        """(T,) ids -> str; bytes that are not UTF-8 become U+FFFD. ValueError for unknown ids."""
+        ids = np.asarray(ids)
+        if ids.ndim != 1 or (ids.size and ids.dtype.kind not in "iu"):
+            raise ValueError(f"ids must be integers of shape (T,), not {ids.dtype} {ids.shape}")
+        outside = (ids < 0) | (ids >= self.vocab_size)
+        if outside.any():
+            raise ValueError(f"id {ids[outside][0]} is not in the vocabulary of "
+                             f"{self.vocab_size} ids")
+        return b"".join([self.table[i] for i in ids.tolist()]).decode("utf-8", "replace")
+
+    def save(self, path):
+        """Write Hugging Face's tokenizer.json, atomically; `write_gpt2` writes the older pair."""
+        write_atomically(path, to_json(self.pieces, self.merges, self.rule, self.specials))
+
+    @classmethod
+    def load(cls, path):
+        """Read a tokenizer.json, or a folder with vocab.json and merges.txt (GPT-2's rule)."""
+        try:
+            return cls(**read_vocabulary(Path(path)))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise VocabularyError(f"cannot read the vocabulary {path}: {error}") from None
+
+
+def check(pieces, merges, specials):
+    """Raise ValueError unless every merge joins two pieces into the piece it names."""
+    last, size = max([*pieces, *specials.values()], default=0), len(pieces) + len(specials)
+    if last > 2 * size + 1000:
+        raise ValueError(f"an id is {last}, but there are only {size} pieces")
+    if len(set(pieces.values())) < len(pieces):
+        raise ValueError("two ids of the vocabulary stand for the same bytes")
+    for r, (a, b, new) in enumerate(merges.tolist()):
+        if pieces.get(a, b"") + pieces.get(b, b"") != pieces.get(new) or a not in pieces:
+            raise ValueError(f"merge number {r} joins ids {a} and {b} into {new}, but their bytes "
+                             f"are {pieces.get(a)}, {pieces.get(b)} and {pieces.get(new)}")
+    for text, i in specials.items():
+        if not text or i in pieces or i < 0:
+            raise ValueError(f"special token {text!r} needs a name and an id of its own, not {i}")
+    if len(set(specials.values())) < len(specials):
+        raise ValueError("two special tokens share an id")

@@ -1,0 +1,177 @@
+"""Day 25 · Ids equal those of tiktoken and of Hugging Face tokenizers.
+
+Strings are random and adversarial. Engines follow different versions of Unicode, so a string never
+has a code point that this Python does not know, nor a letter or number newer than Unicode 3.2,
+which every engine knows; marks, symbols and emoji of any age are in.
+"""
+
+import json
+import unicodedata
+
+import numpy as np
+import pytest
+
+from llm.data.download import TextError
+from llm.data.text import load
+from llm.tokens.bpe import BPE
+from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files import GPT2_ORDER, visible
+from llm.tokens.gpt2 import load_gpt2
+from llm.tokens.split import split
+
+tiktoken = pytest.importorskip("tiktoken")
+tokenizers = pytest.importorskip("tokenizers")
+
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
+CL100K_PATTERN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|"
+                  r" ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s")
+
+
+def usable(code):
+    """Is this code point read the same by every engine, whatever its version of Unicode?"""
+    category = unicodedata.category(chr(code))
+    if category in ("Cn", "Cs"):
+        return False
+    return category[0] not in "LN" or unicodedata.ucd_3_2_0.category(chr(code)) == category
+
+
+ALPHABET = [chr(code) for code in range(0x110000) if usable(code)]
+SPACES = [c for c in ALPHABET if c.isspace()]
+TRICKY = ["'", "'s", "'S", "'ll", "'LL", "'Ve", "'re", "'ſ", " ", "  ", "\n", "\r\n", "\r",
+          "\t", "a", "Z", "é", "ß", "0", "7", "12345", "½", "Ⅷ", "٣", "中", "文字", "한글",
+          "क्षि", "e\u0301", "\u200d", "\ufeff", "\u200b", "\U0001f469\u200d\U0001f467", "🇩🇪",
+          "!", "...", "_", "<|endoftext|>", "<|", "|>", " the", "The", "don't", "\x00", "\x1c",
+          "\x85", "\u3000", "\ufffd", "\U0010fffd"]
+FIXED = ["", " ", "\n", "'", "''", "a" * 3000, " " * 3000, "\n" * 500, "ab" * 1000, "'s" * 300,
+         "0" * 1000, " \n" * 300, "=" * 2000, "Hello, world", "don't you've I'LL", "\r\n\r\n  x",
+         "   x", "x   ", "x \n \n y", "1 2  3   4", "٣٤٥ ۶۷", "中文" * 500, "👍🏽" * 200,
+         "\t\tif x:\n"]
+
+
+def strings(n=2000, seed=0):
+    """The fixed ones, and n random ones of four kinds."""
+    rng = np.random.default_rng(seed)
+    ascii_ = [chr(c) for c in range(128)]
+    made = list(FIXED)
+    while len(made) < n + len(FIXED):
+        kind = (TRICKY, TRICKY + SPACES, ascii_, ALPHABET)[len(made) % 4]
+        made.append("".join(kind[i] for i in rng.integers(0, len(kind), rng.integers(1, 60))))
+    return made
+
+
+STRINGS = strings()
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    try:
+        return load_gpt2()
+    except TextError as error:
+        pytest.skip(str(error))
+
+
+def trained(rule, size=3000, **options):
+    text = load("python").text[:400_000] + "".join(TRICKY) * 20 + "".join(STRINGS)
+    return FastBPE.train(text, size, rule, **options)
+
+
+def in_tiktoken(ours, pattern):
+    return tiktoken.Encoding("ours", pat_str=pattern, special_tokens=ours.specials,
+                             mergeable_ranks={piece: i for i, piece in ours.pieces.items()})
+
+
+def in_hugging_face(ours, path):
+    """Hugging Face's reading of the file that we write."""
+    ours.save(path / "tokenizer.json")
+    return tokenizers.Tokenizer.from_file(str(path / "tokenizer.json"))
+
+
+def assert_same(ours, theirs):
+    for text, ids in zip(STRINGS, theirs, strict=True):
+        assert ours.encode(text).tolist() == ids, repr(text)
+        assert ours.decode(ids) == text
+    assert [ids.tolist() for ids in ours.encode_batch(STRINGS)] == theirs
+
+
+def test_gpt2_ids_equal_tiktoken(gpt2):
+    assert_same(gpt2, in_tiktoken(gpt2, GPT2_PATTERN).encode_ordinary_batch(STRINGS))
+
+
+def test_gpt2_ids_equal_hugging_face(gpt2, tmp_path):
+    theirs = in_hugging_face(FastBPE(gpt2.pieces, gpt2.merges), tmp_path)
+    assert_same(gpt2, [e.ids for e in theirs.encode_batch(STRINGS)])
+
+
+def test_hugging_face_reads_gpt2_files_to_the_same_ids(gpt2):
+    names = {visible(piece): i for i, piece in gpt2.pieces.items()}
+    back = list(names)
+    theirs = tokenizers.ByteLevelBPETokenizer(names, [(back[a], back[b])
+                                                      for a, b, _ in gpt2.merges.tolist()])
+    assert_same(gpt2, [e.ids for e in theirs.encode_batch(STRINGS)])
+
+
+def test_cl100k_rule_equals_tiktoken():
+    ours = trained("cl100k")
+    assert_same(ours, in_tiktoken(ours, CL100K_PATTERN).encode_ordinary_batch(STRINGS))
+
+
+@pytest.mark.parametrize("rule", ["whole", "gpt2", "smollm", "cl100k", "llama3", "qwen2"])
+def test_every_rule_equals_hugging_face(rule, tmp_path):
+    ours = trained(rule)
+    assert_same(ours, [e.ids for e in in_hugging_face(ours, tmp_path).encode_batch(STRINGS)])
+
+
+def test_llama3_rule_equals_tiktoken_with_its_pattern():
+    from llm.tokens.files import LLAMA3
+    ours = trained("llama3")
+    assert_same(ours, in_tiktoken(ours, LLAMA3).encode_ordinary_batch(STRINGS))
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k"])
+def test_every_code_point_has_the_class_that_the_peer_gives_it(rule, tmp_path):
+    theirs = in_hugging_face(FastBPE.from_merges([], rule), tmp_path).pre_tokenizer
+    for start in range(0, len(ALPHABET), 977 if rule == "gpt2" else 7919):
+        block = ALPHABET[start:start + 400]
+        text = "".join(f"a{c} {c}1{c}!{c}\n" for c in block)
+        spans = [text[a:b] for _, (a, b) in theirs.pre_tokenize_str(text)]
+        assert split(text, rule) == spans
+
+
+def test_special_tokens_equal_both_peers(gpt2, tmp_path):
+    enc = in_tiktoken(gpt2, GPT2_PATTERN)
+    theirs = in_hugging_face(gpt2, tmp_path)
+    end = "<|endoftext|>"
+    for text in (end, end * 3, f"a{end}b", f" {end} {end}\n", f"x  {end}  y", *STRINGS):
+        ids = enc.encode(text, allowed_special="all")
+        assert gpt2.encode(text, "all").tolist() == ids == theirs.encode(text).ids
+        assert gpt2.encode(text).tolist() == enc.encode_ordinary(text)
+
+
+def test_special_tokens_may_have_the_first_ids(tmp_path):
+    plain = trained("smollm", 1000)
+    shifted = FastBPE({i + 2: piece for i, piece in plain.pieces.items()}, plain.merges + 2,
+                      "smollm", {"<|endoftext|>": 0, "<|x|>": 1})
+    theirs = in_hugging_face(shifted, tmp_path)
+    for text in ("<|x|>hi 12<|endoftext|>", *STRINGS[:300]):
+        assert shifted.encode(text, "all").tolist() == theirs.encode(text).ids
+
+
+@pytest.mark.parametrize("size, min_count", [(600, 2), (2000, 2), (4000, 1)])
+def test_training_learns_the_very_merges_of_hugging_face(size, min_count):
+    text = load("python").text[:300_000]
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.train_from_iterator([text], tokenizers.trainers.BpeTrainer(
+        vocab_size=size, min_frequency=min_count, show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    merges = json.loads(theirs.to_str())["model"]["merges"]
+    ours = FastBPE.train(text, size, min_count=min_count, order=GPT2_ORDER)
+    assert [[visible(ours.pieces[a]), visible(ours.pieces[b])] for a, b, _ in ours.merges] == merges
+
+
+def test_the_readable_day_24_equals_tiktoken():
+    ours = BPE.train("low lower lowest " * 3 + "naïve façade 中文 中文" * 2, 290)
+    enc = tiktoken.Encoding("day24", pat_str=r"[\s\S]+", special_tokens={},
+                            mergeable_ranks={piece: i for i, piece in enumerate(ours.pieces)})
+    for text in STRINGS[1:300]:
+        assert ours.encode(text[:200]).tolist() == enc.encode_ordinary(text[:200])

@@ -1,0 +1,392 @@
+"""Day 25 · Fast BPE: GPT-2's published ids, the same ids as day 24, files, specials, streams."""
+
+import io
+import json
+import re
+import subprocess
+import sys
+import unicodedata
+import zipfile
+
+import numpy as np
+import pytest
+
+from days.day25.run import measure
+from llm.data.download import TextError
+from llm.tokens import encoder
+from llm.tokens import gpt2 as gpt2_module
+from llm.tokens.bpe import BPE, VocabularyError
+from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files import GPT2_ORDER, from_gpt2, to_json, visible, write_gpt2
+from llm.tokens.gpt2 import load_gpt2
+from llm.tokens.split import RULES, class_table, split
+from llm.tokens.stream import encode_file, encode_stream
+
+TEXTS = ["", "a", " ", "Hello, world", "don't  stop\n\n  now", "naïve café 中文 한글 ٣٤", "👍🏽 🇩🇪",
+         "a" * 300, "ab" * 200, "'s't'll 've 're", "\r\n \t\x0b\u3000 x", "x" * 70 + "  \n"]
+END = "<|endoftext|>"
+
+
+def random_text(rng, n, letters="ab c'"):
+    return "".join(letters[i] for i in rng.integers(0, len(letters), n))
+
+
+def python_words(text, rule):
+    """The rules once more, over the standard library's `re`, whose letters are unicodedata's."""
+    letters = r"[^\W\d_]"
+    if rule == "smollm":
+        parts = re.split("([0-9])", text)
+        return [w for part in parts for w in (
+            [part] if re.fullmatch("[0-9]", part) else python_words(part, "gpt2"))]
+    if rule == "gpt2":
+        pattern = rf"'(?:[sdmt]|ll|ve|re)| ?{letters}+| ?[0-9]+| ?(?:_|[^\s\w])+|\s+(?!\S)|\s+"
+    else:
+        digits = "[0-9]" if rule == "qwen2" else "[0-9]{1,3}"
+        tail = r"\s+\Z|" if rule == "cl100k" else ""
+        pattern = (rf"(?i:'(?:[sdmt]|ll|ve|re))|(?:_|[^\r\n\w])?{letters}+|{digits}|"
+                   rf" ?(?:_|[^\s\w])+[\r\n]*|{tail}\s*[\r\n]+|\s+(?!\S)|\s+")
+    return re.findall(pattern, text)
+
+
+@pytest.fixture(scope="module")
+def gpt2():
+    try:
+        return load_gpt2()
+    except TextError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def small():
+    text = "low lower lowest, low-lying; it's 1999's newest. " * 5 + "\n\nnew  news 中文 中文 café"
+    return FastBPE.train(text, 330, specials=(END, "<|x|>"))
+
+
+def test_the_example_by_hand():
+    tokenizer = FastBPE.train("low low lower newest", 256 + 3, "gpt2")
+    # the words are low (1), " low" (1), " lower" (1), " newest" (1): we occurs twice, lo and ow 3x
+    assert tokenizer.merges[:, :2].tolist() == [[108, 111], [256, 119], [32, 257]]
+    assert tokenizer.encode("low lower").tolist() == [257, 258, 101, 114]
+    assert split("low low lower newest") == ["low", " low", " lower", " newest"]
+
+
+def test_gpt2_says_hello(gpt2):
+    assert gpt2.encode("Hello,").tolist() == [15496, 11]
+    assert gpt2.encode("Hello world").tolist() == [15496, 995]
+    assert gpt2.vocab_size == 50257 and gpt2.specials == {END: 50256}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_without_splitting_the_merges_and_ids_are_those_of_day_24(seed):
+    rng = np.random.default_rng(seed)
+    text = random_text(rng, 1500) + "中文é" * seed
+    slow, fast = BPE.train(text, 256 + 90), FastBPE.train(text, 256 + 90, "whole")
+    assert [tuple(pair) for pair in fast.merges[:, :2].tolist()] == slow.merges
+    for sample in (*TEXTS, random_text(rng, 500), "a" * 63):
+        assert fast.encode(sample).tolist() == slow.encode(sample).tolist()
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k"])
+def test_each_word_gets_the_ids_of_day_24(rule):
+    rng = np.random.default_rng(7)
+    fast = FastBPE.train(random_text(rng, 3000, "abc '1\n"), 400, rule)
+    slow = BPE(fast.merges[:, :2].tolist())
+    for text in (*TEXTS, random_text(rng, 800, "abc '1\n")):
+        expected = [i for word in split(text, rule) for i in slow.encode(word).tolist()]
+        assert fast.encode(text).tolist() == expected
+
+
+def test_training_inside_words_equals_counting_anew_in_every_round():
+    text = random_text(np.random.default_rng(3), 2000, "aab  b'c")
+    words, pairs = [list(word.encode()) for word in split(text)], []
+    fast = FastBPE.train(text, 256 + 60)
+    for new in range(256, 256 + len(fast.merges)):
+        counts = {}
+        for ids in words:
+            for pair in zip(ids, ids[1:]):
+                counts[pair] = counts.get(pair, 0) + 1
+        pairs.append(min(counts, key=lambda p: (-counts[p], p)))
+        words = [merged(ids, pairs[-1], new) for ids in words]
+    assert [tuple(pair) for pair in fast.merges[:, :2].tolist()] == pairs
+
+
+def merged(ids, pair, new):
+    out = []
+    for i in ids:
+        if out and (out[-1], i) == pair:
+            out[-1] = new
+        else:
+            out.append(i)
+    return out
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k", "llama3", "qwen2"])
+@pytest.mark.parametrize("seed", range(3))
+def test_words_equal_those_of_a_regular_expression(rule, seed):
+    rng = np.random.default_rng(seed)
+    samples = ["'s", "'S", "'LL", "'ve", "'re", "x", "é", "Q", " ", "  ", "\n", "\r", "\t", "7",
+               "123", "!", "_", "'", "中", "\u3000", "\x85", "don't", "👍"]
+    for _ in range(400):
+        text = "".join(samples[i] for i in rng.integers(0, len(samples), rng.integers(1, 25)))
+        assert split(text, rule) == python_words(text, rule), repr(text)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_no_byte_is_lost_in_splitting(rule):
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        codes = rng.integers(0, 0x11000, 40)
+        text = "".join(chr(c) for c in codes if not 0xD800 <= c < 0xE000)
+        assert "".join(split(text, rule)) == text
+        assert "" not in split(text, rule)
+
+
+def test_classes_are_those_of_unicodedata():
+    table = class_table()
+    for text, kind in (("aéЖ中ªⅰ", 1), ("5½Ⅷ٣", 2), (" \t\u3000\x85", 3), ("\n\r", 4),
+                       ("!_\u0301\u200b👍\x1c", 0)):
+        for c in text:
+            expected = 2 if unicodedata.category(c)[0] == "N" else kind
+            assert table[ord(c)] == expected, hex(ord(c))
+
+
+def test_every_text_comes_back(small):
+    for text in TEXTS:
+        ids = small.encode(text)
+        assert small.decode(ids) == text
+        assert ids.dtype == np.int32 and ids.ndim == 1
+    assert small.decode([0xFF]) == "\ufffd"
+
+
+def test_a_batch_equals_its_texts_on_any_number_of_threads(small):
+    rng = np.random.default_rng(0)
+    texts = ["", *TEXTS, "", *(random_text(rng, n, "low er\n") for n in range(300)), ""]
+    texts += ["lowest " * 60_000, ""]
+    expected = [small.encode(text).tolist() for text in texts]
+    for threads in (1, 2, 4):
+        assert [ids.tolist() for ids in small.encode_batch(texts, threads=threads)] == expected
+    assert small.encode_batch([]) == []
+
+
+def test_a_full_cache_is_emptied_and_ids_stay(small, monkeypatch):
+    monkeypatch.setattr(encoder, "MOST_WORDS", 10)
+    monkeypatch.setattr(encoder, "BLOCK", 16)
+    text = " ".join(str(i) for i in range(500)) + "  lowest"
+    ids = FastBPE(small.pieces, small.merges).encode(text)
+    assert small.decode(ids) == text
+    assert ids.tolist() == [i for word in split(text) for i in small.encode(word).tolist()]
+
+
+def test_the_short_cut_for_ascii_letters_stops_before_other_letters():
+    for rule in ("gpt2", "smollm", "cl100k"):
+        assert split("caféteria naïve abcЖ x\u0301y", rule) == [
+            "caféteria", " naïve", " abcЖ", " x", "\u0301", "y"][:6] if rule != "cl100k" else [
+            "caféteria", " naïve", " abcЖ", " x", "\u0301y"]
+
+
+def test_a_word_of_a_million_letters_is_no_trap(small):
+    assert len(small.encode("low" * 300_000)) == 300_000
+
+
+def test_special_tokens_count_only_where_allowed(small):
+    end, x = small.specials[END], small.specials["<|x|>"]
+    text = f"low{END}{END}<|x|> low{END}"
+    assert end not in small.encode(text) and small.decode(small.encode(text)) == text
+    low, space_low = small.encode("low").tolist(), small.encode(" low").tolist()
+    assert small.encode(text, "all").tolist() == [*low, end, end, x, *space_low, end]
+    only = small.encode(text, [END]).tolist()
+    assert only == [*low, end, end, *small.encode("<|x|> low").tolist(), end]
+    assert small.encode(text, END).tolist() == only
+    assert small.decode(small.encode(text, "all")) == text
+    assert small.encode("", "all").tolist() == []
+    assert [ids.tolist() for ids in small.encode_batch([text, "low", END], "all")] == [
+        small.encode(text, "all").tolist(), low, [end]]
+
+
+def test_the_longer_of_two_special_tokens_counts():
+    tokenizer = FastBPE.from_merges([], "gpt2", ["<a>", "<a><b>"])
+    assert tokenizer.encode("<a><b><a>", "all").tolist() == [257, 256]
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k", "llama3"])
+def test_a_stream_in_pieces_of_any_size_gives_the_same_ids(rule):
+    rng = np.random.default_rng(1)
+    samples = ["low", "'s", "'", "re", " ", "  ", "\n", "\r\n", "12", "345", "!", "é", "中文",
+               END, "<|x|>", "<|end", "of", "text|>"]
+    tokenizer = FastBPE.from_merges(           # merges that betray where a word was cut
+        [(32, 32), (10, 32), (32, 10), (10, 10), (13, 10), (39, 115), (39, 114), (49, 50),
+         (108, 111), (32, 108), (33, 10), (256, 256)], rule, [END, "<|x|>"])
+    for special in ((), "all"):
+        for _ in range(120):
+            text = "".join(samples[i] for i in rng.integers(0, len(samples), 60))
+            size = int(rng.integers(1, 40))
+            chunks = [text[i:i + size] for i in range(0, len(text), size)]
+            parts = list(encode_stream(tokenizer, chunks, special))
+            assert np.concatenate(parts).tolist() == tokenizer.encode(text, special).tolist()
+
+
+def test_a_file_is_read_in_blocks(small, tmp_path):
+    path = tmp_path / "text.txt"
+    text = "low lower\r\nlowest 中文\n" * 400
+    path.write_bytes(text.encode())
+    parts = list(encode_file(small, path, block=1000))
+    assert len(parts) > 5 and np.concatenate(parts).tolist() == small.encode(text).tolist()
+    path.write_bytes(b"abc \xff\xfe")
+    with pytest.raises(VocabularyError, match="not UTF-8"):
+        list(encode_file(small, path))
+
+
+def test_training_takes_texts_one_at_a_time():
+    texts = ["low lower ", "lowest low", "new newest"]
+    parts = FastBPE.train(iter(texts), 270)
+    whole = FastBPE.train("low lower  lowest low new newest".replace("  ", " "), 270)
+    assert len(parts.merges) > 3 and parts.vocab_size <= 270
+    assert FastBPE.train(iter([]), 300).vocab_size == whole.vocab_size - len(whole.merges)
+
+
+def test_no_piece_is_learned_twice():
+    text = random_text(np.random.default_rng(3), 6000, "ab")
+    tokenizer = FastBPE.train(text, 700, "whole")
+    assert tokenizer.merges[:, :2].tolist() == [list(p) for p in BPE.train(text, 700).merges]
+    assert len(set(tokenizer.pieces.values())) == tokenizer.vocab_size
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_tokenizer_json_is_read_back(rule, tmp_path):
+    tokenizer = FastBPE.train("low lower lowest é 中文 " * 3, 280, rule, [END], order=GPT2_ORDER)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = FastBPE.load(tmp_path / "tokenizer.json")
+    assert (again.pieces, again.rule, again.specials) == (
+        tokenizer.pieces, rule, {END: tokenizer.vocab_size - 1})
+    assert again.merges.tolist() == tokenizer.merges.tolist()
+    assert to_json(again.pieces, again.merges, again.rule, again.specials) == (
+        tmp_path / "tokenizer.json").read_bytes()
+
+
+def test_special_tokens_stand_in_the_vocabulary_of_the_file(small):
+    vocab = json.loads(to_json(small.pieces, small.merges, "gpt2", {END: 500}))["model"]["vocab"]
+    assert vocab[END] == 500 and vocab["Ġlow"] == small.encode(" low")[0]
+    with pytest.raises(ValueError, match="written like an ordinary piece"):
+        to_json(small.pieces, small.merges, "gpt2", {"Ġlow": 500})
+
+
+def test_gpt2_files_are_read_back(small, tmp_path):
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {END: small.specials[END]})
+    write_gpt2(tokenizer, tmp_path)
+    again = FastBPE.load(tmp_path)
+    assert again.pieces == tokenizer.pieces and again.specials == tokenizer.specials
+    assert again.merges.tolist() == tokenizer.merges.tolist()
+
+
+def test_bytes_are_written_as_gpt2_wrote_them():
+    assert visible(b" the\n") == "ĠtheĊ" and visible(bytes([0, 0x7F, 0xAD])) == "Āġ\u0143"
+    assert GPT2_ORDER[:3] == [33, 34, 35] and sorted(GPT2_ORDER) == list(range(256))
+
+
+def test_a_vocabulary_may_lack_bytes_but_says_so():
+    pieces = {i: bytes([i]) for i in range(128)}
+    tokenizer = FastBPE(pieces, [])
+    assert tokenizer.encode("plain").tolist() == list(b"plain")
+    with pytest.raises(ValueError, match="no id for byte 0xc3"):
+        tokenizer.encode("café")
+    with pytest.raises(ValueError, match="smaller than the base alphabet"):
+        FastBPE({i: bytes([i]) for i in range(100)}, [])
+
+
+@pytest.mark.parametrize("name, damage, message", [
+    ("merges.txt", lambda t: t[:len(t) // 2], "names the piece|no merge makes|cut short"),
+    ("merges.txt", lambda t: t.rsplit("\n", 3)[0] + "\n", "no merge makes"),
+    ("merges.txt", lambda t: t + "q zz\n", "names the piece 'zz'|names the piece 'qzz'"),
+    ("merges.txt", lambda t: t + "a b c\n", "not two pieces"),
+    ("vocab.json", lambda t: t[:-20], "cut short"),
+    ("vocab.json", lambda t: "[1, 2]", "holds a list"),
+    ("vocab.json", lambda t: t.replace(": 70,", ": 71,"), "share an id"),
+    ("vocab.json", lambda t: t.replace(": 70,", ": -7,"), "for an id"),
+    ("vocab.json", lambda t: t.replace(": 70,", ": 2000000000,"), "2000000000"),
+    ("vocab.json", lambda t: t.replace('"lo"', '"l€"'), "names the piece 'lo'"),
+    ("vocab.json", lambda t: t[:-1] + ', "€": 400}', "stands for no byte"),
+])
+def test_damaged_gpt2_files_are_refused(tmp_path, small, name, damage, message):
+    write_gpt2(FastBPE(small.pieces, small.merges), tmp_path)
+    path = tmp_path / name
+    path.write_text(damage(path.read_text(encoding="utf-8")), encoding="utf-8")
+    with pytest.raises(VocabularyError, match=message):
+        FastBPE.load(tmp_path)
+
+
+@pytest.mark.parametrize("change, message", [
+    ({"model": None}, "only BPE"), ({"model": {"type": "Unigram", "vocab": []}}, "Unigram"),
+    ({"normalizer": {"type": "NFC"}}, "normalizer"), ({"pre_tokenizer": None}, "pre_tokenizer"),
+    ({"added_tokens": [{"id": 1, "content": "x", "lstrip": True}]}, "lstrip"),
+    ({"added_tokens": [{"id": 1}]}, "content"), ({"added_tokens": 7}, "cannot read"),
+])
+def test_unsupported_tokenizer_json_is_refused(tmp_path, small, change, message):
+    path = tmp_path / "tokenizer.json"
+    found = json.loads(to_json(small.pieces, small.merges, "gpt2", {}))
+    path.write_text(json.dumps(found | change), encoding="utf-8")
+    with pytest.raises(VocabularyError, match=message):
+        FastBPE.load(path)
+
+
+def test_missing_files_are_named(tmp_path):
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        with pytest.raises(VocabularyError, match=re.escape(str(path))):
+            FastBPE.load(path)
+    with pytest.raises(ValueError, match="cut short"):
+        from_gpt2("{", "")
+
+
+def test_bad_input_is_refused_with_the_cure(small):
+    for text in (b"bytes", 7, None, ["low"]):
+        with pytest.raises(ValueError, match="encodes str"):
+            small.encode(text)
+    with pytest.raises(ValueError, match="lone surrogate"):
+        small.encode("a\udfff")
+    with pytest.raises(ValueError, match="lone surrogate"):
+        small.encode_batch(["a", "\ud800"], "all")
+    with pytest.raises(ValueError, match="list of str"):
+        small.encode_batch("low")
+    with pytest.raises(ValueError, match=r"unknown special token '<\|y\|>'.*<\|x\|>"):
+        small.encode("low", ["<|y|>"])
+    with pytest.raises(ValueError, match="unknown special token"):
+        small.encode("low", "<|y|>")
+    with pytest.raises(ValueError, match="no splitting rule 'gpt5'"):
+        FastBPE.train("low", 300, "gpt5")
+    with pytest.raises(ValueError, match="encodes str"):
+        FastBPE.train(b"low", 300)
+    for size in (255, 256):
+        with pytest.raises(ValueError, match="smaller than the base alphabet"):
+            FastBPE.train("low", size, specials=[END])
+    for ids, message in (([9999], "id 9999"), ([-1], "id -1"), ([[1]], "shape"), ([.5], "float")):
+        with pytest.raises(ValueError, match=message):
+            small.decode(ids)
+    for merges, message in (([(97, 98, 99)], "merge number 0"), ([(97, 500, 600)], "number 0")):
+        with pytest.raises(ValueError, match=message):
+            FastBPE(small.pieces, merges)
+    with pytest.raises(ValueError, match="special token"):
+        FastBPE(small.pieces, small.merges, specials={END: 97})
+
+
+def test_gpt2_is_fetched_once(tmp_path, monkeypatch, small):
+    write_gpt2(FastBPE(small.pieces, small.merges), tmp_path)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        for name, inside in gpt2_module.FILES.items():
+            file.write(tmp_path / name, inside)
+    calls = []
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(gpt2_module, "fetch", lambda *a, **k: calls.append(a) or archive.getvalue())
+    assert [len(load_gpt2().pieces) for _ in range(3)] == [len(small.pieces)] * 3
+    assert len(calls) == 1
+
+
+def test_importing_compiles_nothing():
+    code = ("import llm.tokens.fast_bpe as f, llm.tokens.merges as m, sys; "
+            "sys.exit(len(m.learn.signatures) + len(m.apply.signatures))")
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_fast_and_readable_agree_and_the_cache_has_few_words():
+    result = measure(fast=True, seed=0)
+    assert result.same_ids and result.same_merges and result.round_trip
+    assert result.distinct_words < result.words / 3
