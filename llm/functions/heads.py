@@ -1,0 +1,75 @@
+"""Day 29 · Many heads: split the channels, let each head attend by itself, merge.
+
+The channels C are cut into H groups of D = C / H. Splitting and merging are changes of view: no
+arithmetic is done by them. Where tokens stand enters through a position rule (day 30), which may
+turn queries and keys, or add a bias to the scores, or do nothing, as here.
+"""
+
+import numpy as np
+
+from llm.functions.causal import causal_attention, causal_attention_vjp
+
+
+class PositionRule:
+    """How attention learns where tokens stand: what the rules of days 30 and 31 refine."""
+
+    def turn(self, x):
+        """Queries or keys (B, H, T, D) -> the same shape."""
+        return x
+
+    def turn_vjp(self, dx):
+        """The gradient back through `turn`."""
+        return dx
+
+    def bias(self, T):
+        """Numbers added to the scores, broadcast to (H, T, T), or None."""
+        return None
+
+    def tables(self, T):
+        """For kernels (day 38): cos and sin, float32 (T, D/2), if all this rule does is to turn
+        the pairs of channels (i, i + D/2); without rows if it does nothing; None if it does more.
+        """
+        return None
+
+
+class NoRule(PositionRule):
+    """The rule that does nothing, and says so to kernels."""
+
+    def tables(self, T):
+        none = np.zeros((0, 0), np.float32)
+        return none, none
+
+
+NO_RULE = NoRule()
+
+
+def split_heads(x, H):
+    """(B, T, H·D) -> (B, H, T, D), a view."""
+    B, T, C = x.shape
+    return x.reshape(B, T, H, C // H).transpose(0, 2, 1, 3)
+
+
+def merge_heads(x):
+    """(B, H, T, D) -> (B, T, H·D), a copy."""
+    B, H, T, D = x.shape
+    return x.transpose(0, 2, 1, 3).reshape(B, T, H * D)
+
+
+def multi_head(qkv, H, rule=NO_RULE):
+    """Causal self-attention of H heads. qkv (B, T, 3C), queries, keys, values side by side
+    -> (B, T, C), saved.
+
+    Raises ValueError if H does not divide C. Source: Vaswani et al. (2017), section 3.2.2.
+    """
+    if H < 1 or qkv.ndim != 3 or qkv.shape[-1] % (3 * H):
+        raise ValueError(f"multi_head of shape {qkv.shape} with {H} heads: wanted (B, T, 3·H·D)")
+    q, k, v = (split_heads(part, H) for part in np.split(qkv, 3, axis=-1))     # (B, H, T, D)
+    out, saved = causal_attention(rule.turn(q), rule.turn(k), v, bias=rule.bias(q.shape[2]))
+    return merge_heads(out), (*saved, H, rule)
+
+
+def multi_head_vjp(dout, q, k, v, weights, H, rule):
+    """The way back: split the gradient, each head's own backward, merge."""
+    dq, dk, dv = causal_attention_vjp(split_heads(dout, H), q, k, v, weights)
+    parts = rule.turn_vjp(dq), rule.turn_vjp(dk), dv
+    return (np.concatenate([merge_heads(part) for part in parts], axis=-1),)
