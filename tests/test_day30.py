@@ -1,0 +1,150 @@
+"""Day 30 · Position: order from outside, rotation by a shift, slopes, and where each one ends."""
+
+import math
+
+import numpy as np
+import pytest
+
+from days.day30.run import measure
+from llm.functions.attention import attention
+from llm.functions.heads import multi_head, multi_head_vjp
+from llm.grad.check import check_pair
+from llm.grad.tensor import Tensor
+from llm.layers.attention import MultiHeadAttention
+from llm.layers.positions import ALiBi, LearnedPositions, SinusoidalPositions, sinusoids
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_the_example_by_hand():
+    rows = sinusoids(3, 4)                                  # ω = 1 and 1/100
+    assert rows[0].tolist() == [0, 1, 0, 1]
+    assert rows[1] == pytest.approx(np.array([0.841471, 0.540302, 0.01, 0.99995]), abs=1e-6)
+    assert rows[2] == pytest.approx(np.array([0.909297, -0.416147, 0.019999, 0.9998]), abs=1e-6)
+    assert ALiBi(2).bias(3)[0].tolist() == [[0, 0, 0], [-1 / 16, 0, 0], [-1 / 8, -1 / 16, 0]]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_attention_without_mask_and_positions_is_permutation_equivariant(seed):
+    rng = np.random.default_rng(seed)
+    q, k, v = rng.standard_normal((3, 2, 6, 4))
+    order = rng.permutation(6)
+    out, _ = attention(q, k, v)
+    shuffled, _ = attention(q[:, order], k[:, order], v[:, order])
+    assert shuffled == pytest.approx(out[:, order])
+
+
+@pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
+def test_a_vector_per_position_breaks_that_symmetry(rng, positions):
+    module = {"learned": LearnedPositions(6, 8, rng, std=1.0),
+              "sinusoidal": SinusoidalPositions()}[positions]
+    x, order = rng.standard_normal((1, 6, 8)), np.array([1, 0, 2, 3, 4, 5])
+    attend = lambda x: attention(*[module(Tensor(x)).data] * 3)[0]
+    assert np.abs(attend(x[:, order]) - attend(x)[:, order]).max() > 0.01
+
+
+@pytest.mark.parametrize("shift", [1, 3, 50])
+def test_a_shift_of_sinusoids_is_a_rotation_that_does_not_depend_on_the_position(shift):
+    T, C = 200, 16
+    rows = sinusoids(T + shift, C, np.float64)
+    rotation = np.zeros((C, C))
+    for i in range(C // 2):
+        angle = shift * 10000 ** (-2 * i / C)
+        rotation[2 * i:2 * i + 2, 2 * i:2 * i + 2] = [
+            [math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]
+    assert rotation @ rotation.T == pytest.approx(np.eye(C), abs=1e-12)
+    assert rows[shift:] == pytest.approx(rows[:T] @ rotation.T, abs=1e-12)
+
+
+def test_all_sinusoid_rows_have_one_length_and_a_product_that_depends_on_distance_alone():
+    rows = sinusoids(64, 32, np.float64)
+    assert (rows**2).sum(axis=1) == pytest.approx(np.full(64, 16))
+    products = rows @ rows.T
+    for d in (0, 1, 7):
+        assert np.diagonal(products, d) == pytest.approx(np.full(64 - d, products[0, d]))
+
+
+def test_sinusoids_add_in_the_inputs_own_dtype(rng):
+    x32 = rng.standard_normal((2, 5, 6)).astype(np.float32)
+    for x in (x32, x32.astype(np.float64)):
+        out = SinusoidalPositions()(Tensor(x))
+        assert out.dtype == x.dtype
+        assert out.data == pytest.approx(x + sinusoids(5, 6, np.float64), abs=1e-6)
+    assert SinusoidalPositions().count_parameters() == 0
+
+
+def test_learned_rows_are_added_and_get_the_sum_of_their_gradients(rng):
+    module = LearnedPositions(6, 4, rng)
+    x = Tensor(rng.standard_normal((3, 5, 4)).astype(np.float32), requires_grad=True)
+    out = module(x)
+    assert out.data == pytest.approx(x.data + module.table.data[:5])
+    out.sum().backward()
+    assert module.table.grad[:5] == pytest.approx(np.full((5, 4), 3))       # a row per text
+    assert (module.table.grad[5] == 0).all()                                # not used, not moved
+    assert (x.grad == 1).all()
+    full = module(Tensor(np.zeros((1, 6, 4), np.float32)))
+    assert (full.data[0] == module.table.data).all()
+
+
+def test_past_its_table_a_learned_position_says_so_with_the_cure(rng):
+    with pytest.raises(ValueError, match="7 tokens, but positions were learned for 6 only: crop"):
+        LearnedPositions(6, 4, rng)(Tensor(np.zeros((1, 7, 4), np.float32)))
+
+
+def test_alibi_slopes_are_those_of_the_paper():
+    assert ALiBi(8).slopes.tolist() == [2.0**-h for h in range(1, 9)]       # section 3
+    assert ALiBi(16).slopes[:2] == pytest.approx([2**-0.5, 2**-1])
+
+
+@pytest.mark.parametrize("T", [1, 2, 9])
+def test_alibi_depends_on_distance_alone_and_never_rewards(T):
+    bias = ALiBi(4).bias(T)
+    assert bias.shape == (4, T, T)
+    for h, slope in enumerate(ALiBi(4).slopes):
+        for t in range(T):
+            for s in range(t + 1):
+                assert bias[h, t, s] == pytest.approx(-slope * (t - s))
+
+
+def test_alibi_of_short_text_is_a_corner_of_that_of_longer_text():
+    assert (ALiBi(4).bias(9)[:, :5, :5] == ALiBi(4).bias(5)).all()
+
+
+def test_with_alibi_equal_keys_are_weighted_by_the_power_of_their_distance(rng):
+    qkv = np.zeros((1, 4, 6))
+    qkv[0, :, 4] = [1, 0, 0, 0]                             # the value of token 0 is seen alone
+    out, _ = multi_head(qkv, 2, ALiBi(2))
+    for t in range(4):
+        powers = [math.exp(-d / 16) for d in range(t + 1)]
+        assert out[0, t, 0] == pytest.approx(powers[t] / sum(powers))
+
+
+def test_the_backward_with_alibi_is_the_gradient(rng):
+    check_pair(multi_head, multi_head_vjp, rng.standard_normal((2, 5, 3 * 2 * 2)), rng=rng, H=2,
+               rule=ALiBi(2))
+
+
+def test_alibi_works_at_any_length_and_leaves_the_past_alone(rng):
+    module = MultiHeadAttention(8, 2, rng, rule=ALiBi(2))
+    x = rng.standard_normal((1, 40, 8)).astype(np.float32)
+    whole, start = module(Tensor(x)), module(Tensor(x[:, :9]))
+    assert whole.dtype == np.float32
+    assert whole.data[:, :9] == pytest.approx(start.data, abs=1e-6)
+
+
+def test_odd_channels_are_refused():
+    with pytest.raises(ValueError, match="7 channels is odd"):
+        sinusoids(4, 7)
+
+
+def test_past_the_training_length_learned_stops_and_alibi_goes_on():
+    result = measure(fast=True, seed=0)
+    rows = {row[0]: row for row in result.rows}
+    assert rows["learned"][-1] is None and "learned for" in result.refusal
+    assert all(rows[name][-1] is not None for name in rows if name != "learned")
+    assert rows["ALiBi"][2] < rows["none"][2] < 4.44                   # order is worth something
+    assert rows["ALiBi"][-1] < rows["ALiBi"][2] + 0.2                  # and ALiBi extrapolates
+    assert rows["ALiBi"][-1] < rows["none"][-1]
