@@ -1,0 +1,93 @@
+"""Day 31 · Rotary positions: turn queries and keys by an angle that grows with their position.
+
+A head's D channels are taken as D/2 pairs, points in a plane. Pair i of the token at position t is
+turned by the angle t·ω_i, ω_i = base^(−2i/D). A dot product of two turned vectors feels only the
+difference of their angles, so a score depends on how far apart two tokens are, not on where.
+
+Two conventions say which channels are a pair: neighbours (2i, 2i + 1), as published, or
+(i, i + D/2), whole slices, which most checkpoints hold. They differ by a permutation.
+Left out: starting at another position than 0 (day 42), stretching the angles for longer texts.
+"""
+
+import numpy as np
+
+from llm.functions.heads import PositionRule
+
+
+def angles(T, D, base=10000.0):
+    """Radians (T, D/2), float64: row t is t·ω. Raises ValueError if D is odd.
+
+    In float32 an angle of some thousands of radians would be known to 10⁻⁴ only.
+    Source: Su et al. (2021), eq. 15.
+    """
+    if D % 2 or D < 2:
+        raise ValueError(f"rotary turns pairs of channels: a head of {D} has none to spare, "
+                         "choose an even D")
+    return np.arange(T)[:, None] * float(base) ** (-np.arange(0, D, 2) / D)
+
+
+def rotate_half_split(x, cos, sin):
+    """Turn the pairs (i, i + D/2): x (..., T, D), cos and sin (T, D/2) -> (..., T, D)."""
+    half = x.shape[-1] // 2
+    a, b = x[..., :half], x[..., half:]
+    out = np.empty_like(x)
+    out[..., :half] = a * cos - b * sin
+    out[..., half:] = a * sin + b * cos
+    return out
+
+
+def rotate_interleaved(x, cos, sin):
+    """Turn the pairs (2i, 2i + 1): x (..., T, D), cos and sin (T, D/2) -> (..., T, D)."""
+    a, b = x[..., 0::2], x[..., 1::2]
+    out = np.empty_like(x)
+    out[..., 0::2] = a * cos - b * sin
+    out[..., 1::2] = a * sin + b * cos
+    return out
+
+
+def interleaved_to_half(D):
+    """Where half-split channel j stands among interleaved ones: [0, 2, 4, …, 1, 3, 5, …], (D,).
+
+    rotate_half_split(x[..., p], …) = rotate_interleaved(x, …)[..., p]; argsort(p) leads back.
+    """
+    return np.arange(D).reshape(D // 2, 2).T.reshape(D)
+
+
+class Rotary(PositionRule):
+    """Turns queries and keys (B, H, T, D), 0 < T ≤ T_max; 3·D FLOPs a vector, no parameters.
+
+    D: channels of one head. cos, sin: float32 tables (T_max, D/2); float64 input uses exact ones.
+    Raises ValueError if D is odd, if T > T_max, or if a head does not have D channels.
+    Source: Su et al. (2021), eq. 34.
+    """
+
+    def __init__(self, D, T_max, base=10000.0, interleaved=False):
+        angle = angles(T_max, D, base)
+        self.D, self.T_max, self.interleaved = D, T_max, interleaved
+        self.exact = np.cos(angle), np.sin(angle)
+        self.cos, self.sin = (table.astype(np.float32) for table in self.exact)
+
+    def turn(self, x):
+        return self.rotate(x, 1)
+
+    def turn_vjp(self, dx):
+        """A rotation R is orthogonal: its transpose Rᵀ is the rotation by the opposite angles."""
+        return self.rotate(dx, -1)
+
+    def tables(self, T):
+        """For kernels: what to turn by; None where the reference has to do it, or to complain."""
+        if self.interleaved or self.T_max < T:
+            return None
+        return self.cos[:T], self.sin[:T]
+
+    def rotate(self, x, sign):
+        T, D = x.shape[-2:]
+        if D != self.D:
+            raise ValueError(f"heads of {D} channels, shape {x.shape}, but the angles are for "
+                             f"{self.D}: make a Rotary with D={D}")
+        if self.T_max < T:
+            raise ValueError(f"{T} tokens, but angles were made for {self.T_max} only: "
+                             f"crop the input or make a Rotary with T_max={T}")
+        cos, sin = self.exact if x.dtype == np.float64 else (self.cos, self.sin)
+        turn = rotate_interleaved if self.interleaved else rotate_half_split
+        return turn(x, cos[:T], sign * sin[:T])

@@ -1,0 +1,138 @@
+"""Day 31 · Rotary positions: the hand example, relative scores, two layouts, and gradients."""
+
+import numpy as np
+import pytest
+
+from days.day31.run import measure
+from llm.functions.heads import multi_head, multi_head_vjp
+from llm.grad.check import check_pair
+from llm.grad.tensor import Tensor
+from llm.layers.attention import MultiHeadAttention
+from llm.layers.rotary import (
+    Rotary,
+    angles,
+    interleaved_to_half,
+    rotate_half_split,
+    rotate_interleaved,
+)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def at(rule, x, t):
+    """One vector (D,) turned as if it stood at position t."""
+    return rule.turn(np.tile(x, (t + 1, 1))[None, None])[0, 0, t]
+
+
+def test_the_example_by_hand():
+    x = np.array([1.0, 0, 0, 0])
+    inter, half = Rotary(4, 2, interleaved=True), Rotary(4, 2)
+    assert at(inter, x, 1) == pytest.approx(np.array([0.5403, 0.8415, 0, 0]), abs=5e-5)
+    assert at(half, x, 1) == pytest.approx(np.array([0.5403, 0, 0.8415, 0]), abs=5e-5)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_position_zero_is_the_identity(rng, interleaved):
+    x = rng.standard_normal((2, 3, 1, 6)).astype(np.float32)
+    assert (Rotary(6, 4, interleaved=interleaved).turn(x) == x).all()
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_scores_depend_on_the_distance_alone(rng, interleaved):
+    rule = Rotary(8, 1040, interleaved=interleaved)
+    q, k = rng.standard_normal((2, 8))
+    score = lambda t, s: at(rule, q, t) @ at(rule, k, s)
+    assert score(5, 3) == pytest.approx(score(12, 10), abs=1e-12)
+    assert score(5, 3) == pytest.approx(score(1030, 1028), abs=1e-10)
+    assert abs(score(5, 3) - score(5, 2)) > 1e-3             # but they do depend on it
+    assert abs(score(5, 3) - score(3, 5)) > 1e-3             # and on its sign
+
+
+@pytest.mark.parametrize("D, interleaved", [(2, False), (2, True), (6, False), (10, True)])
+def test_it_is_multiplication_of_complex_numbers(rng, D, interleaved):
+    x = rng.standard_normal((2, 3, 7, D))
+    i, j = (slice(0, None, 2), slice(1, None, 2)) if interleaved else (
+        slice(0, D // 2), slice(D // 2, None))
+    z = x[..., i] + 1j * x[..., j]
+    frequency = 10000.0 ** (-2 * np.arange(D // 2) / D)
+    z *= np.exp(1j * np.arange(7)[:, None] * frequency)
+    out = Rotary(D, 9, interleaved=interleaved).turn(x)
+    assert out[..., i] == pytest.approx(z.real) and out[..., j] == pytest.approx(z.imag)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_lengths_stay_and_the_opposite_turn_leads_back(rng, interleaved):
+    rule, x = Rotary(6, 20, interleaved=interleaved), rng.standard_normal((2, 3, 20, 6))
+    turned = rule.turn(x)
+    assert (turned**2).sum(-1) == pytest.approx((x**2).sum(-1))
+    assert rule.turn_vjp(turned) == pytest.approx(x)
+    dout = rng.standard_normal(x.shape)                     # ⟨dout, R x⟩ = ⟨Rᵀ dout, x⟩
+    assert (dout * turned).sum() == pytest.approx((rule.turn_vjp(dout) * x).sum())
+
+
+@pytest.mark.parametrize("D", [2, 4, 8, 64])
+def test_a_permutation_leads_from_one_layout_to_the_other(rng, D):
+    angle = angles(5, D)
+    x, p = rng.standard_normal((3, 5, D)), interleaved_to_half(D)
+    assert sorted(p) == list(range(D))
+    there = rotate_half_split(x[..., p], np.cos(angle), np.sin(angle))
+    back = there[..., np.argsort(p)]
+    assert back == pytest.approx(rotate_interleaved(x, np.cos(angle), np.sin(angle)))
+    assert interleaved_to_half(4).tolist() == [0, 2, 1, 3]
+
+
+def test_permuted_queries_and_keys_give_the_same_attention(rng):
+    H, D, C = 2, 6, 12
+    qkv = rng.standard_normal((2, 5, 3 * C))
+    order = np.concatenate([h * D + interleaved_to_half(D) for h in range(H)])
+    permuted = qkv[..., np.concatenate([order, C + order, 2 * C + np.arange(C)])]
+    assert multi_head(permuted, H, Rotary(D, 5))[0] == pytest.approx(
+        multi_head(qkv, H, Rotary(D, 5, interleaved=True))[0])
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_the_backward_with_rotary_is_the_gradient(rng, interleaved):
+    check_pair(multi_head, multi_head_vjp, rng.standard_normal((2, 5, 3 * 2 * 4)), rng=rng, H=2,
+               rule=Rotary(4, 8, interleaved=interleaved))
+
+
+def test_float32_stays_and_float64_is_exact(rng):
+    rule, x = Rotary(64, 4096), rng.standard_normal((1, 1, 4096, 64))
+    assert rule.cos.dtype == rule.sin.dtype == np.float32
+    assert rule.cos.shape == rule.sin.shape == (4096, 32)
+    narrow = rule.turn(x.astype(np.float32))
+    assert narrow.dtype == np.float32 and rule.turn(x).dtype == np.float64
+    assert np.abs(narrow - rule.turn(x)).max() < 2e-6        # at position 4,095 too
+
+
+def test_tables_are_not_parameters_and_not_in_the_state(rng):
+    module = MultiHeadAttention(8, 2, rng, rule=Rotary(4, 16))
+    assert sorted(module.state_dict()) == ["project.b", "project.w", "qkv.b", "qkv.w"]
+    assert module(Tensor(np.ones((1, 3, 8), np.float32))).dtype == np.float32
+
+
+def test_the_base_sets_the_slowest_turn():
+    assert angles(2, 4)[1] == pytest.approx([1, 0.01])
+    assert angles(2, 4, base=100)[1] == pytest.approx([1, 0.1])
+
+
+def test_odd_heads_long_texts_and_wrong_heads_are_refused():
+    for D in (7, 0):
+        with pytest.raises(ValueError, match=f"a head of {D} .* even D"):
+            Rotary(D, 8)
+    with pytest.raises(ValueError, match="9 tokens, but angles were made for 8.*T_max=9"):
+        Rotary(4, 8).turn(np.zeros((1, 1, 9, 4)))
+    with pytest.raises(ValueError, match=r"6 channels, shape \(1, 1, 5, 6\).*D=6"):
+        Rotary(4, 8).turn(np.zeros((1, 1, 5, 6)))
+
+
+def test_scores_are_relative_up_to_rounding_and_training_profits():
+    result = measure(fast=True, seed=0)
+    assert all(row[1] < 1e-4 and row[2] < 1e-11 for row in result.rounding)
+    assert result.distance_mean[0] == pytest.approx(1, abs=1e-6)
+    assert min(result.distance_mean) < 0.5
+    losses = {name: loss for name, loss, *_ in result.rows}
+    assert losses["rotary"] < losses["none"]
