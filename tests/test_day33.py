@@ -1,0 +1,176 @@
+"""Day 33 · The block: its parts, and its parameters, FLOPs and bytes counted against measured."""
+
+import math
+
+import numpy as np
+import pytest
+
+from days.day33.counting import counted
+from days.day33.run import measure
+from llm.functions.dense import gelu
+from llm.functions.dropout import draw_kept
+from llm.grad import ops
+from llm.grad.check import numerical_gradient
+from llm.grad.tensor import Tensor
+from llm.grad.walk import saved_bytes
+from llm.layers.attention import MultiHeadAttention
+from llm.layers.block import Block, FeedForward, count_flops, count_parameters, count_saved
+from llm.layers.module import Module
+from llm.layers.norm import LayerNorm
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def make(C, H, rng, ratio=4, dropout=0.0):
+    return Block(LayerNorm(C), MultiHeadAttention(C, H, rng), LayerNorm(C),
+                 FeedForward(C, rng, ratio), dropout)
+
+
+def by_hand(block, x):
+    """The whole block written out for one text (T, C), float64, one query at a time."""
+    p = {name: t.data.astype(np.float64) for name, t in block.named_parameters().items()}
+
+    def norm(x, name):
+        x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return x * p[f"{name}.gain"] + p[f"{name}.bias"]
+
+    T, C = x.shape
+    H, D = block.mix.inner.H, C // block.mix.inner.H
+    qkv = norm(x, "mix.norm") @ p["mix.inner.qkv.w"] + p["mix.inner.qkv.b"]
+    answer = np.zeros((T, C))
+    for h in range(H):
+        q, k, v = (qkv[:, j * C + h * D:j * C + (h + 1) * D] for j in range(3))
+        for t in range(T):
+            weights = np.exp(k[:t + 1] @ q[t] / math.sqrt(D))
+            answer[t, h * D:(h + 1) * D] = weights @ v[:t + 1] / weights.sum()
+    x = x + answer @ p["mix.inner.project.w"] + p["mix.inner.project.b"]
+    up = norm(x, "think.norm") @ p["think.inner.up.w"] + p["think.inner.up.b"]
+    return x + gelu(up) @ p["think.inner.down.w"] + p["think.inner.down.b"]
+
+
+def test_the_example_by_hand():
+    assert count_parameters(2) == 16 + 8 + 32 + 10 + 8 == 74
+    assert count_flops(2, T=3) == 2 * 12 * 4 + 4 * 3 * 2 == 120
+    assert count_saved(2, T=3, H=1) == 16 * 2 + 3 + 2 == 37
+    assert 12 * count_parameters(768) == 85_054_464          # the blocks of GPT-2 small
+
+
+@pytest.mark.parametrize("C, H, T", [(4, 1, 1), (6, 3, 5), (8, 2, 9)])
+def test_the_block_equals_one_written_out(rng, C, H, T):
+    block, x = make(C, H, rng), rng.standard_normal((2, T, C))
+    for p in block.named_parameters().values():
+        p.data = p.data + 0.1 * rng.standard_normal(p.shape)
+    out = block(Tensor(x)).data
+    assert out.dtype == np.float64
+    for b in range(2):
+        assert out[b] == pytest.approx(by_hand(block, x[b]))
+
+
+def test_the_feed_forward_is_down_of_gelu_of_up(rng):
+    module, x = FeedForward(3, rng, ratio=2), rng.standard_normal((2, 5, 3)).astype(np.float32)
+    up, down = module.up, module.down
+    expected = gelu(x @ up.w.data + up.b.data) @ down.w.data + down.b.data
+    assert module(Tensor(x)).data == pytest.approx(expected, abs=1e-6)
+    assert up.w.shape == (3, 6) and module.count_parameters() == 2 * 2 * 9 + 3 * 3
+    other = FeedForward(3, rng, activation=ops.relu)
+    assert (other(Tensor(np.full((1, 3), -1.0))).data
+            == other.down(ops.relu(other.up(Tensor(np.full((1, 3), -1.0))))).data).all()
+
+
+def test_gradients_reach_every_parameter_and_are_right(rng):
+    block = make(4, 2, rng, ratio=2)
+    parameters = block.named_parameters()
+    for p in parameters.values():
+        p.data = p.data.astype(np.float64) + 0.1 * rng.standard_normal(p.shape)
+    x = Tensor(rng.standard_normal((1, 3, 4)), requires_grad=True)
+    weights = rng.standard_normal((1, 3, 4))
+    (block(x) * Tensor(weights)).sum().backward()
+    assert len(parameters) == 12
+    for p in [x, *parameters.values()]:
+        numeric = numerical_gradient(lambda _: (block(x).data * weights).sum(), p.data)
+        assert p.grad == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+
+
+def test_a_token_knows_its_past_and_only_that(rng):
+    block, x = make(8, 2, rng), rng.standard_normal((1, 6, 8)).astype(np.float32)
+    changed = x.copy()
+    changed[0, 3, 5] += 1                # not all channels: the norm takes a common shift away
+    difference = np.abs(block(Tensor(x)).data - block(Tensor(changed)).data).max(axis=-1)[0]
+    assert (difference[:3] == 0).all() and (difference[3:] > 0).all()
+
+
+def test_thinking_is_for_each_token_by_itself(rng):
+    block, x = make(8, 2, rng), rng.standard_normal((1, 6, 8)).astype(np.float32)
+    order = rng.permutation(6)
+    assert block.think(Tensor(x[:, order])).data == pytest.approx(
+        block.think(Tensor(x)).data[:, order], abs=1e-5)
+
+
+def test_parts_are_arguments(rng):
+    class Nothing(Module):
+        def __call__(self, x):
+            return x * 0
+
+    x = Tensor(rng.standard_normal((2, 3, 4)))
+    empty = Block(LayerNorm(4), Nothing(), LayerNorm(4), Nothing())
+    assert (empty(x).data == x.data).all()
+    block = make(4, 2, rng)
+    block.replace("think.inner", Nothing())
+    assert (block(x).data == block.mix(x).data).all()
+
+
+def test_dropout_needs_an_rng_and_leaves_the_stream(rng):
+    block, x = make(8, 2, rng, dropout=0.5), Tensor(rng.standard_normal((2, 5, 8)))
+    still = block(x).data
+    assert (block(x).data == still).all()
+    assert (block(x, rng).data != still).any()
+    assert (block(x, np.random.default_rng(1)).data
+            == block(x, np.random.default_rng(1)).data).all()
+
+
+def test_both_branches_are_dropped_each_by_its_own_draw(rng):
+    block, x = make(8, 2, rng, dropout=0.5), rng.standard_normal((2, 5, 8))
+    expected, draws = x, np.random.default_rng(1)
+    for part in (block.mix, block.think):
+        kept = draw_kept(x.shape, 0.5, draws)
+        expected = expected + 2 * kept * part.inner(part.norm(Tensor(expected))).data
+    assert block(Tensor(x), np.random.default_rng(1)).data == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("C, H, ratio", [(4, 1, 4), (12, 3, 4), (64, 8, 4), (16, 2, 3)])
+def test_parameters_are_as_counted(rng, C, H, ratio):
+    assert make(C, H, rng, ratio).count_parameters() == count_parameters(C, ratio)
+
+
+@pytest.mark.parametrize("B, T, C, H, ratio", [(1, 1, 4, 1, 4), (2, 7, 12, 3, 4),
+                                               (3, 16, 16, 4, 4), (1, 40, 8, 2, 3)])
+def test_flops_of_every_matmul_are_as_counted_and_the_backward_costs_twice_that(
+        rng, B, T, C, H, ratio):
+    block = make(C, H, rng, ratio)
+    x = Tensor(rng.standard_normal((B, T, C)).astype(np.float32), requires_grad=True)
+    with counted() as flops:
+        out = block(x)
+        forward = flops()
+        out.sum().backward()
+    assert forward == B * T * count_flops(C, T, ratio)
+    assert out.data == pytest.approx(make(C, H, np.random.default_rng(0), ratio)(x).data, abs=1e-5)
+    assert flops() == 3 * forward
+
+
+@pytest.mark.parametrize("B, T, C, H, ratio", [(1, 1, 4, 1, 4), (2, 7, 12, 3, 4),
+                                               (3, 16, 16, 4, 4), (1, 40, 8, 2, 3)])
+def test_activations_kept_are_as_counted(rng, B, T, C, H, ratio):
+    block = make(C, H, rng, ratio)
+    out = block(Tensor(rng.standard_normal((B, T, C)).astype(np.float32)))
+    assert saved_bytes(out) == 4 * B * T * count_saved(C, T, H, ratio)
+
+
+def test_counted_and_measured_agree_in_every_row():
+    result = measure(fast=True, seed=0)
+    for row in result.rows:
+        assert row.parameters == row.parameters_measured
+        assert row.flops == row.flops_measured and row.backward == 2
+        assert row.saved == row.saved_measured
