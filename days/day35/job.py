@@ -1,0 +1,187 @@
+"""Day 35 · The parts of the main job: recipe, state, snapshots, validation, writing, the rival."""
+
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+
+from days.harness import UsageError, console, progress
+from llm.data.batches import sliding_windows
+from llm.data.text import load_or_default
+from llm.grad.tensor import no_grad
+from llm.models.gpt import GPT, GPTConfig, make_block
+from llm.models.ngram import NGram
+from llm.tokens.chars import CharTokenizer
+from llm.train.adam import AdamW
+from llm.train.clip import clip_gradients
+from llm.train.snapshot import SnapshotError, load_snapshot, save_snapshot
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was found to work best in a minute; the note says what else was tried."""
+
+    B: int = 16                    # windows a batch
+    T: int = 64                    # characters a window
+    C: int = 96
+    L: int = 3
+    H: int = 3
+    std: float = 0.1               # of the blocks' weights at the start, about 1/√C
+    rate: float = 3e-3             # peak learning rate, decayed to 0
+    warmup: int = 50               # steps
+    beta2: float = 0.99
+    clip: float = 1.0
+    steps: int | None = None       # at most so many, whatever time is left
+    characters: int = 10**9        # of the corpus
+    validate: int = 10**9          # characters of the validation text in the final figure
+    glance: int = 10_000           # … and in the looks on the way
+    page: int = 1200               # characters to write
+    orders: tuple = (6, 7)         # n-grams to choose the best from
+
+    @classmethod
+    def small(cls):
+        """For --fast: everything happens, on little."""
+        return cls(B=8, T=32, C=32, L=2, H=2, rate=1e-2, warmup=10, steps=80, characters=200_000,
+                   validate=3000, glance=1000, page=120, orders=(3, 4))
+
+
+@dataclass
+class State:
+    """All that a run changes, and what it was made from."""
+
+    recipe: Recipe
+    tokenizer: CharTokenizer
+    model: GPT
+    optimizer: AdamW
+    rng: np.random.Generator
+    step: int = 0                  # steps done in this cycle of the schedule
+    used: float = 0.0              # seconds of it
+
+    def time_left(self, seconds):
+        """What an interrupted run has left of its budget; a finished one begins a new cycle."""
+        if self.used >= seconds - 0.5:
+            self.step, self.used = 0, 0.0
+        return seconds - self.used
+
+
+def load_corpus(source, recipe):
+    """The text, cut to what the recipe uses; UsageError where it is too short to learn from."""
+    from days.harness import say
+    corpus = load_or_default(source, say)
+    if len(corpus.text) > recipe.characters:
+        corpus = type(corpus)(corpus.name, corpus.text[:recipe.characters])
+    if len(corpus.validation) <= recipe.T:
+        raise UsageError(f"{corpus.name} has {len(corpus.text)} characters; "
+                         f"at least {10 * recipe.T + 20} are needed")
+    return corpus
+
+
+def assemble(recipe, tokenizer, rng):
+    model = GPT(GPTConfig(V=tokenizer.vocab_size, T=recipe.T, C=recipe.C, L=recipe.L,
+                          H=recipe.H, rotary=True), rng, partial(make_block, std=recipe.std))
+    optimizer = AdamW(model.named_parameters(), betas=(0.9, recipe.beta2), decay=0.01)
+    return State(recipe, tokenizer, model, optimizer, rng)
+
+
+def build(corpus, recipe, seed):
+    """A new model for this text."""
+    return assemble(recipe, CharTokenizer.from_text(corpus.text), np.random.default_rng(seed))
+
+
+def restore(path, corpus=None):
+    """A kept model. UsageError if the corpus has characters that it never learned."""
+    about, weights, moments, rng_state = load_snapshot(path)
+    try:
+        recipe = Recipe(**{**about["recipe"], "orders": tuple(about["recipe"]["orders"])})
+        state = assemble(recipe, CharTokenizer(about["characters"]), np.random.default_rng(0))
+        state.model.load_state_dict(weights)
+        state.optimizer.load_state_dict(moments)
+        state.rng.bit_generator.state = rng_state
+        state.step, state.used = about["step"], about["used"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise SnapshotError(f"{path} was kept by another version ({error}): delete it and train "
+                            "again") from None
+    unknown = set(corpus.text if corpus else "") - set(about["characters"])
+    if unknown:
+        raise UsageError(f"the kept model never saw {''.join(sorted(unknown))[:20]!r}: train a "
+                         "new one, without --resume, for this text")
+    return state
+
+
+def keep(path, state, run, seconds):
+    """Save the model; the next --resume goes on where this run ended."""
+    state.step, state.used = run.steps, state.used + run.seconds
+    if not run.interrupted:
+        state.used = max(state.used, seconds)
+    save_snapshot(path, state.model, state.optimizer, state.rng,
+                  {"recipe": asdict(state.recipe), "characters": state.tokenizer.characters,
+                   "step": state.step, "used": state.used})
+
+
+def warm_up(say):
+    """One step of a tiny GPT, so that compiling the kernels (once, cached) costs no training."""
+    began = time.perf_counter()
+    model = GPT(GPTConfig(V=100, T=64, C=128, L=1, H=2), np.random.default_rng(0))
+    parameters = model.named_parameters()
+    ids = np.arange(128).reshape(2, 64) % 100
+    model.loss(ids, ids).backward()
+    clip_gradients([p.grad for p in parameters.values()], 1e-3)
+    AdamW(parameters).step(1e-3)
+    if (seconds := time.perf_counter() - began) > 3:
+        say(f"compiled the kernels in {seconds:.0f} s; the next run finds them in the cache")
+
+
+def evaluate(state, ids, report=False):
+    """Mean nats per character of `ids`; each is predicted from at least T/2 characters before it,
+    but for the first of all."""
+    T, total, count = state.recipe.T, 0.0, 0
+    batches = sliding_windows(ids, 64, T, T // 2)
+    with progress(len(ids), "validating") if report else no_grad() as tick, no_grad():
+        for inputs, targets in batches:
+            kept = int((targets != -100).sum())
+            total += float(state.model.loss(inputs, targets).data) * kept
+            count += kept
+            if report:
+                tick(kept)
+    return total / count
+
+
+def write_page(state, n, temperature, prompt="\n"):
+    """Write n characters, shown one by one as they come; returns them."""
+    tokenizer, out = state.tokenizer, console(stderr=True)
+    start = tokenizer.encode(prompt if set(prompt) <= set(tokenizer.characters)
+                             else tokenizer.characters[0])
+    page = []
+    for i in state.model.generate(start, n, np.random.default_rng(1), temperature):
+        page.append(tokenizer.decode([i]))
+        out.print(page[-1], end="", markup=False, emoji=False, soft_wrap=True)
+    out.print()
+    return "".join(page)
+
+
+def continue_prompt(path, prompt, temperature, rng):
+    """--prompt: the kept model goes on from the reader's words until Ctrl-C or a page is full."""
+    state = restore(path)
+    if not prompt:
+        raise UsageError("--prompt is empty: give it at least one character")
+    try:
+        ids = state.tokenizer.encode(prompt)
+    except ValueError as error:
+        raise UsageError(f"--prompt: {error}") from None
+    print(prompt, end="", flush=True)
+    for i in state.model.generate(ids, state.recipe.page, rng, temperature):
+        print(state.tokenizer.decode([i]), end="", flush=True)
+    print()
+
+
+def ngram_rival(train, held_out, V, orders):
+    """(order, nats per character) of the best Kneser–Ney n-gram, counted on the same text."""
+    scores = []
+    with progress(len(orders), "counting n-grams") as tick:
+        for order in orders:
+            rival = NGram.fit(train, order, V)
+            scores.append((-float(rival.log_probabilities(held_out)[1:].mean()), order))
+            tick()
+    nats, order = min(scores)
+    return order, nats

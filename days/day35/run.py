@@ -1,0 +1,168 @@
+"""Day 35 · Train a GPT on Shakespeare for a minute, then let it write a page.
+
+Flags of its own: --seconds, --text FILE, --model FILE, --resume, --prompt TEXT, --temperature.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from days.day35 import job
+from days.harness import ROOT, UsageError, kernels, main, print_table, progress, save, say
+from llm.data.batches import random_windows
+from llm.train.loop import fit
+from llm.train.schedule import WarmupCosine
+
+LN2 = float(np.log(2))
+
+
+@dataclass(frozen=True)
+class Result:
+    corpus: str
+    characters: int
+    parameters: int
+    steps: int
+    seconds: float
+    tokens_per_second: float
+    val_nats_per_char: float
+    ngram_nats_per_char: float
+    ngram_order: int
+    interrupted: bool
+    curve_seconds: list          # the training loss, averaged over stretches of the run
+    curve_loss: list
+    val_seconds: list            # a sample of the validation text, now and then
+    val_loss: list
+    page: str
+
+
+def measure(fast, seed, seconds=60.0, text="shakespeare", model=None, resume=False, prompt=None,
+            temperature=0.8):
+    """Train, validate, write, compare; `fast` trains a tiny GPT on a little text."""
+    if seconds <= 0 or temperature < 0:
+        raise UsageError("--seconds must be above 0 and --temperature at least 0")
+    path = model or ROOT / "runs" / "day35" / ("gpt-fast.npz" if fast else "gpt.npz")
+    if prompt is not None:
+        job.continue_prompt(path, prompt, temperature, np.random.default_rng(seed))
+        raise SystemExit(0)
+    recipe = job.Recipe.small() if fast else job.Recipe()
+    corpus = job.load_corpus(text, recipe)
+    state = job.restore(path, corpus) if resume else job.build(corpus, recipe, seed)
+    train, held_out = state.tokenizer.encode(corpus.train), state.tokenizer.encode(
+        corpus.validation)
+    budget = state.time_left(seconds)
+    with kernels():
+        job.warm_up(say)
+        points = []
+        run = train_model(state, train, held_out, budget, points)
+        job.keep(path, state, run, seconds)
+        nats = job.evaluate(state, held_out[:recipe.validate], report=True)
+        page = job.write_page(state, recipe.page, temperature)
+    order, rival = job.ngram_rival(train, held_out[:recipe.validate], state.tokenizer.vocab_size,
+                               recipe.orders)
+    times, losses = smooth(run)
+    return Result(corpus.name, len(corpus.text), state.model.count_parameters(), len(run.losses),
+                  round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), nats, rival, order,
+                  run.interrupted, times, losses, [p[0] for p in points],
+                  [p[1] for p in points], page)
+
+
+def train_model(state, train, held_out, budget, points):
+    """The loop with its two hooks: a live line, and a look at the validation text now and then."""
+    recipe, parameters = state.recipe, state.model.named_parameters()
+    sample = held_out[:recipe.glance]
+
+    def loss(batch):
+        return state.model.loss(*batch), batch[1].size
+
+    with progress(round(budget), "training") as tick:
+        shown = 0.0
+
+        def live(step):
+            nonlocal shown
+            tick(step.seconds - shown, f"loss {step.loss:.2f} · "
+                 f"{step.tokens / step.seconds / 1000:.0f}k tokens/s")
+            shown = step.seconds
+
+        def look(step):
+            if len(points) < 5 and step.seconds >= (len(points) + 1) * budget / 6:
+                points.append((round(step.seconds, 1), job.evaluate(state, sample)))
+
+        batches = random_windows(train, recipe.B, recipe.T, state.rng)
+        return fit(parameters, loss, batches, state.optimizer,
+                   WarmupCosine(recipe.rate, recipe.warmup), seconds=budget,
+                   steps=recipe.steps and state.step + recipe.steps, clip=recipe.clip,
+                   hooks=[live, look], start=state.step)
+
+
+def smooth(run, points=60):
+    """The mean training loss of each of up to `points` stretches, and when each ended."""
+    parts = np.array_split(np.array(run.losses), min(points, len(run.losses)))
+    ends = np.cumsum([len(p) for p in parts]) / max(len(run.losses), 1) * run.seconds
+    return [round(float(t), 2) for t in ends], [round(float(p.mean()), 4) for p in parts]
+
+
+def table(result):
+    rows = [["model", "nats per character", "bits per character"]]
+    for name, nats in ((f"GPT, {result.parameters:,} parameters", result.val_nats_per_char),
+                       (f"{result.ngram_order}-gram, Kneser–Ney", result.ngram_nats_per_char)):
+        rows.append([name, f"{nats:.3f}", f"{nats / LN2:.3f}"])
+    return rows
+
+
+def show(result):
+    print_table(table(result), title=f"on the last 10 % of {result.corpus}")
+    print(f"{result.steps:,} steps in {result.seconds:.0f} s, "
+          f"{result.tokens_per_second:,.0f} tokens/s")
+    behind = result.val_nats_per_char - result.ngram_nats_per_char
+    if behind > 0:
+        print(f"Counting still wins, by {behind:.2f} nats per character.")
+    else:
+        print(f"The GPT beats counting by {-behind:.2f} nats per character.")
+    if result.interrupted:
+        print("Stopped early; --resume goes on from here.")
+
+
+def draw(result, path):
+    import matplotlib.pyplot as plt
+    fig, ax = plt.subplots()
+    ax.plot(result.curve_seconds, result.curve_loss, color="#1f5a99", lw=1.5)
+    ax.plot(result.val_seconds, result.val_loss, "o", color="#c4501b", mfc="none", ms=5)
+    ax.plot(result.seconds, result.val_nats_per_char, "o", color="#c4501b", ms=6)
+    ax.axhline(result.ngram_nats_per_char, color="#555555", lw=1, ls="--")
+    end = result.curve_seconds[-1]
+    ax.annotate("training batches", (end * 0.12, result.curve_loss[len(result.curve_loss) // 9]),
+                (8, 8), textcoords="offset points", color="#1f5a99")
+    ax.annotate(f"all held-out text: {result.val_nats_per_char:.2f}",
+                (result.seconds, result.val_nats_per_char), (4, -18), ha="right",
+                textcoords="offset points", color="#c4501b")
+    if len(result.val_loss) > 2:
+        ax.annotate("its first 10,000 characters", (result.val_seconds[2], result.val_loss[2]),
+                    (6, 8), textcoords="offset points", color="#c4501b")
+    ax.annotate(f"counting ({result.ngram_order}-gram): {result.ngram_nats_per_char:.2f}",
+                (0, result.ngram_nats_per_char), (0, -12), textcoords="offset points",
+                color="#555555")
+    ax.set_ylim(min(result.ngram_nats_per_char, result.val_nats_per_char) - 0.25,
+                max(result.curve_loss[0] * 0.8, result.val_nats_per_char + 1))
+    ax.set_xlabel("seconds of training on this machine")
+    ax.set_ylabel("loss, nats per character")
+    ax.set_title(f"A GPT reaches {result.val_nats_per_char:.2f} nats per character "
+                 f"in {result.seconds:.0f} s")
+    save(fig, path)
+
+
+def add_arguments(parser):
+    from pathlib import Path
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long to train (60)")
+    parser.add_argument("--text", default="shakespeare", metavar="FILE",
+                        help="train on a UTF-8 text file of yours")
+    parser.add_argument("--model", type=Path, metavar="FILE",
+                        help="where the model is kept (runs/day35/gpt.npz)")
+    parser.add_argument("--resume", action="store_true", help="go on with the kept model")
+    parser.add_argument("--prompt", metavar="TEXT",
+                        help="do not train: let the kept model continue TEXT")
+    parser.add_argument("--temperature", type=float, default=0.8, metavar="T",
+                        help="of the writing: 0 repeats itself, 1 is the model's own (0.8)")
+
+
+if __name__ == "__main__":
+    main(__file__, measure, show, draw, add_arguments)

@@ -1,0 +1,67 @@
+"""Day 35 · Snapshots: everything a stopped run needs to go on, in one file.
+
+A NumPy .npz archive written beside the old one and then put in its place, so that a crash leaves
+either the old snapshot or the new one. Left out: the format that other programs read, and proof
+that a resumed run equals an uninterrupted one bit for bit (day 36).
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+
+class SnapshotError(OSError):
+    """A snapshot cannot be read or written; the message says why and what to do."""
+
+
+def save_snapshot(path, model, optimizer, rng, about):
+    """Write weights, moments, the state of `rng` and `about` (plain JSON values) to `path`.
+
+    Raises SnapshotError where it cannot be written; an older snapshot then stays as it was.
+    """
+    path = Path(path)
+    arrays = {f"model.{name}": a for name, a in model.state_dict().items()}
+    arrays |= {f"optimizer.{name}": a for name, a in optimizer.state_dict().items()}
+    about = json.dumps({**about, "rng": rng.bit_generator.state})
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez(file, about=np.array(about), **arrays)
+            os.chmod(part, 0o644)                 # mkstemp makes files that only we may read
+            os.replace(part, path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise SnapshotError(f"cannot save to {path}: {error.strerror or error}. "
+                            "Free some space or choose another folder.") from None
+
+
+def load_snapshot(path):
+    """Return (about, model state, optimizer state, rng state) of a snapshot.
+
+    Raises SnapshotError if the file is missing, damaged or something else.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(str(arrays.pop("about")))
+        rng_state = about.pop("rng")
+    except FileNotFoundError:
+        raise SnapshotError(f"no snapshot at {path}: train one first, without --resume or "
+                            "--prompt") from None
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
+        raise SnapshotError(f"{path} is damaged or no snapshot ({error}): delete it and train "
+                            "again") from None
+    return about, part(arrays, "model."), part(arrays, "optimizer."), rng_state
+
+
+def part(arrays, prefix):
+    """The arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
