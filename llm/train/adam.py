@@ -7,6 +7,7 @@ All three keep the same interface: `step(rate)` changes the parameters in place 
 import numpy as np
 
 from llm.grad.lowering import lowerable
+from llm.train.sgd import named, restore
 
 
 class RMSProp:
@@ -87,23 +88,3 @@ class AdamW:
         """Copy moments and step in. Raises ValueError, before any change, if they don't fit."""
         restore(self.state_dict(), state)
         self.t = int(state["t"])
-
-
-def named(parameters):
-    """A copy of {name: Tensor}; ValueError where that is not what was passed, or it is empty."""
-    if not isinstance(parameters, dict) or not parameters:
-        raise ValueError("an optimizer wants {name: Tensor}: pass model.named_parameters()")
-    return dict(parameters)
-
-
-def restore(mine, state):
-    """Copy arrays of `state` into those of `mine`; ValueError where names or shapes differ."""
-    if mine.keys() != state.keys():
-        odd = sorted(mine.keys() ^ state.keys())
-        raise ValueError(f"optimizer state does not fit these parameters: {odd[:4]}")
-    for key, array in mine.items():
-        if array.shape != np.shape(state[key]):
-            raise ValueError(f"optimizer state {key} has shape {np.shape(state[key])} and the "
-                             f"parameter {array.shape}. Was it saved with another config?")
-    for key, array in mine.items():
-        array[...] = state[key]

@@ -8,6 +8,7 @@ from llm.layers.norm import BatchNorm, LayerNorm
 from llm.train.adam import AdamW, RMSProp
 from llm.train.clip import clip_gradients
 from llm.train.schedule import WarmupCosine
+from llm.train.sgd import SGD
 
 torch = pytest.importorskip("torch")
 
@@ -52,6 +53,14 @@ def test_adamw_decays_the_groups_that_torch_is_told_to():
             lambda p: torch.optim.AdamW([{"params": [p["w"]], "weight_decay": 0.3},
                                          {"params": [p["b"], p["table"]], "weight_decay": 0.0}],
                                         lr=0.05), np.float64, 10, 0.05):
+        np.testing.assert_allclose(mine, peer, rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"momentum": 0.5, "nesterov": True}])
+def test_sgd_equals_torchs(options):
+    for mine, peer in walk(lambda p: SGD(p, **options),
+                           lambda p: torch.optim.SGD(p.values(), lr=0.02, **options),
+                           np.float64, 25, 0.02):
         np.testing.assert_allclose(mine, peer, rtol=1e-12)
 
 
