@@ -1,0 +1,16 @@
+"""Day 31 · Solutions."""
+
+import numpy as np
+
+from llm.layers.rotary import angles, interleaved_to_half
+
+
+def convert(w, H):
+    C = w.shape[0]
+    D = C // H
+    order = np.concatenate([h * D + interleaved_to_half(D) for h in range(H)])      # (C,)
+    return w[:, np.concatenate([order, C + order, 2 * C + np.arange(C)])]
+
+
+def stretched_angles(T, D, trained, base=10000.0):
+    return angles(T, D, base) * min(1.0, trained / T)
