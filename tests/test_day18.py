@@ -84,16 +84,33 @@ def test_a_loss_in_other_units_gives_the_same_steps(make):
     np.testing.assert_allclose(a.data, b.data, rtol=1e-12)
 
 
+def longest(t, beta1=0.9, beta2=0.999):
+    """The largest |m̂|/√v̂ that any t gradients can make, by Cauchy and Schwarz."""
+    r = beta1 * beta1 / beta2
+    return ((1 - beta1) / (1 - beta1**t) * math.sqrt((1 - beta2**t) / (1 - beta2))
+            * math.sqrt((1 - r**t) / (1 - r)))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_no_step_of_adam_is_longer_than_the_bound(seed):
     rng = np.random.default_rng(seed)
     p = tensor(np.zeros(50))
     optimizer = adam()(p)
-    for _ in range(100):
+    for t in range(1, 101):
         before = p.data.copy()
         walk(optimizer, p, [rng.standard_normal(50) * 10 ** rng.uniform(-4, 4, 50)])
-        step = np.abs(p.data - before).max()
-        assert step <= 0.1 * (1 - 0.9) / math.sqrt(1 - 0.999) + 1e-12     # Kingma & Ba, 2.1
+        assert np.abs(p.data - before).max() <= 0.1 * longest(t) + 1e-12
+
+
+def test_gradients_that_grow_step_by_step_reach_the_bound_and_pass_the_paper_s():
+    p = tensor([0.0])
+    optimizer = adam(eps=0.0)(p)
+    for t in range(1, 1001):
+        before = p.data.copy()
+        walk(optimizer, p, [[(0.9 / 0.999) ** (1000 - t)]], rate=1.0)
+    assert before[0] - p.data[0] == pytest.approx(longest(1000), rel=1e-9)
+    assert longest(1000) == pytest.approx(5.7812, abs=1e-4)
+    assert longest(1000) > (1 - 0.9) / math.sqrt(1 - 0.999)       # 3.16: Kingma & Ba, section 2.1
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (3, 4), (2, 3, 4), (0,)])

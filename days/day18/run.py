@@ -5,19 +5,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from days.day18.bowls import KINDS, bowls, updater
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.grad.tensor import Tensor
-from llm.models.neural_ngram import NeuralNGram, descend, draws, log_probabilities, train
+from llm.models.neural_ngram import NeuralNGram, draws, log_probabilities, train
 from llm.tokens.chars import CharTokenizer
-from llm.train.adam import AdamW, RMSProp
+from llm.train.adam import AdamW
 
 CONTEXT, CHANNELS, HIDDEN, BATCH = 6, 16, 64, 64
-KINDS = {"plain steps": None, "RMSProp": RMSProp, "Adam": lambda p: AdamW(p, decay=0.0),
-         "AdamW, decay 0.1": lambda p: AdamW(p, decay=0.1)}
-COLORS = {"plain steps": "#1f5fa8", "RMSProp": "#2e7d4f", "Adam": "#c2571a"}
-
+COLORS = {"plain steps": "#1f5fa8", "momentum 0.9": "#7b5ea7", "RMSProp": "#2e7d4f",
+          "Adam": "#c2571a"}
 PLACES = {"plain steps": (0, (0, 7), "center", "bottom"),       # of the labels in the figure
+          "momentum 0.9": (2, (0, -7), "center", "top"),
           "RMSProp": (-1, (2, 6), "right", "bottom"), "Adam": (-1, (4, -4), "left", "top")}
 
 
@@ -44,6 +44,7 @@ def measure(fast, seed):
     seen = tokenizer.encode(corpus.train[:1_000_000])
     unseen = tokenizer.encode(corpus.validation[:4_000 if fast else 30_000])
     steps, small = (100, 5_000) if fast else (500, 10_000)
+
     def learn(make, rate, ids=seen, steps=steps):
         model = NeuralNGram(tokenizer.vocab_size, CONTEXT, CHANNELS, HIDDEN,
                             np.random.default_rng(seed))
@@ -55,7 +56,7 @@ def measure(fast, seed):
 
     spread = np.arange(0, 5, 2 if fast else 1) / 2
     rates = [[float(f"{low * 10**x:.1g}") for x in spread]
-             for low in (0.03, *(3e-4,) * (len(KINDS) - 1))]
+             for low in (0.03, 0.01, *(3e-4,) * (len(KINDS) - 2))]
     with progress(sum(map(len, rates)), "sweeping rates") as bar:
         losses = []
         for make, tried in zip(KINDS.values(), rates):
@@ -76,44 +77,6 @@ def measure(fast, seed):
                   [tried[row.index(low)] for tried, row, low in zip(rates, losses, best)], best,
                   list(KINDS), [max(g) / min(g) for g in good], float(1 - weight.data[0]),
                   condition, bowls(condition, seed), decays, small)
-
-
-def updater(make, model):
-    """What `train` calls to change the parameters."""
-    if make is None:
-        return descend
-    optimizer = make(model.named_parameters())
-    return lambda parameters, rate: optimizer.step(rate)
-
-
-def bowls(condition, seed, size=20, steps=200):
-    """Loss ½ xᵀA x step by step, at the rate of a sweep that ends lowest."""
-    rng = np.random.default_rng(seed)
-    curvatures, start = np.geomspace(1, 1 / condition, size), rng.standard_normal(size)
-    turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    rows = []
-    for kind in ("plain steps", "RMSProp", "Adam"):
-        for name, axes in (("along the axes", np.eye(size)), ("turned", turn)):
-            matrix, runs = axes @ np.diag(curvatures) @ axes.T, []
-            for rate in np.geomspace(0.001, 1.99, 23):
-                x = Tensor(axes @ start, requires_grad=True)
-                update = updater(KINDS[kind], Named(x))
-                curve = []
-                for _ in range(steps + 1):
-                    x.grad = matrix @ x.data
-                    curve.append(0.5 * float(x.data @ x.grad))
-                    update({"x": x}, rate)
-                runs.append((curve[-1], float(rate), curve))
-            _, rate, curve = min(runs)
-            rows.append([kind, name, rate, [c / curve[0] for c in curve]])
-    return rows
-
-
-class Named:
-    """One Tensor as if it were a model."""
-
-    def __init__(self, tensor):
-        self.named_parameters = lambda: {"x": tensor}
 
 
 def table(result):
@@ -143,12 +106,13 @@ def draw(result, path):
         shown = [(r, x) for r, x in zip(rates, losses) if x is not None and x <= top]
         left.semilogx(*zip(*shown), "o-", ms=4, color=COLORS[kind])
         place, offset, ha, va = PLACES[kind]
-        left.annotate(kind, shown[place], offset, textcoords="offset points", color=COLORS[kind],
-                      ha=ha, va=va)
-    plain, adam = (result.best[result.kinds.index(k)] for k in ("plain steps", "Adam"))
+        left.annotate(kind, shown[min(place, len(shown) - 1)], offset, ha=ha, va=va,
+                      textcoords="offset points", color=COLORS[kind])
+    plain, ball, adam = (result.best[result.kinds.index(k)]
+                         for k in ("plain steps", "momentum 0.9", "Adam"))
     left.set(xlabel="rate", ylabel=f"nats on unseen text after {result.steps} steps")
-    left.set_title(f"A language model: Adam's best rate gives\n{adam:.2f} nats, the best plain "
-                   f"rate {plain:.2f}")
+    left.set_title("A language model: the best rate of Adam gives\n"
+                   f"{adam:.2f} nats, of momentum {ball:.2f}, of plain steps {plain:.2f}")
     ends = {}
     for kind, name, _, curve in result.bowls:
         turned = name == "turned"
@@ -159,7 +123,7 @@ def draw(result, path):
         ends[kind, name] = curve[-1]
     right.set(ylim=(1e-13, 3), xlim=(0, 200), xlabel="step", ylabel="loss / loss at the start")
     right.text(20, 1e-9, "solid: along the axes\ndashed: turned", color="0.4", fontsize=8)
-    for y, kind in zip((1e-10, 1e-11, 1e-12), COLORS):
+    for y, kind in zip((1e-10, 1e-11, 1e-12), ("plain steps", "RMSProp", "Adam")):
         right.text(20, y, kind, color=COLORS[kind], va="center")
     right.set_title(f"A bowl of condition {result.condition:,.0f}: once it is turned, Adam is\n"
                     f"left with {ends['Adam', 'turned']:.0e}, not "
