@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from days.day21.batches import TRAINING, companions, leaks, nats_in_batches
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
-from llm.grad import ops
-from llm.grad.tensor import Tensor, no_grad
 from llm.layers.module import Module
 from llm.layers.norm import BatchNorm, LayerNorm
 from llm.models.deep_window import DeepWindow
@@ -73,13 +72,13 @@ def measure(fast, seed):
     return Result(
         corpus.name, deep, gains, scales, layers, steps, rates, losses, best, curves,
         companions(rng, 100 if fast else 1000),
-        [[b, nats_in_batches(kept, unseen, b, rng)] for b in (2, 4, 16, 64, 256)],
+        [[b, nats_in_batches(kept, unseen, CONTEXT, b, rng)] for b in (2, 4, 16, 64, 256)],
         -float(log_probabilities(kept, unseen).mean()), leaks(rng))
 
 
 def flag(kind):
     """What the norms of this kind are to be told in training."""
-    return {"training": True} if kind == "BatchNorm" else {}
+    return TRAINING if kind == "BatchNorm" else {}
 
 
 class Flagged(Module):
@@ -90,44 +89,6 @@ class Flagged(Module):
 
     def __call__(self, ids):
         return self.model(ids, **self.options)
-
-
-def companions(rng, times):
-    """How much the output of one row depends on the rows it shares a batch with."""
-    row, rows = rng.standard_normal(64), []
-    for batch in (2, 4, 8, 16, 32, 64, 128, 256):
-        norm, outputs = BatchNorm(64, dtype=np.float64), []
-        for _ in range(times):
-            others = rng.standard_normal((batch - 1, 64))
-            outputs.append(norm(Tensor(np.vstack([row, others])), training=True).data[0])
-        predicted = np.sqrt((1 + row**2 / 2) / batch).mean()     # of the mean, and of the scale
-        rows.append([batch, float(np.std(outputs, axis=0).mean()), float(predicted)])
-    return rows
-
-
-def nats_in_batches(model, ids, batch, rng):
-    """The loss on unseen text if BatchNorm went on using the statistics of the batch at hand."""
-    before = {name: array.copy() for name, array in model.state_dict().items()}
-    batches, total = draws(ids, CONTEXT, batch, rng), []
-    with no_grad():
-        for _ in range(min(2048 // batch, 256)):
-            contexts, targets = next(batches)
-            total.append(float(ops.cross_entropy(model(contexts, training=True), targets).data))
-    model.load_state_dict(before)                   # the running statistics have moved
-    return float(np.mean(total))
-
-
-def leaks(rng):
-    """Change the last of 8 positions of 4 sequences: how far does the first position move?"""
-    x = rng.standard_normal((4, 8, 16))
-    y = x.copy()
-    y[:, -1] += 3
-    result = {}
-    for kind in ("LayerNorm", "BatchNorm"):
-        norm = NORMS[kind](16, dtype=np.float64)
-        before, after = (norm(Tensor(z), **flag(kind)).data[:, 0] for z in (x, y))
-        result[kind] = float(np.abs(after - before).mean())
-    return result
 
 
 def table(result):
