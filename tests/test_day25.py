@@ -158,6 +158,17 @@ def test_every_text_comes_back(small):
     assert small.decode([0xFF]) == "\ufffd"
 
 
+def test_short_texts_get_the_ids_of_long_ones_whether_their_words_are_new_or_known(small):
+    rng = np.random.default_rng(9)
+    for n in [*range(60), 1990, 1999, 2000, 2010]:
+        text = random_text(rng, n, "low er\n7é")
+        expected = small.encode_batch([text])[0].tolist()
+        fresh = FastBPE(small.pieces, small.merges)
+        assert fresh.encode(text).tolist() == expected          # every word is new
+        assert fresh.encode(text).tolist() == expected          # and now known
+        assert fresh.encode(text + " lo").tolist() == small.encode_batch([text + " lo"])[0].tolist()
+
+
 def test_a_batch_equals_its_texts_on_any_number_of_threads(small):
     rng = np.random.default_rng(0)
     texts = ["", *TEXTS, "", *(random_text(rng, n, "low er\n") for n in range(300)), ""]

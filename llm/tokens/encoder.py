@@ -11,8 +11,8 @@ from numba import njit
 
 from llm.tokens.heap import find, packed
 from llm.tokens.merges import apply, gather
-from llm.tokens.split import class_table, rule_numbers, word_ends
-from llm.tokens.words import Words, room
+from llm.tokens.split import class_table, next_end, rule_numbers, word_ends
+from llm.tokens.words import Words, hashed, room, slot_of
 
 BLOCK = 1 << 15          # words per block
 MOST_WORDS = 1 << 18     # a cache with more words, or more bytes, is emptied
@@ -25,6 +25,26 @@ def rank_table(merges, slots, keys, made):
     for r in range(len(merges)):
         keys[r], made[r] = packed(merges[r, 0], merges[r, 1]), merges[r, 2]
         slots[find(slots, keys, keys[r])] = r + 1
+
+
+@njit(cache=True, nogil=True)
+def all_known(data, classes, rule, slots, hashes, starts, store, tokens, token_starts, ids):
+    """The four passes in one, for a text (N,) bytes whose words are all known: fills ids (N,).
+
+    Returns how many ids there are, or −1 at the first word that is new.
+    """
+    n = i = 0
+    while i < len(data):
+        j = next_end(data, i, len(data), classes, rule)
+        w = np.int64(slots[slot_of(data, i, j, hashed(data, i, j), slots, hashes, starts,
+                                   store)]) - 1
+        if w < 0:
+            return -1
+        for t in range(token_starts[w], token_starts[w + 1]):
+            ids[n] = tokens[t]
+            n += 1
+        i = j
+    return n
 
 
 class Cache(Words):
@@ -48,6 +68,28 @@ class Encoder:
         self.made = np.empty(max(len(merges), 1), dtype=np.int32)
         rank_table(merges, self.slots, self.keys, self.made)
 
+    def encode_short(self, data):
+        """Ids (T,) int32 of one short text, given as bytes.
+
+        A compiled call unpacks its arrays anew, about a microsecond each time: on a short text
+        that is most of the work. So one call tries all, and gives up at a word that is new.
+        """
+        ids, cache = np.empty(len(data), dtype=np.int32), self.borrow()
+        n = all_known(data, class_table(), self.numbers, cache.slots, cache.hashes, cache.starts,
+                      cache.store, cache.tokens, cache.token_starts, ids)
+        self.caches.append(cache)
+        if n >= 0:
+            return ids[:n]
+        array = np.frombuffer(data, dtype=np.uint8)
+        return self.encode(array, np.array([len(array)], dtype=np.int64))[0]
+
+    def borrow(self):
+        """A cache for one call; a new one where another thread has them all."""
+        try:
+            return self.caches.pop()
+        except IndexError:
+            return Cache()
+
     def encode(self, data, segments):
         """Ids of consecutive texts that end at `segments` (S,) int64 in data (N,) uint8.
 
@@ -57,10 +99,7 @@ class Encoder:
             at = int(np.argmax(self.missing[data]))
             raise ValueError(f"this vocabulary has no id for byte {data[at]:#04x} (at byte {at} of "
                              "the text); remove the character, or use another vocabulary")
-        try:
-            cache = self.caches.pop()
-        except IndexError:                       # every cache is in use: another thread's turn
-            cache = Cache()
+        cache = self.borrow()
         ids = np.empty(len(data), dtype=np.int32)
         offsets = np.empty(len(segments), dtype=np.int64)
         ends = np.empty(min(len(data), BLOCK), dtype=np.int64)
@@ -83,7 +122,7 @@ class Encoder:
         return ids[:n].copy(), offsets
 
     def look_up(self, cache, data, first, ends):
-        """The number of each word; words that are new are merged and remembered."""
+        """The number of each word; the ids of words that are new are found and remembered."""
         if cache.n > MOST_WORDS or cache.size > MOST_BYTES:
             cache.clear()
         known = cache.n
@@ -91,6 +130,10 @@ class Encoder:
         if cache.n > known:
             cache.tokens = room(cache.tokens, cache.size)
             cache.token_starts = room(cache.token_starts, cache.n + 1)
-            apply(cache.store, cache.starts, known, cache.n, self.base, self.slots, self.keys,
-                  self.made, cache.tokens, cache.token_starts)
+            self.ids_of_new(cache, known)
         return numbers
+
+    def ids_of_new(self, cache, known):
+        """Merge the words from number `known` on, into the cache."""
+        apply(cache.store, cache.starts, known, cache.n, self.base, self.slots, self.keys,
+              self.made, cache.tokens, cache.token_starts)

@@ -19,6 +19,7 @@ from llm.tokens.files import read_vocabulary, to_json
 from llm.tokens.split import rule_numbers
 from llm.tokens.train_bpe import learn_merges
 
+SHORT = 2_000            # bytes: below, the fixed cost of a compiled call is what counts
 TASK = 1 << 18           # characters of text that one thread takes at a time
 
 
@@ -83,8 +84,11 @@ class FastBPE:
         """
         if special:
             return self.encode_batch([text], special, threads=1)[0]
-        data = np.frombuffer(to_bytes(text), dtype=np.uint8)
-        return self.encoder.encode(data, np.array([len(data)], dtype=np.int64))[0]
+        data = to_bytes(text)
+        if len(data) < SHORT:
+            return self.encoder.encode_short(data)
+        array = np.frombuffer(data, dtype=np.uint8)
+        return self.encoder.encode(array, np.array([len(array)], dtype=np.int64))[0]
 
     def encode_batch(self, texts, special=(), threads=2):
         """A list of str -> a list of (T,) int32, encoded on several threads."""

@@ -146,6 +146,18 @@ def word_end(data, i, end, classes, style, digits, apart):
     return white_space(data, i, end, classes, style, digits, apart)
 
 
+@njit
+def next_end(data, i, end, classes, rule):
+    """`word_end`, with a short cut: `[ ]?[A-Za-z]+` is a word to every rule that splits at all."""
+    j = i + (data[i] == 32)
+    k = j
+    while k < end and data[k] < 0x80 and classes[data[k]] == LETTER:
+        k += 1
+    if k > j and rule[0] != PLAIN and (k == end or data[k] < 0x80):
+        return k
+    return word_end(data, i, end, classes, rule[0], rule[1], rule[2])
+
+
 @njit(cache=True, nogil=True)
 def word_ends(data, i, segment, segments, classes, rule, ends):
     """Fill `ends` with where words end, from byte i of a segment on; (words, byte, segment).
@@ -158,14 +170,7 @@ def word_ends(data, i, segment, segments, classes, rule, ends):
         while i < stop:
             if n == len(ends):
                 return n, i, segment
-            j = i + (data[i] == 32)          # a short cut: `[ ]?[A-Za-z]+` is a word to every rule
-            k = j
-            while k < stop and data[k] < 0x80 and classes[data[k]] == LETTER:
-                k += 1
-            if k > j and rule[0] != PLAIN and (k == stop or data[k] < 0x80):
-                i = k
-            else:
-                i = word_end(data, i, stop, classes, rule[0], rule[1], rule[2])
+            i = next_end(data, i, stop, classes, rule)
             ends[n] = i
             n += 1
         segment += 1

@@ -17,32 +17,45 @@ def intern(data, first, ends, slots, hashes, starts, store, n, numbers):
     slots (2^k,) int32: word + 1, or 0; hashes (cap,) int64; store: the known words' bytes, word w
     at starts[w]:starts[w + 1]; n known before; numbers (M,) int32 is filled. All have room.
     """
-    mask = len(slots) - 1
     for m in range(len(numbers)):
         last = ends[m]
-        h = np.int64(last - first)
-        for i in range(first, last):
-            h = (h ^ data[i]) * 1099511628211                  # FNV-1a, modulo 2^64
-        h = h ^ (h >> 29)
-        at = h & mask
-        while True:
-            w = np.int64(slots[at]) - 1
-            if w < 0:                                          # a new word: copy it
-                w = n
-                n += 1
-                slots[at] = w + 1
-                hashes[w] = h
-                begin = starts[w]
-                for i in range(last - first):
-                    store[begin + i] = data[first + i]
-                starts[w + 1] = begin + last - first
-                break
-            if hashes[w] == h and same(data, first, last, store, starts[w], starts[w + 1]):
-                break
-            at = (at + 1) & mask
+        h = hashed(data, first, last)
+        at = slot_of(data, first, last, h, slots, hashes, starts, store)
+        w = np.int64(slots[at]) - 1
+        if w < 0:                                              # a new word: copy it
+            w = n
+            n += 1
+            slots[at] = w + 1
+            hashes[w] = h
+            begin = starts[w]
+            for i in range(last - first):
+                store[begin + i] = data[first + i]
+            starts[w + 1] = begin + last - first
         numbers[m] = w
         first = last
     return n
+
+
+@njit
+def hashed(data, first, last):
+    """64 bits that depend on every byte of a span: FNV-1a, modulo 2^64."""
+    h = np.int64(last - first)
+    for i in range(first, last):
+        h = (h ^ data[i]) * 1099511628211
+    return h ^ (h >> 29)
+
+
+@njit
+def slot_of(data, first, last, h, slots, hashes, starts, store):
+    """The slot of the word data[first:last] with hash h, or the empty slot where it would go."""
+    mask = len(slots) - 1
+    at = h & mask
+    while slots[at]:
+        w = np.int64(slots[at]) - 1
+        if hashes[w] == h and same(data, first, last, store, starts[w], starts[w + 1]):
+            break
+        at = (at + 1) & mask
+    return at
 
 
 @njit
