@@ -29,6 +29,7 @@ CASES = {                # what the sides do; tiktoken cannot train
     "encode one string, GPT-2": ("string", 1), "encode a batch of lines, GPT-2": ("lines", 1),
     "encode 1,000 strings of 1,000 one by one": ("short", 1000),
     "encode 1,000 strings of 40 one by one": ("short", 40),
+    "the same 40s, no word known at first": ("new", 40),
 }
 
 
@@ -62,12 +63,14 @@ class Ours:
         names = {i: self.visible(piece) for i, piece in trained.pieces.items()}
         return [[names[a], names[b]] for a, b, _ in trained.merges.tolist()]
 
+    def forget(self):
+        """Nothing is remembered from the round before."""
+        self.gpt2.encoder.caches.clear()
+
     def string(self, text):
-        self.gpt2.encoder.caches.clear()         # nothing is remembered from the round before
         return self.gpt2.encode(text)
 
     def lines(self, lines):
-        self.gpt2.encoder.caches.clear()
         return self.gpt2.encode_batch(lines, threads=THREADS)
 
     def short(self, line):
@@ -87,6 +90,9 @@ class HuggingFace:
         names = {ours.visible(piece): i for i, piece in ours.gpt2.pieces.items()}
         self.gpt2 = tokenizers.ByteLevelBPETokenizer(
             names, [tuple(pair) for pair in ours.merges(ours.gpt2)])
+
+    def forget(self):
+        """Nothing is done: the words it remembers are its own affair."""
 
     def train(self, text, size):
         made = self.lib.Tokenizer(self.lib.models.BPE())
@@ -124,6 +130,9 @@ class Tiktoken:
         self.gpt2 = tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks,
                                       special_tokens={"<|endoftext|>": 50256})
 
+    def forget(self):
+        """It remembers nothing."""
+
     def string(self, text):
         return self.gpt2.encode_ordinary(text)
 
@@ -148,11 +157,14 @@ def work(side, pipe):
         pipe.send(("ready", mine.compiling))
         while (job := pipe.recv()) is not None:
             (kind, size), check = job
-            pieces = [text[i * size:(i + 1) * size] for i in range(1000)] if kind == "short" else []
+            one_by_one = kind in ("short", "new")
+            pieces = [text[i * size:(i + 1) * size] for i in range(1000)] if one_by_one else []
+            if kind != "short":
+                mine.forget()
             began = time.perf_counter()
             if kind == "train":
                 made = mine.train(text, size)
-            elif kind == "short":
+            elif one_by_one:
                 made = [mine.short(piece) for piece in pieces]
             else:
                 made = getattr(mine, kind)(lines if kind == "lines" else text)

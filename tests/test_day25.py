@@ -169,6 +169,18 @@ def test_short_texts_get_the_ids_of_long_ones_whether_their_words_are_new_or_kno
         assert fresh.encode(text + " lo").tolist() == small.encode_batch([text + " lo"])[0].tolist()
 
 
+def test_a_table_of_words_grows_with_short_texts_as_with_a_long_one(small):
+    texts, together = [f" {n}low{n:x}" for n in range(9000)], FastBPE(small.pieces, small.merges)
+    expected = [ids.tolist() for ids in together.encode_batch(texts, threads=1)]
+    fresh = FastBPE(small.pieces, small.merges)
+    for n, text in enumerate(texts):
+        assert fresh.encode(text).tolist() == expected[n]
+        if n & (n + 1) == 0 or n % 1000 == 0:
+            (cache,) = fresh.encoder.caches
+            assert len(cache.tokens) >= len(cache.store)          # a kernel checks no bounds
+            assert len(cache.token_starts) > len(cache.hashes) >= cache.n
+
+
 def test_a_batch_equals_its_texts_on_any_number_of_threads(small):
     rng = np.random.default_rng(0)
     texts = ["", *TEXTS, "", *(random_text(rng, n, "low er\n") for n in range(300)), ""]

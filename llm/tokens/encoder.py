@@ -12,7 +12,7 @@ from numba import njit
 from llm.tokens.heap import find, packed
 from llm.tokens.merges import apply, gather
 from llm.tokens.split import class_table, next_end, rule_numbers, word_ends
-from llm.tokens.words import Words, hashed, room, slot_of
+from llm.tokens.words import Words, enter, hashed, room, slot_of
 
 BLOCK = 1 << 15          # words per block
 MOST_WORDS = 1 << 18     # a cache with more words, or more bytes, is emptied
@@ -28,23 +28,28 @@ def rank_table(merges, slots, keys, made):
 
 
 @njit(cache=True, nogil=True)
-def all_known(data, classes, rule, slots, hashes, starts, store, tokens, token_starts, ids):
-    """The four passes in one, for a text (N,) bytes whose words are all known: fills ids (N,).
+def short(data, classes, rule, slots, hashes, starts, store, known, base, pair_slots, keys, made,
+          tokens, token_starts, ids):
+    """The four passes in one over a text (N,) bytes: fills ids (N,); (ids, words known after).
 
-    Returns how many ids there are, or −1 at the first word that is new.
+    slots … known are the table of words as in `intern`, base … token_starts are as in `apply`.
     """
     n = i = 0
     while i < len(data):
         j = next_end(data, i, len(data), classes, rule)
-        w = np.int64(slots[slot_of(data, i, j, hashed(data, i, j), slots, hashes, starts,
-                                   store)]) - 1
+        h = hashed(data, i, j)
+        at = slot_of(data, i, j, h, slots, hashes, starts, store)
+        w = np.int64(slots[at]) - 1
         if w < 0:
-            return -1
+            w = known
+            known += 1
+            enter(data, i, j, h, at, slots, hashes, starts, store, w)
+            apply(store, starts, w, known, base, pair_slots, keys, made, tokens, token_starts)
         for t in range(token_starts[w], token_starts[w + 1]):
             ids[n] = tokens[t]
             n += 1
         i = j
-    return n
+    return n, known
 
 
 class Cache(Words):
@@ -54,6 +59,14 @@ class Cache(Words):
         super().clear()
         self.tokens = np.empty(1 << 14, dtype=np.int32)
         self.token_starts = np.zeros((1 << 11) + 1, dtype=np.int64)
+
+    def prepare(self, words, size):
+        """Room for so many more words and bytes, which become at most as many ids."""
+        if self.n > MOST_WORDS or self.size > MOST_BYTES:
+            self.clear()
+        if self.make_room(words, size):
+            self.tokens = room(self.tokens, len(self.store))
+            self.token_starts = room(self.token_starts, len(self.starts))
 
 
 class Encoder:
@@ -72,16 +85,26 @@ class Encoder:
         """Ids (T,) int32 of one short text, given as bytes.
 
         A compiled call unpacks its arrays anew, about a microsecond each time: on a short text
-        that is most of the work. So one call tries all, and gives up at a word that is new.
+        that is most of the work, so here one call does it all.
         """
+        if self.missing is not None:
+            self.check_bytes(np.frombuffer(data, dtype=np.uint8))
         ids, cache = np.empty(len(data), dtype=np.int32), self.borrow()
-        n = all_known(data, class_table(), self.numbers, cache.slots, cache.hashes, cache.starts,
-                      cache.store, cache.tokens, cache.token_starts, ids)
+        cache.prepare(len(data), len(data))                    # every byte may be a new word
+        n, known = short(data, class_table(), self.numbers, cache.slots, cache.hashes,
+                         cache.starts, cache.store, cache.n, self.base, self.slots, self.keys,
+                         self.made, cache.tokens, cache.token_starts, ids)
+        if known > cache.n:
+            cache.n, cache.size = known, int(cache.starts[known])
         self.caches.append(cache)
-        if n >= 0:
-            return ids[:n]
-        array = np.frombuffer(data, dtype=np.uint8)
-        return self.encode(array, np.array([len(array)], dtype=np.int64))[0]
+        return ids[:n]
+
+    def check_bytes(self, data):
+        """ValueError if there is a byte in data (N,) uint8 that no id stands for."""
+        if self.missing is not None and self.missing[data].any():
+            at = int(np.argmax(self.missing[data]))
+            raise ValueError(f"this vocabulary has no id for byte {data[at]:#04x} (at byte {at} of "
+                             "the text); remove the character, or use another vocabulary")
 
     def borrow(self):
         """A cache for one call; a new one where another thread has them all."""
@@ -95,10 +118,7 @@ class Encoder:
 
         Returns ids (T,) int32 and offsets (S,) int64: text s has the ids offsets[s − 1]:offsets[s].
         """
-        if self.missing is not None and self.missing[data].any():
-            at = int(np.argmax(self.missing[data]))
-            raise ValueError(f"this vocabulary has no id for byte {data[at]:#04x} (at byte {at} of "
-                             "the text); remove the character, or use another vocabulary")
+        self.check_bytes(data)
         cache = self.borrow()
         ids = np.empty(len(data), dtype=np.int32)
         offsets = np.empty(len(segments), dtype=np.int64)
@@ -123,13 +143,11 @@ class Encoder:
 
     def look_up(self, cache, data, first, ends):
         """The number of each word; the ids of words that are new are found and remembered."""
-        if cache.n > MOST_WORDS or cache.size > MOST_BYTES:
-            cache.clear()
+        if len(ends):
+            cache.prepare(len(ends), int(ends[-1]) - first)
         known = cache.n
         numbers = cache.add(data, first, ends)
         if cache.n > known:
-            cache.tokens = room(cache.tokens, cache.size)
-            cache.token_starts = room(cache.token_starts, cache.n + 1)
             self.ids_of_new(cache, known)
         return numbers
 

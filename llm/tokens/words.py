@@ -22,18 +22,24 @@ def intern(data, first, ends, slots, hashes, starts, store, n, numbers):
         h = hashed(data, first, last)
         at = slot_of(data, first, last, h, slots, hashes, starts, store)
         w = np.int64(slots[at]) - 1
-        if w < 0:                                              # a new word: copy it
+        if w < 0:
             w = n
             n += 1
-            slots[at] = w + 1
-            hashes[w] = h
-            begin = starts[w]
-            for i in range(last - first):
-                store[begin + i] = data[first + i]
-            starts[w + 1] = begin + last - first
+            enter(data, first, last, h, at, slots, hashes, starts, store, w)
         numbers[m] = w
         first = last
     return n
+
+
+@njit
+def enter(data, first, last, h, at, slots, hashes, starts, store, w):
+    """Keep a copy of the new word data[first:last] with hash h, as number w, in the slot `at`."""
+    slots[at] = w + 1
+    hashes[w] = h
+    begin = starts[w]
+    for i in range(last - first):
+        store[begin + i] = data[first + i]
+    starts[w + 1] = begin + last - first
 
 
 @njit
@@ -108,20 +114,25 @@ class Words:
         numbers = np.empty(len(ends), dtype=np.int32)
         if not len(ends):
             return numbers
-        most, size = self.n + len(ends), self.size + int(ends[-1]) - first
-        if most > len(self.hashes) or size > len(self.store):
-            self.grow(most, size)
+        self.make_room(len(ends), int(ends[-1]) - first)
         n = intern(data, first, ends, self.slots, self.hashes, self.starts, self.store, self.n,
                    numbers)
         if n > self.n:
             self.n, self.size = n, int(self.starts[n])
         return numbers
 
-    def grow(self, words, size):
-        """Make room for so many words and bytes; slots stay at most half full: short probes."""
+    def make_room(self, words, size):
+        """For so many more words and bytes; was there too little?
+
+        Slots stay at most half full: short probes.
+        """
+        words, size = words + self.n, size + self.size
+        if words <= len(self.hashes) and size <= len(self.store):
+            return False
         self.hashes = room(self.hashes, words)
         self.starts = room(self.starts, len(self.hashes) + 1)
         self.store = room(self.store, size)
         if len(self.slots) < 2 * len(self.hashes):
             self.slots = np.zeros(1 << (2 * len(self.hashes) - 1).bit_length(), dtype=np.int32)
             rehash(self.hashes, self.n, self.slots)
+        return True
