@@ -129,13 +129,13 @@ def fresh(run):
     return {first: counting, second: drawing}
 
 
-def main():
-    """Write both pages, or only compare them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(make=lambda: fresh(Run()), about=__doc__):
+    """Write the pages that `make` returns as {path: text}, or only compare them."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit 1 where a page is stale")
     check = parser.parse_args().check
     try:
-        pages = fresh(Run())
+        pages = make()
     except TextError as error:
         say(f"pages: {error}")
         sys.exit(2)

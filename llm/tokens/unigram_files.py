@@ -1,0 +1,88 @@
+"""Day 26 · Unigram vocabularies in Hugging Face's tokenizer.json, read and written.
+
+Besides the pieces, the file says how text is cut into words: Metaspace writes ▁ for a space and
+cuts before each one; a regular expression of day 25 may cut first. Readers return the arguments
+of Unigram. Passed over: the post_processor, which puts special tokens around a text's ids, and the
+decoder, since pieces put together are the text.
+Leaves out: normalizers (the tables inside SentencePiece's own files among them) and special tokens
+that swallow spaces around them; each is refused by name.
+"""
+
+import json
+
+from llm.tokens.files import PATTERNS, parse, same
+from llm.tokens.segmenter import META
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+REGEX = {"gpt2": GPT2, "smollm": GPT2, **PATTERNS}
+DIGITS = {"type": "Digits", "individual_digits": True}
+PREPEND = ("always", "first", "never")
+
+
+def pre_tokenizer(rule, prepend):
+    """The object that means `rule` and `prepend` in a tokenizer.json."""
+    meta = {"type": "Metaspace", "replacement": META, "prepend_scheme": prepend,
+            "split": rule == "spaces"}
+    if rule not in REGEX:
+        return meta
+    cut = {"type": "Split", "pattern": {"Regex": REGEX[rule]}, "behavior": "Isolated",
+           "invert": False}
+    before = [DIGITS, cut] if rule == "smollm" else [cut]
+    return {"type": "Sequence", "pretokenizers": [*before, meta]}
+
+
+def rule_of(pre):
+    """(rule, prepend) that a pre_tokenizer object means. ValueError if it is none of ours."""
+    if isinstance(pre, dict) and pre.get("type") == "Metaspace":
+        old = {True: "always", False: "never"}[pre.get("add_prefix_space", True)]
+        pre = {"split": True, "prepend_scheme": old, **pre}   # how older files put it
+    for prepend in PREPEND:
+        for rule in ("spaces", "whole", *REGEX):
+            if same(pre, pre_tokenizer(rule, prepend)):
+                return rule, prepend
+    raise ValueError(f"the pre_tokenizer {json.dumps(pre)[:300]} is neither Metaspace alone nor "
+                     "Metaspace after one of day 25's rules")
+
+
+def from_json(text):
+    """The text of a tokenizer.json -> arguments of Unigram."""
+    found = parse(text, "tokenizer.json")
+    model = found.get("model") or {}
+    vocab = model.get("vocab")
+    if model.get("type", "Unigram") != "Unigram" or not isinstance(vocab, list):
+        raise ValueError(f"the model is {model.get('type')!r}; only Unigram with a list of pieces "
+                         "is read here")
+    for part in ("normalizer", "truncation", "padding"):
+        if found.get(part):
+            raise ValueError(f"{part} {json.dumps(found[part])[:100]} is not supported")
+    pieces, specials = [(piece, score) for piece, score in vocab], {}
+    for token in found.get("added_tokens") or ():
+        name, i = token["content"], token["id"]
+        if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
+            raise ValueError(f"the special token {name!r} wants lstrip, rstrip or single_word, "
+                             "which is not supported")
+        if i == len(pieces):                               # it stands behind the model's pieces
+            pieces.append((name, 0.0))
+        specials[name] = i
+    rule, prepend = rule_of(found.get("pre_tokenizer"))
+    return {"pieces": pieces, "unk_id": model.get("unk_id"), "rule": rule, "prepend": prepend,
+            "byte_fallback": bool(model.get("byte_fallback")), "specials": specials}
+
+
+def to_json(unigram):
+    """The bytes of a tokenizer.json that Hugging Face's tokenizers reads to the same ids."""
+    added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
+              "normalized": False, "special": True} for text, i in unigram.specials.items()]
+    decoder = {"type": "Metaspace", "replacement": META, "prepend_scheme": unigram.prepend,
+               "split": True}
+    if unigram.byte_fallback:
+        decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, decoder]}
+    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+             "normalizer": None, "pre_tokenizer": pre_tokenizer(unigram.rule, unigram.prepend),
+             "post_processor": None, "decoder": decoder,
+             "model": {"type": "Unigram", "unk_id": unigram.unk_id,
+                       "vocab": [list(piece) for piece in unigram.pieces],
+                       "byte_fallback": unigram.byte_fallback}}
+    return json.dumps(whole, ensure_ascii=False, indent=1).encode()
+
+
