@@ -1,9 +1,13 @@
 """Day 32 · Residual streams and dropout: means kept, one gate both ways, gradients that arrive."""
 
+import itertools
+
 import numpy as np
 import pytest
 
+from days.day32.probes import by_length, coins, rms, taken
 from days.day32.run import measure
+from days.day32.tower import C, Tower
 from llm.functions.dropout import draw_kept, dropout, dropout_vjp
 from llm.grad.check import check_pair
 from llm.grad.tensor import Tensor
@@ -27,16 +31,48 @@ class Scale(Module):
         return x * self.factor
 
 
-def test_the_example_by_hand():
+class Still(Module):
+    """x -> the same numbers, whatever x is: a branch that passes no gradient."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def __call__(self, x):
+        return Tensor(self.numbers)
+
+
+def back_and_forth(layers, x, dout):
+    """Through the layers and back: (what comes out, what arrives at x), as arrays."""
+    leaf = Tensor(x, requires_grad=True)
+    out = leaf
+    for layer in layers:
+        out = layer(out)
+    out.backward(dout)
+    return out.data, leaf.grad
+
+
+def test_the_example_by_hand_two_orders():
+    norm, dout = LayerNorm(2, eps=0, dtype=np.float64), np.array([[1.0, 0]])
+    stream = np.array([[1.0, 3]])                            # normed: [−1, 1]
+    out, dx = back_and_forth([Residual(Scale(10), norm)], stream, dout)
+    assert out.tolist() == [[-9, 13]] and dx.tolist() == [[1, 0]]
+    out, dx = back_and_forth([Residual(Scale(10), norm, pre=False)], stream, dout)
+    assert out == pytest.approx(np.array([[-1, 1]])) and dx == pytest.approx(np.zeros((1, 2)))
+
+
+def test_the_example_by_hand_four_paths():
+    first, second = (Residual(Scale(a), norm=Scale(1.0)) for a in (0.5, -0.25))
+    _, dx = back_and_forth([first, second], np.ones((1, 1)), np.ones((1, 1)))
+    assert dx[0, 0] == 1.125 == 1 + 0.5 - 0.25 - 0.125
+    _, dx = back_and_forth([first.inner, second.inner], np.ones((1, 1)), np.ones((1, 1)))
+    assert dx[0, 0] == -0.125
+
+
+def test_the_example_by_hand_dropout():
     x, kept = np.array([1.0, 2, 3, 4]), np.array([True, False, True, False])
     out, saved = dropout(x, kept, 0.5)
     assert out.tolist() == [2, 0, 6, 0]
     assert dropout_vjp(np.ones(4), *saved)[0].tolist() == [2, 0, 2, 0]
-    stream = Tensor(np.array([[1.0, 3.0]]))
-    norm = LayerNorm(2, eps=0)                               # [1, 3] becomes [−1, 1]
-    assert Residual(Scale(10), norm)(stream).data.tolist() == [[-9, 13]]
-    assert Residual(Scale(10), norm, pre=False)(stream).data == pytest.approx(
-        np.array([[-1, 1]]))
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
@@ -133,9 +169,83 @@ def test_a_post_norm_stream_always_has_mean_0_and_variance_1(rng):
     assert out.std(axis=-1) == pytest.approx(np.ones(5), rel=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["plain", "plain, normed", "post-norm", "pre-norm"])
+def test_a_gradient_grows_going_down_as_the_stream_grew_going_up(rng, kind):
+    width, M, g = 256, 12, 0.5                               # each branch: mean square g
+    inner = [Linear(width, width, rng, std=(g / width)**0.5) for _ in range(M)]
+    norm = LayerNorm(width)
+    layers = {"plain": inner,
+              "plain, normed": [lambda x, f=f: f(norm(x)) for f in inner],
+              "post-norm": [Residual(f, norm, pre=False) for f in inner],
+              "pre-norm": [Residual(f, norm) for f in inner]}[kind]
+    x, dout = rng.standard_normal((2, 64, width)).astype(np.float32)
+    out, dx = back_and_forth(layers, x, dout)
+    expected = {"plain": g**(M / 2), "plain, normed": g**0.5, "post-norm": 1,
+                "pre-norm": (1 + M * g)**0.5}[kind]
+    assert rms(out) / rms(x) == pytest.approx(expected, rel=0.06)
+    assert rms(dx) / rms(dout) == pytest.approx(expected, rel=0.06)
+
+
+def test_a_post_norm_divides_the_identity_path_by_the_width_of_its_sum(rng):
+    shape = (64, 512)                                        # stream and branch both 1 wide: √2
+    draw = lambda: rng.standard_normal(shape).astype(np.float32)
+    layers = [Residual(Still(draw()), LayerNorm(512), pre=False) for _ in range(10)]
+    _, dx = back_and_forth(layers, draw(), dout := draw())
+    assert rms(dx) / rms(dout) == pytest.approx(2**-5, rel=0.05)
+
+
+@pytest.mark.parametrize("kind", ["pre-norm", "post-norm"])
+def test_the_paths_of_all_lengths_add_up_to_the_gradient(rng, kind):
+    model, ids = Tower(7, kind, rng, depth=6), rng.integers(7, size=(2, 2, 5))
+    probes = [Tensor(np.zeros((2, 5, C), np.float32), requires_grad=True) for _ in range(7)]
+    loss, _ = model.loss(*ids, probes)
+    loss.backward()
+    split = by_length(model, *ids)
+    assert len(split) == 7 and all(np.abs(part).max() > 0 for part in split)
+    assert split.sum(axis=0) == pytest.approx(probes[0].grad, rel=1e-4, abs=1e-7)
+
+
+def test_paths_of_one_length_are_the_products_of_as_many_jacobians(rng):
+    model, ids = Tower(7, "pre-norm", rng, depth=4), rng.integers(7, size=(2, 1, 3))
+    for layer in model.layers:                               # x + xW: the Jacobian is W
+        layer.norm, layer.inner = Scale(1.0), Linear(C, C, rng)
+    split = by_length(model, *ids)
+    top = split[0]                                           # the identity path: what set out
+    for k in range(5):
+        total = np.zeros_like(top)
+        for some in itertools.combinations(model.layers[::-1], k):
+            part = top
+            for layer in some:
+                part = part @ layer.inner.w.data.T
+            total += part
+        assert split[k] == pytest.approx(total, rel=1e-4, abs=1e-6)
+
+
+def test_coins_and_the_share_a_branch_takes(rng):
+    assert coins([0.5, 0.5]).tolist() == [0.25, 0.5, 0.25]
+    p = rng.random(9)
+    found = coins(p)
+    assert found.sum() == pytest.approx(1) and found[0] == pytest.approx(np.prod(1 - p))
+    assert found @ np.arange(10) == pytest.approx(p.sum())
+    model = Tower(7, "post-norm", rng, depth=4)
+    for layer in model.layers:                               # a branch as wide as its stream
+        layer.inner = Scale(1.0)
+    assert taken(model, rng.integers(7, size=(2, 5))) == pytest.approx([0.25] * 4)
+
+
 def test_through_24_layers_the_gradient_arrives_only_along_a_residual_stream():
     result = measure(fast=True, seed=0)
-    ratio = {row[0]: row[1:3] for row in result.rows}        # first layer's gradient / last layer's
-    assert ratio["plain"][0] < 0.02 and ratio["plain"][1] < 1e-12
-    assert all(0.2 < x < 50 for x in ratio["pre-norm"])      # however the weights start
+    rows = {tower: row for tower, *row in result.rows}       # stream, gradient, path, expected
+    assert rows["plain"][1] < 0.02 and rows["plain, small"][1] < 1e-12
+    assert 2 < rows["pre-norm"][1] < 12                      # no less than the stream's growth
+    assert all(0.9 < rows[f"{kind}, scaled"][1] < 1.5 for kind in ("pre-norm", "post-norm"))
+    assert result.causes[1] == pytest.approx(rows["pre-norm"][0], rel=0.2)
+    assert result.causes[1] < result.causes[0] < rows["pre-norm"][1]
     assert len(result.gradients["pre-norm"]) == 25
+    assert rows["pre-norm"][2] < 5 < 7 < rows["post-norm"][2]
+    for tower in ("pre-norm", "post-norm", "pre-norm, scaled", "post-norm, scaled"):
+        assert rows[tower][2] == pytest.approx(rows[tower][3], rel=0.8)
+    (_, s, g, *_), (_, wide, small, *_) = result.deep        # 6 and 12 layers
+    assert wide > 1.2 * s and wide * small == pytest.approx(s * g, rel=0.15)
+    rate, expected, moved, *_ = result.dropout[0]
+    assert rate == 0.1 and moved == pytest.approx(expected, rel=0.2)

@@ -34,6 +34,6 @@ MISTAKES = [
         file="llm/functions/dropout.py",
         right="    return rng.random(shape, dtype=np.float32) >= rate",
         wrong="    return rng.random(shape, dtype=np.float32) < rate",
-        symptom="At rate 0.5 all is well; at 0.1 the loss hardly falls, and at 0 all outputs "
-                "are 0."),
+        symptom="At rate 0.5 all is well; at 0.1 nine numbers in ten are 0, and those left are "
+                "hardly larger."),
 ]

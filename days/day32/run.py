@@ -5,30 +5,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.day32.tower import DEPTH, C, Tower
+from days.day32.probes import deep, learn, look, noisy, rms, unrelated, windows
+from days.day32.tower import DEPTH, KINDS, Tower
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.text import load_or_default
-from llm.grad.tensor import Tensor, no_grad
 from llm.tokens.chars import CharTokenizer
-from llm.train.adam import AdamW
-from llm.train.schedule import WarmupCosine
 
-T, B, SMALL = 32, 8, 0.02        # GPT-2's weights start at N(0, 0.02²)
-KINDS = ("plain", "plain, normed", "post-norm", "pre-norm")
+T, SMALL = 32, 0.02        # GPT-2's weights start at N(0, 0.02²)
+TOWERS = {kind: (kind, None) for kind in KINDS} | {"plain, small": ("plain", SMALL)}
 COLORS = dict(zip(KINDS, ("#c8553d", "#e09f3e", "#2a9d8f", "#1b4965")))
 
 
 @dataclass(frozen=True)
 class Result:
     corpus: str
+    models: int       # random starts averaged over
     steps: int
     rates: list
-    rows: list        # [kind, first gradient / last, that from SMALL weights, nats once trained at
-                      #  each of the rates]
-    gradients: dict   # kind → rms gradient of the stream before layer 0, …, after the last
-    small: dict       # the same from SMALL weights
-    streams: dict     # kind → rms of the stream itself at the same places
-    dropout: list     # [rate, rms change of the last stream over draws, rms change of their mean]
+    rows: list        # [tower, width of the last stream over the first's, gradient of the first
+                      #  over the last's, branches on a path, expected, nats at each of the rates]
+    gradients: dict   # tower → rms gradient of the stream before layer 0, …, after the last
+    streams: dict     # tower → rms of the stream itself at the same places
+    shares: dict      # tower → share of the squared gradient by path length, and expected
+    causes: list      # gradient of the first pre-norm stream over the last's: a random one set
+                      #  out; besides, none passed the scores
+    deep: list        # [layers, then for pre-norm and for post-norm: width of the last stream,
+                      #  its gradient, that of the last matrix that writes]
+    dropout: list     # [rate, how far the last stream moves: expected, one draw, mean of 20, and
+                      #  that mean if means were kept]
+    letters: float    # nats of letter frequencies
     knowing_nothing: float   # ln V
 
 
@@ -36,112 +41,94 @@ def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text)
     ids, unseen = tokenizer.encode(corpus.train), tokenizer.encode(corpus.validation)
-    steps, rates = (2, [1e-3]) if fast else (120, [3e-3, 1e-3, 3e-4])
-    rows, gradients, small, streams = [], {}, {}, {}
-    with kernels(), progress(len(KINDS) * len(rates) * steps, "training") as advance:
-        for kind in KINDS:
-            model = Tower(tokenizer.vocab_size, kind, np.random.default_rng(seed), SMALL)
-            small[kind], _ = by_depth(model, ids, seed)
-            model = Tower(tokenizer.vocab_size, kind, np.random.default_rng(seed))
-            gradients[kind], streams[kind] = by_depth(model, ids, seed)
-            losses = []
-            for rate in rates:
-                model = Tower(tokenizer.vocab_size, kind, np.random.default_rng(seed))
-                losses.append(learn(model, ids, unseen, steps, rate, seed, advance))
-            rows.append([kind, *(g[kind][0] / g[kind][-1] for g in (gradients, small)), losses])
-        noise = [[rate, *noisy(tokenizer.vocab_size, rate, ids, seed)] for rate in (0.1, 0.5)]
-    return Result(corpus.name, steps, rates, rows, gradients, small, streams, noise,
-                  math.log(tokenizer.vocab_size))
+    V, starts = tokenizer.vocab_size, range(seed, seed + (1 if fast else 8))
+    depths, steps, rates = ((6, 12), 2, [3e-3]) if fast else (
+        (6, 12, 24, 48, 96), 100, [1e-2, 3e-3])
+    gradients, streams, shares, rows, deeper = {}, {}, {}, [], []
+    first, last, quiet, top = averaged(unrelated(V, ids, T, start) for start in starts)
+    with progress(len(TOWERS) + len(depths), "gradients") as advance:
+        for tower, (kind, std) in TOWERS.items():
+            *sizes, split = zip(*(look(V, kind, std, ids, T, start) for start in starts))
+            gradients[tower], streams[tower] = (averaged(part) for part in sizes)
+            shares[tower] = np.mean(split, axis=0)
+            advance(1, tower)
+        for M in depths:
+            deeper.append([M] + [size for kind in ("pre-norm", "post-norm") for size in averaged(
+                deep(V, kind, M, ids, T, start) for start in starts)])
+            advance(1, f"{M} layers")
+    with (kernels(), progress(len(TOWERS) * len(rates) * steps, "training") as advance,
+          np.errstate(over="ignore", invalid="ignore")):     # plain layers can explode
+        for tower, (kind, std) in TOWERS.items():
+            g, s = gradients[tower], streams[tower]
+            rows.append([tower, s[-1] / s[0], g[0] / g[-1],
+                         *map(float, shares[tower] @ np.arange(DEPTH + 1)),
+                         [learn(Tower(V, kind, np.random.default_rng(seed), std), ids, unseen, T,
+                                steps, rate, seed, advance) for rate in rates]])
+    letters = np.bincount(ids, minlength=V) + 1
+    inputs = windows(ids, 2, T, np.random.default_rng(seed))[0]
+    return Result(corpus.name, len(starts), steps, rates, rows, gradients, streams, shares,
+                  [first / last, quiet / top], deeper,
+                  [[rate, *noisy(V, rate, inputs, seed, 20)] for rate in (0.1, 0.5)],
+                  float(-np.log(letters / letters.sum())[unseen].mean()), math.log(V))
 
 
-def windows(ids, n, rng):
-    rows = ids[rng.integers(0, len(ids) - T, n)[:, None] + np.arange(T + 1)]
-    return rows[:, :-1], rows[:, 1:]
-
-
-def rms(x):
-    return float(np.sqrt(np.mean(np.square(x, dtype=np.float64))))
-
-
-def by_depth(model, ids, seed):
-    """rms of ∂loss/∂stream, caught by adding zeros that have a gradient, and of the stream."""
-    probes = [Tensor(np.zeros((B, T, C), np.float32), requires_grad=True)
-              for _ in range(DEPTH + 1)]
-    loss, streams = model.loss(*windows(ids, B, np.random.default_rng(seed)), probes)
-    sizes = [rms(s.data) for s in streams]
-    loss.backward()
-    return [rms(p.grad) for p in probes], sizes
-
-
-def learn(model, ids, unseen, steps, rate, seed, advance):
-    """The same AdamW for all; the loss on unseen text afterwards."""
-    rng, optimizer = np.random.default_rng(seed), AdamW(model.named_parameters())
-    schedule = WarmupCosine(rate, max(steps // 10, 1))
-    for step in range(1, steps + 1):
-        loss, _ = model.loss(*windows(ids, B, rng))
-        model.zero_grad()
-        loss.backward()
-        optimizer.step(schedule(step, steps))
-        advance(1, f"loss {float(loss.data):.2f}")
-    with no_grad():
-        return float(model.loss(*windows(unseen, 128, np.random.default_rng(seed)))[0].data)
-
-
-def noisy(V, rate, ids, seed, draws=20):
-    """How far dropout moves the last pre-norm stream: one draw, and the mean of many."""
-    model = Tower(V, "pre-norm", np.random.default_rng(seed), dropout=rate)
-    inputs, rng = windows(ids, 2, np.random.default_rng(seed))[0], np.random.default_rng(seed)
-    with no_grad():
-        still = model.streams(inputs)[-1].data
-        moved = np.array([model.streams(inputs, rng)[-1].data for _ in range(draws)]) - still
-    return rms(moved) / rms(still), rms(moved.mean(axis=0)) / rms(still)
+def averaged(starts):
+    """Place by place, the root mean square over random starts."""
+    return [rms(place) for place in zip(*starts)]
 
 
 def table(result):
-    head = [f"{DEPTH} layers", "first gradient over last", f"from weights of {SMALL}",
-            *(f"nats at rate {rate:g}" for rate in result.rates)]
-    return [head] + [[kind, f"{ratio:.2g}", f"{small:.2g}", *(f"{x:.2f}" for x in losses)]
-                     for kind, ratio, small, losses in result.rows]
+    head = [f"{DEPTH} layers", "stream", "gradient", "path", "coins",
+            *(f"{rate:g}" for rate in result.rates)]
+    return [head] + [[tower, f"{wide:.2g}", f"{ratio:.2g}", f"{length:.1f}", f"{expected:.1f}",
+                      *(f"{x:.2f}" for x in losses)]
+                     for tower, wide, ratio, length, expected, losses in result.rows]
 
 
 def show(result):
-    print_table(table(result), f"{result.corpus}, {result.steps} steps; knowing "
-                f"nothing costs {result.knowing_nothing:.2f} nats")
-    print_table([["dropout", "one draw moves the last stream by", "the mean of 20 draws by"]] + [
-        [rate, f"{one:.0%}", f"{many:.0%}"] for rate, one, many in result.dropout])
+    print_table(table(result), f"widths and paths at the start, nats after {result.steps} steps")
+    print(f"letter frequencies alone: {result.letters:.2f} nats; "
+          f"knowing nothing: {result.knowing_nothing:.2f}")
+    print("pre-norm, growth of the gradient: "
+          f"{result.rows[3][2]:.2f}; if a random one sets out, {result.causes[0]:.2f};\n"
+          f"if besides none passes the scores, {result.causes[1]:.2f}; "
+          f"of the stream, {result.rows[3][1]:.2f}")
+    print_table([["layers", "pre-norm stream", "its gradient", "product", "last matrix: pre",
+                  "post"]] + [[M, f"{s:.2f}", f"{g:.1e}", f"{s * g:.1e}", f"{w:.1e}", f"{v:.1e}"]
+                              for M, s, g, w, _, _, v in result.deep])
+    print_table([["dropout", "moves the last stream by", "expected", "mean of 20 draws"]] + [
+        [rate, f"{one:.0%}", f"{expected:.0%}", f"{mean:.0%}"]
+        for rate, expected, one, mean, _ in result.dropout])
 
 
 def draw(result, path):
     import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(1, 2, figsize=(7.6, 4.2))
-    for ax, curves, name in zip(axes, (result.gradients, result.small),
-                                (f"weights from N(0, 1/{C})", f"weights from N(0, {SMALL}²)")):
-        starts = [next(i for i, g in enumerate(curves[kind]) if g > 0) for kind in KINDS]
-        heights = apart([math.log10(curves[kind][i]) for kind, i in zip(KINDS, starts)])
-        for kind, height, start in zip(KINDS, heights, starts):
-            ax.semilogy(range(start, DEPTH + 1), curves[kind][start:], color=COLORS[kind], lw=1.8)
-            ax.annotate(kind + (", then 0" if start else ""), (start - 0.6, 10**height),
-                        color=COLORS[kind], ha="right", va="center", fontsize=9,
-                        annotation_clip=False)
-        ax.set_ylim(top=max(ax.get_ylim()[1], 10**(1.04 * max(heights) - 0.04 * min(heights))))
-        ax.set(xlabel="layer the stream enters", xlim=(-13, DEPTH), xticks=range(0, DEPTH + 1, 8))
-        ax.set_title(name, fontsize=10)
-    axes[0].set_ylabel("rms gradient of the loss")
-    shares = {row[0]: row[1:3] for row in result.rows}
-    plain = [f"{x:.4f}" if x > 1e-4 else f"{x:.0e}" if x else "nothing" for x in shares["plain"]]
-    fig.suptitle(f"{DEPTH} plain layers pass on {plain[0]} of a gradient, or {plain[1]}, as the "
-                 f"weights start;\na pre-norm stream passes on {shares['pre-norm'][0]:.1f} or "
-                 f"{shares['pre-norm'][1]:.1f} times what set out", x=0.01, ha="left", fontsize=11)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(8.4, 4.2))
+    layers, rows = np.arange(DEPTH + 1), {row[0]: row for row in result.rows}
+    for (kind, color), at, below in zip(COLORS.items(), (18, 4, 6, 13), (-6, -6, 18, 18)):
+        left.semilogy(layers, result.gradients[kind], color=color, lw=1.8)
+        left.annotate(kind, (at, result.gradients[kind][at]), (0, -below), color=color,
+                      ha="right" if kind == "plain" else "left", textcoords="offset points")
+    pre, widths = result.gradients["pre-norm"], np.array(result.streams["pre-norm"])
+    left.semilogy(layers, pre[-1] * widths[-1] / widths, color=COLORS["pre-norm"], lw=1, ls=":")
+    left.set(xlabel="layer the stream enters", ylabel="rms gradient of the loss",
+             xticks=range(0, DEPTH + 1, 4))
+    left.set_ylim(bottom=min(pre) / 2)
+    for kind in ("pre-norm", "post-norm"):
+        measured, expected = result.shares[kind]
+        right.plot(layers, measured, "o", color=COLORS[kind], ms=5)
+        right.plot(layers, expected, color=COLORS[kind], lw=1, ls=":")
+        top = int(np.argmax(measured))
+        right.annotate(kind, (top, max(measured[top], expected[top])), (8, 8), color=COLORS[kind],
+                       textcoords="offset points")
+    right.set(xlabel=f"branches on a path, of {DEPTH}", ylabel="share of the squared gradient",
+              xticks=range(0, DEPTH + 1, 4))
+    right.set_ylim(0, 1.15 * right.get_ylim()[1])
+    fig.suptitle(f"{DEPTH} plain layers pass on {rows['plain'][2]:.4f} of a gradient, a pre-norm "
+                 f"stream {rows['pre-norm'][2]:.1f} times what set out,\nby paths through "
+                 f"{rows['pre-norm'][3]:.1f} branches on average; post-norm's go through "
+                 f"{rows['post-norm'][3]:.1f} (dotted: expected)", x=0.01, ha="left", fontsize=11)
     save(fig, path)
-
-
-def apart(heights):
-    """The same heights, moved up where two labels would meet."""
-    placed, span = list(heights), max(heights) - min(heights)
-    order = sorted(range(len(heights)), key=lambda i: heights[i])
-    for low, high in zip(order, order[1:]):
-        placed[high] = max(placed[high], placed[low] + span / 14)
-    return placed
 
 
 if __name__ == "__main__":

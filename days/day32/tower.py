@@ -1,4 +1,6 @@
-"""Day 32 · A tower of 24 layers, with and without a residual stream, for this day's run."""
+"""Day 32 · A tower of layers, with and without a residual stream, for this day's run."""
+
+import math
 
 from llm.grad import ops
 from llm.layers.attention import MultiHeadAttention
@@ -7,13 +9,15 @@ from llm.layers.norm import LayerNorm
 from llm.layers.residual import Residual
 
 C, H, DEPTH = 32, 4, 24
+KINDS = ("plain", "plain, normed", "post-norm", "pre-norm", "post-norm, scaled",
+         "pre-norm, scaled")
 
 
 class Think(Module):
     """One hidden layer; day 33 looks at it."""
 
-    def __init__(self, rng, std):
-        self.up, self.down = Linear(C, 2 * C, rng, std=std), Linear(2 * C, C, rng, std=std)
+    def __init__(self, rng, std, out_std):
+        self.up, self.down = Linear(C, 2 * C, rng, std=std), Linear(2 * C, C, rng, std=out_std)
 
     def __call__(self, x):
         return self.down(ops.gelu(self.up(x)))
@@ -30,15 +34,22 @@ class Normed(Module):
 
 
 class Tower(Module):
-    """24 layers, attention and thinking in turn, from characters to logits."""
+    """Attention and thinking in turn, `depth` layers in all, from characters to logits.
 
-    def __init__(self, V, kind, rng, std=None, dropout=0.0):
+    kind: one of KINDS; "scaled" divides the matrices that write by √depth.
+    std: of all weights of the layers at the start; 1/√Cin unless given.
+    """
+
+    def __init__(self, V, kind, rng, std=None, dropout=0.0, depth=DEPTH):
         self.embed, self.layers = Embedding(V, C, rng), []
-        for i in range(DEPTH):
-            inner = Think(rng, std) if i % 2 else MultiHeadAttention(C, H, rng, std=std,
-                                                                     out_std=std)
+        shrink = 1 / math.sqrt(depth) if "scaled" in kind else 1.0
+        for i in range(depth):
+            cin = 2 * C if i % 2 else C                          # what the writing matrix reads
+            out_std = shrink * (1 / math.sqrt(cin) if std is None else std)
+            inner = (Think(rng, std, out_std) if i % 2
+                     else MultiHeadAttention(C, H, rng, std=std, out_std=out_std))
             self.layers.append(
-                Residual(inner, LayerNorm(C), dropout, pre=kind == "pre-norm") if "-" in kind
+                Residual(inner, LayerNorm(C), dropout, pre="pre" in kind) if "-" in kind
                 else Normed(inner, LayerNorm(C) if "normed" in kind else None))
         self.norm, self.head = LayerNorm(C), Linear(C, V, rng)
 
@@ -52,6 +63,10 @@ class Tower(Module):
                 found.append(layer(found[-1], rng))
         return found
 
+    def loss_of(self, stream, targets):
+        """The loss as a function of the last stream."""
+        return ops.cross_entropy(self.head(self.norm(stream)), targets)
+
     def loss(self, ids, targets, probes=None):
         streams = self.streams(ids, probes=probes)
-        return ops.cross_entropy(self.head(self.norm(streams[-1])), targets), streams
+        return self.loss_of(streams[-1], targets), streams
