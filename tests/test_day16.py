@@ -9,6 +9,7 @@ import pytest
 from llm.grad import ops
 from llm.grad.check import numerical_gradient
 from llm.grad.tensor import Tensor
+from llm.grad.walk import saved_bytes
 from llm.layers.module import Embedding, Linear, Module, parameter
 from llm.models import window
 from llm.models.neural_ngram import (
@@ -110,6 +111,20 @@ def test_replace_puts_a_module_at_a_path_and_returns_the_old_one(rng):
     assert outer.head is third
 
 
+def test_what_was_put_in_is_used_at_the_next_call(rng):
+    class Nothing(Module):
+        def __call__(self, x):
+            return 0 * x[..., :4]
+
+    model, ids = NeuralNGram(5, 2, 3, 4, rng), np.array([[0, 1], [4, 2]])
+    assert not np.allclose(model(ids).data[0], model(ids).data[1])
+    old = model.replace("hidden", Nothing())
+    assert (model(ids).data == model.out.b.data).all()
+    assert "hidden.w" not in model.named_parameters()
+    model.replace("hidden", old)
+    assert model.count_parameters() == window.parameter_count(5, 2, 3, 4)
+
+
 @pytest.mark.parametrize("path, message", [
     ("layers.2", "no module at 'layers.2': stuck at '2'"),
     ("layers.0.gone", "stuck at 'gone'"), ("layers.first", "stuck at 'first'"), ("", "stuck at ''"),
@@ -199,6 +214,16 @@ def test_the_model_equals_day_11_s_on_the_same_numbers(rng):
     assert model.count_parameters() == window.parameter_count(11, 3, 4, 5)
 
 
+@pytest.mark.parametrize("sizes", [(84, 8, 16, 256), (7, 1, 3, 2)])
+def test_the_record_of_a_step_keeps_the_bytes_that_the_note_derives(rng, sizes):
+    (vocab_size, context, channels, hidden), batch = sizes, 5
+    model = NeuralNGram(*sizes, rng)
+    ids = rng.integers(vocab_size, size=(batch, context)).astype(np.int32)
+    loss = ops.cross_entropy(model(ids), ids[:, 0])
+    assert saved_bytes(loss) == batch * (
+        4 * context + 4 * context * channels + 4 * hidden + 4 * vocab_size + 5)
+
+
 def test_every_gradient_of_the_model_equals_finite_differences(rng):
     model = NeuralNGram(5, 2, 3, 4, rng, np.float64)
     ids, targets = rng.integers(5, size=(6, 2)), rng.integers(5, size=6)
@@ -247,13 +272,51 @@ def test_log_probabilities_are_those_of_the_logits_in_every_chunking(rng):
     assert whole.shape == (28,)
 
 
-def test_a_mixture_sums_to_one_and_is_worked_out_by_hand():
+def test_a_mixture_and_one_round_of_its_weight_are_worked_out_by_hand():
     assert mix(math.log(0.5), math.log(0.1), 0.25) == pytest.approx(math.log(0.2))
+    a, b = np.log([0.6, 0.1]), np.log([0.2, 0.4])
+    assert np.exp(mix(a, b, 0.5)) == pytest.approx([0.4, 0.25])
+    assert best_weight(a, b, rounds=1) == pytest.approx((0.75 + 0.2) / 2)
+    assert best_weight(a, b, rounds=500) == pytest.approx(5 / 12)
+    losses = [-mix(a, b, w).mean() for w in (1, 0, 0.5, 5 / 12)]
+    assert losses == pytest.approx([1.4067, 1.2629, 1.1513, 1.1471], abs=1e-4)
+
+
+def test_a_mixture_of_distributions_is_one():
     rng = np.random.default_rng(0)
     p, q = rng.dirichlet(np.ones(9), size=2)
     assert np.exp(mix(np.log(p), np.log(q), 0.3)).sum() == pytest.approx(1)
     assert mix(np.log(p), np.log(q), 1) == pytest.approx(np.log(p))
     assert mix(np.log(p), np.log(q), 0) == pytest.approx(np.log(q))
+
+
+@pytest.mark.parametrize("spread", [0.1, 1, 10])
+def test_the_loss_is_convex_in_the_weight_and_below_the_mean_of_the_two(spread):
+    a, b = spread * np.random.default_rng(1).standard_normal((2, 300)) - 2
+    weights = np.linspace(0, 1, 101)
+    loss = np.array([-mix(a, b, w).mean() for w in weights])
+    assert (np.diff(loss, 2) > 0).all()
+    assert (loss[1:-1] < (weights * loss[-1] + (1 - weights) * loss[0])[1:-1]).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mixing_helps_exactly_where_the_mean_ratio_is_above_1(seed):
+    rng = np.random.default_rng(seed)
+    b = rng.standard_normal(200) - 2
+    a = b + 0.3 * rng.standard_normal(200) + rng.uniform(-0.1, 0.05)
+    helps = -mix(a, b, 1e-4).mean() < -b.mean()
+    assert helps == (np.exp(a - b).mean() > 1)
+
+
+def test_a_round_walks_downhill_at_the_rate_weight_times_the_rest_and_never_overshoots():
+    a, b = np.random.default_rng(2).standard_normal((2, 300)) - 2
+    weights = [0.5] + [best_weight(a, b, rounds=n) for n in range(1, 20)]
+    for w, after in zip(weights, weights[1:]):
+        slope = -((np.exp(a) - np.exp(b)) / np.exp(mix(a, b, w))).mean()
+        assert after == pytest.approx(w - w * (1 - w) * slope, rel=1e-9)
+        gain = mix(a, b, after).mean() - mix(a, b, w).mean()
+        least = after * math.log(after / w) + (1 - after) * math.log((1 - after) / (1 - w))
+        assert gain >= least - 1e-15 >= -2e-15
 
 
 def test_the_best_weight_is_the_top_of_the_likelihood(rng):
@@ -290,3 +353,7 @@ def test_counting_wins_at_equal_time_and_the_mixture_beats_both():
     assert result.counted < result.equal_time
     assert result.mixture < result.counted
     assert 0 < result.weight < 0.5
+    assert result.ratio > 1 > result.seen[0]       # mixing helps, and not on the counted text
+    assert result.hindsight[1] <= min(result.mixture, result.network, result.counted)
+    _, _, counting, _, unseen, share, *_ = result.typos[-1]
+    assert counting == unseen and share == 0       # 8 back is out of counting's sight

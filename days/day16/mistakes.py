@@ -32,10 +32,24 @@ MISTAKES = [
         symptom="After loading, the running statistics are the old ones, a float32 model computes "
                 "in float64, and changing the saved copy changes the model."),
     Mistake(
+        title="A parent reads the weights of its child",
+        file="llm/models/neural_ngram.py",
+        right="x = x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1]) ",
+        wrong="x = x.reshape(*x.shape[:-2], self.hidden.w.shape[0]) ",
+        symptom="All is well until a layer is replaced; then the model asks the new one for a "
+                "weight that it does not have."),
+    Mistake(
         title="Everything is drawn with the same spread",
         file="llm/layers/module.py",
         right="std = 1 / math.sqrt(cin) if std is None else std",
         wrong="std = 1.0 if std is None else std",
         symptom="The first loss is several times ln V, and tanh units sit at −1 or 1 and do not "
                 "learn."),
+    Mistake(
+        title="Logarithms are averaged instead of probabilities",
+        file="llm/models/neural_ngram.py",
+        right="return np.logaddexp(a + np.log(np.float64(weight)), "
+              "b + np.log1p(-np.float64(weight)))",
+        wrong="return weight * a + (1 - weight) * b",
+        symptom="No weight makes the mixture better than the better of the two models."),
 ]

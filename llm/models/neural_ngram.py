@@ -37,7 +37,7 @@ class NeuralNGram(Module):
             raise ValueError(f"ids {np.shape(ids)} must end in T = {self.context}, the context "
                              "this model was made for")
         x = self.embed(ids)                                      # (..., T, C)
-        x = x.reshape(*np.shape(ids)[:-1], self.hidden.w.shape[0]) # (..., T·C)
+        x = x.reshape(*x.shape[:-2], x.shape[-2] * x.shape[-1])  # (..., T·C)
         return self.out(ops.tanh(self.hidden(x)))                # (..., V)
 
 
