@@ -8,14 +8,14 @@ MISTAKES = [
         file="llm/train/schedule.py",
         right="            return self.peak * step / self.warmup\n        u = ",
         wrong="            return self.peak * (step - 1) / self.warmup\n        u = ",
-        symptom="The first step changes no parameter at all, and the peak is never reached."),
+        symptom="The first step changes no parameter at all, and at the end of the warmup the rate "
+                "jumps by two parts, not one."),
     Mistake(
         title="The cosine counts from step 1, not from the end of the warmup",
         file="llm/train/schedule.py",
         right="u = min((step - self.warmup) / max(total - self.warmup, 1), 1.0)",
         wrong="u = min(step / total, 1.0)",
-        symptom="At the end of the warmup the rate drops at once, and the longer the warmup the "
-                "further."),
+        symptom="The peak is never reached, and after a long warmup the rate drops at once."),
     Mistake(
         title="The cosine is allowed to turn up again",
         file="llm/train/schedule.py",
@@ -33,7 +33,8 @@ MISTAKES = [
         file="llm/train/clip.py",
         right="if math.isfinite(norm) and norm > limit:",
         wrong="if math.isfinite(norm) and norm > 0:",
-        symptom="Near the end of a run steps do not get shorter any more, and the loss stalls."),
+        symptom="Plain steps are all equally long: near a minimum they no longer get shorter, and "
+                "the loss stalls."),
     Mistake(
         title="A NaN norm is applied",
         file="llm/train/clip.py",

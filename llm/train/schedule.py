@@ -74,6 +74,7 @@ def suggest(rates, losses, memory=0.9):
 
     Single losses are noisy, so they are averaged with weights that fall by `memory` a step. Where
     that average is lowest the rate is already too high to stay; a third of it is a usual choice.
+    The average lags memory/(1 - memory) steps behind: a run of 100 steps reads too high a rate.
     A loss of NaN or infinity ends the reading. Raises ValueError where the two lengths differ or
     nothing is left to read.
     """
