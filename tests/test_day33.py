@@ -7,12 +7,13 @@ import pytest
 
 from days.day33.counting import counted
 from days.day33.run import measure
+from days.day33.worth import VARIANTS
 from llm.functions.dense import gelu
 from llm.functions.dropout import draw_kept
 from llm.grad import ops
 from llm.grad.check import numerical_gradient
 from llm.grad.tensor import Tensor
-from llm.grad.walk import saved_bytes
+from llm.grad.walk import saved_by_operation, saved_bytes
 from llm.layers.attention import MultiHeadAttention
 from llm.layers.block import Block, FeedForward, count_flops, count_parameters, count_saved
 from llm.layers.module import Module
@@ -51,7 +52,17 @@ def by_hand(block, x):
     return x + gelu(up) @ p["think.inner.down.w"] + p["think.inner.down.b"]
 
 
-def test_the_example_by_hand():
+def test_the_example_by_hand_two_memories():
+    module = FeedForward(1, np.random.default_rng(0), ratio=2)
+    module.up.w.data = np.array([[1.0, -1.0]])                # keys 1 and −1
+    for values, expected in (([1.0, -1.0], [1, -1, 3]), ([1.0, 1.0], [0.682384, 0.682384, None])):
+        module.down.w.data = np.array(values)[:, None]
+        out = module(Tensor(np.array([[1.0], [-1], [3]]))).data[:, 0]
+        for found, wanted in zip(out, expected):
+            assert wanted is None or found == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_example_by_hand_counts():
     assert count_parameters(2) == 16 + 8 + 32 + 10 + 8 == 74
     assert count_flops(2, T=3) == 2 * 12 * 4 + 4 * 3 * 2 == 120
     assert count_saved(2, T=3, H=1) == 16 * 2 + 3 + 2 == 37
@@ -168,8 +179,38 @@ def test_activations_kept_are_as_counted(rng, B, T, C, H, ratio):
     assert saved_bytes(out) == 4 * B * T * count_saved(C, T, H, ratio)
 
 
+def test_each_operation_keeps_what_the_note_says(rng):
+    T, C, H = 7, 12, 3
+    out = make(C, H, rng)(Tensor(rng.standard_normal((1, T, C)).astype(np.float32)))
+    kept = {name: size / (4 * T) for name, size in saved_by_operation(out).items()}
+    assert kept == {"layernorm": 2 * (C + 1), "linear": 7 * C, "multi_head": 3 * C + H * T,
+                    "gelu": 4 * C, "add": 0}
+
+
+@pytest.mark.parametrize("C, H, T", [(64, 4, 100), (768, 12, 1024), (12288, 96, 2048)])
+def test_the_published_count_with_dropout_and_16_bits_is_the_same(C, H, T):
+    published = 34 * C + 5 * H * T                 # bytes a token: sbh(34 + 5as/h) over sb
+    masks = 2 * C + H * T                          # a byte for each number that is dropped
+    dropped_weights = 2 * H * T                    # kept once more behind their dropout
+    assert 2 * (count_saved(C, T, H) - 2) + masks + dropped_weights == published
+
+
+def test_attention_overtakes_the_matrices_at_6c_and_its_weights_all_else_at_16d():
+    for C, H in ((128, 4), (768, 12)):
+        assert count_flops(C, 6 * C) == 2 * count_flops(C, 0)
+        assert count_flops(C, 10 * C, ratio=8) == 2 * count_flops(C, 0, ratio=8)
+        T = 16 * C // H
+        assert count_saved(C, 0, H) - 2 == H * T
+
+
+def test_the_ratios_are_compared_at_equal_parameters():
+    sizes = [count_parameters(C, ratio) for _, C, ratio, _ in VARIANTS if ratio]
+    assert max(sizes) < 1.03 * min(sizes)
+
+
 def test_counted_and_measured_agree_in_every_row():
     result = measure(fast=True, seed=0)
+    assert all(0 < loss < 5 for *_, losses in result.worth for loss in losses)
     for row in result.rows:
         assert row.parameters == row.parameters_measured
         assert row.flops == row.flops_measured and row.backward == 2

@@ -1,4 +1,4 @@
-"""Day 33 · Counts the multiplications that really happen, by watching every matmul of NumPy.
+"""Day 33 · Counts and times the products that really happen, by watching every matmul of NumPy.
 
 An ndarray subclass sees each ufunc before it runs, and `lower` puts a watching twin in the place
 of every primitive, so nothing of the block is changed. One thing is restated: the forward of
@@ -6,6 +6,7 @@ of every primitive, so nothing of the block is changed. One thing is restated: t
 """
 
 import contextlib
+import time
 
 import numpy as np
 
@@ -18,16 +19,21 @@ PRIMITIVES = [ops.linear, ops.gelu, tensor.add, attention.multi_head, norm.layer
 
 
 class Watched(np.ndarray):
-    """An array whose matmuls are added to `Watched.flops`: 2·N·K·M each, batches included."""
+    """An array whose matmuls are added to `Watched.flops`: 2·N·K·M each, batches included.
 
-    flops = 0
+    `Watched.seconds` is the time they took.
+    """
+
+    flops, seconds = 0, 0.0
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **options):
         inputs = [bare(x) for x in inputs]
         if out is not None:
             options["out"] = tuple(bare(x) for x in out)
+        started = time.perf_counter()
         result = getattr(ufunc, method)(*inputs, **options)
         if ufunc is np.matmul:
+            Watched.seconds += time.perf_counter() - started
             Watched.flops += 2 * result.size * inputs[0].shape[-1]
         return watched(result)
 
@@ -55,14 +61,14 @@ def watching(f):
 
 def linear(x, w, b=None):
     """What rules.linear does, on watched arrays."""
-    y = x @ w
+    y = (x.reshape(-1, x.shape[-1]) @ w).reshape(*x.shape[:-1], w.shape[-1])
     return y if b is None else y + b, (x, w, b is not None)
 
 
 @contextlib.contextmanager
 def counted():
     """`with counted() as flops:` … `flops()` is the number so far, of forward and backward."""
-    Watched.flops = 0
+    Watched.flops, Watched.seconds = 0, 0.0
     pairs = {p: p.pair for p in PRIMITIVES} | {ops.linear: (linear, ops.linear.pair[1])}
     with lower({p: tuple(map(watching, pair)) for p, pair in pairs.items()}):
         yield lambda: Watched.flops
