@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from days.day29.model import AttentionLM, Places
+from days.day29.opened import Opened, habits, looks_back
 from days.day29.run import measure
 from llm.functions.causal import causal_attention
 from llm.functions.heads import (
@@ -15,6 +17,7 @@ from llm.functions.heads import (
     multi_head_vjp,
     split_heads,
 )
+from llm.grad import ops
 from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.tensor import Tensor
 from llm.layers.attention import MultiHeadAttention
@@ -58,12 +61,43 @@ def by_loops(qkv, H, rule=NO_RULE):
     return out
 
 
+LN3 = math.log(3)
+QKV = np.array([[[0, 0, 0, LN3, 2, 8],      # two heads of one channel: q₁ q₂ | k₁ k₂ | v₁ v₂
+                 [0, 1, 0, 0, 4, 0]]])
+
+
 def test_the_example_by_hand():
-    ln3 = math.log(3)                       # two heads of one channel: q₁ q₂ | k₁ k₂ | v₁ v₂
-    qkv = np.array([[[0, 0, 0, ln3, 2, 8],
-                     [0, 1, 0, 0, 4, 0]]])
-    out, _ = multi_head(qkv, H=2)           # head 1 averages, head 2 weighs 3 : 1
+    out, _ = multi_head(QKV, H=2)           # head 1 averages, head 2 weighs 3 : 1
     assert out == pytest.approx(np.array([[[2, 8], [3, 6]]]))
+    assert out[0, 1] @ np.array([[1, 1], [0, 2]]) == pytest.approx([3, 3 + 12])
+
+
+def test_the_way_back_of_the_example_by_hand():
+    _, saved = multi_head(QKV, H=2)
+    (dqkv,) = multi_head_vjp(np.array([[[0.0, 0], [1, 1]]]), *saved)
+    assert dqkv == pytest.approx(np.array([[[0, 0, 0, 1.5, 0.5, 0.75],
+                                            [0, 1.5 * LN3, 0, -1.5, 0.5, 0.25]]]))
+
+
+def test_one_head_cannot_leave_the_line_between_the_values(rng):
+    (x, y), (a, b) = QKV[0, :, 4:]                          # (2, 8) and (4, 0)
+    for _ in range(20):
+        qkv = np.concatenate([3 * rng.standard_normal((1, 2, 4)), QKV[..., 4:]], axis=-1)
+        c, d = multi_head(qkv, H=1)[0][0, 1]
+        assert (a - x) * (d - y) == pytest.approx((b - y) * (c - x))
+    assert (a - x) * (6 - y) != (b - y) * (3 - x)           # two heads have made (3, 6)
+
+
+@pytest.mark.parametrize("H", [1, 2, 3, 6])
+def test_what_tokens_send_each_other_spans_one_matrix_a_head(rng, H):
+    T, C = 4, 6
+    qk, w_v, w_o = rng.standard_normal((T, 2 * C)), *rng.standard_normal((2, C, C))
+    sent = np.zeros((T, T, C, C))                           # from s to t: x_s times this matrix
+    for s, c in np.ndindex(T, C):
+        x = np.zeros((T, C))
+        x[s, c] = 1
+        sent[:, s, c] = multi_head(np.concatenate([qk, x @ w_v], -1)[None], H)[0][0] @ w_o
+    assert np.linalg.matrix_rank(sent.reshape(T * T, C * C)) == H
 
 
 def test_splitting_is_a_view_and_merging_undoes_it(rng):
@@ -166,10 +200,55 @@ def test_heads_that_do_not_divide_are_refused(rng):
             multi_head(np.zeros(shape), H=2)
 
 
-def test_heads_of_a_trained_model_look_at_different_places():
+def test_the_layer_is_a_sum_over_heads_of_matrices_of_rank_d(rng):
+    C, H, D = 6, 3, 2
+    module = MultiHeadAttention(C, H, rng)
+    x = rng.standard_normal((1, 5, C))
+    qkv = module.qkv.w.data.astype(np.float64).reshape(C, 3, H, D)
+    total = 0
+    for h in range(H):
+        look = qkv[:, 0, h] @ qkv[:, 1, h].T                            # (C, C), rank D
+        write = qkv[:, 2, h] @ module.project.w.data[h * D:(h + 1) * D]  # (C, C), rank D
+        assert np.linalg.matrix_rank(look) == np.linalg.matrix_rank(write) == D
+        scores = np.where(np.tri(5), x[0] @ look @ x[0].T / math.sqrt(D), -np.inf)
+        weights = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+        total += weights @ x[0] @ write
+    assert module(Tensor(x)).data[0] == pytest.approx(total, abs=1e-5)      # biases start at 0
+
+
+def test_an_opened_layer_gives_the_model_s_own_loss_and_that_of_a_model_without_a_head(rng):
+    T, C, H = 8, 12, 3
+    model = AttentionLM(5, C, H, 1, rng, Places(T, C, rng))
+    ids = rng.integers(0, 5, (4, T + 1))
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    layer = Opened(model, inputs, targets)
+    whole = float(ops.cross_entropy(model(inputs), targets).data)
+    assert layer.own == pytest.approx(whole, rel=1e-5)
+    assert layer.frozen([0, 1, 2], np.tile(np.eye(T), (H, 1, 1))) != 0
+    assert Opened(model, inputs[:1], targets[:1]).frozen(
+        [1], layer.weights[0]) == pytest.approx(0, abs=1e-6)    # one text: its own pattern
+    model.layers[0].project.w.data[4:8] = 0                     # head 1 writes nothing
+    without = float(ops.cross_entropy(model(inputs), targets).data)
+    assert layer.own + layer.removed([1]) == pytest.approx(without, rel=1e-5)
+
+
+def test_habits_of_weights_that_are_known():
+    T = 4
+    inputs, before = np.array([[0, 1, 0, 1]]), np.eye(T, k=-1)[None]
+    before[0, 0, 0] = 1                                         # all on the one before
+    assert habits(before, inputs == 1) == pytest.approx([0, 1, 1, 0.5])
+    assert looks_back(before, inputs, 1) == 1
+    even = np.tri(T)[None] / np.arange(1, T + 1)[:, None]
+    assert habits(even, inputs == 1)[:2] == pytest.approx([(1 / 3 + 1 / 4) / 2] * 2)
+    assert habits(even, inputs == 1)[2] == pytest.approx((1 + 1.5) / 2)
+
+
+def test_heads_of_a_trained_model_cover_for_each_other():
     result = measure(fast=True, seed=0)
-    for shares in zip(*[row[1:] for row in result.heads]):
-        assert min(shares) >= 0
-    assert max(row[3] for row in result.heads) > 1.5 * min(row[3] for row in result.heads)
+    assert all(loss < 4.44 for _, losses in result.losses for loss in losses)   # ln 84: nothing
     assert all(abs(sum(line) - 1) < 0.02 for head in result.patterns for line in head)
-    assert all(loss < 4.44 for _, loss, _ in result.by_heads)        # ln 84 is knowing nothing
+    (one, *_, one_frozen), (four, _, summed, together, frozen) = result.changes
+    assert (one, four) == (1, 4)
+    assert 0 < summed < together                # removed one by one they seem to matter less
+    assert one_frozen < frozen                  # more heads, more that depends on the text
+    assert [size for *_, size in result.times] == [4 * H * 256**2 / 1e6 for H in (1, 4)]

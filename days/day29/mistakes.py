@@ -31,4 +31,11 @@ MISTAKES = [
         wrong="causal_attention(rule.turn(q), k, v,",
         symptom="Without positions all tests pass; with a rule that turns, scores depend on where "
                 "the query stands."),
+    Mistake(
+        title="the gradient is reshaped into heads without a transpose",
+        file="llm/functions/heads.py",
+        right="causal_attention_vjp(split_heads(dout, H), q, k, v, weights)",
+        wrong="causal_attention_vjp(dout.reshape(q.shape), q, k, v, weights)",
+        symptom="The forward is right to the last digit and all shapes fit, but a layer with "
+                "several heads hardly learns, and a gradient check fails."),
 ]

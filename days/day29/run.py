@@ -1,117 +1,158 @@
-"""Day 29 · What four heads look at in Shakespeare, and what more heads are worth."""
+"""Day 29 · What more heads are worth, what they look at, and what removing them costs."""
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from days.day29.model import AttentionLM, Places, loss_by_place, train, windows
+from days.day29.opened import Opened, habits, looks_back
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.heads import multi_head
-from llm.grad.tensor import no_grad
 from llm.tokens.chars import CharTokenizer
 
 C, T, B, SHOWN = 64, 32, 32, 4
 LINE = "To be, or not to be: that is the"
+WIDE, LONG = 256, 256      # channels and tokens of the timing
 
 
 @dataclass(frozen=True)
 class Result:
     corpus: str
     steps: int
-    by_heads: list     # [H, nats on unseen text, the same for another seed]
-    parameters: int    # of each of these models
-    heads: list        # [head, share on itself, previous, mean distance, entropy, on spaces]
+    parameters: int    # of each model
+    losses: list       # [H, [nats on unseen text of each seed]]
+    changes: list      # [H, mean rise when one head is removed, their sum, all removed, all frozen]
+    seeds: list        # of each seed with four heads: rows [share on itself, on the one before,
+                       # mean distance, share on spaces, rise if removed, averaged, frozen]
+    agree: list        # seeds in which the head that looks back most costs most to freeze, and
+                       # in which the one that looks most at itself costs least
+    own: float         # nats of the first of them on the texts of these measures
     spaces: float      # share of spaces in the text: what a head without a preference would give
+    letters: list      # [letter, share on the one before, of the head that looks back most]
     line: str          # the text of the patterns
     patterns: list     # of each head, of each query t: its t + 1 weights on that line
-    uniform: list      # mean distance and entropy of a head that averages all it sees
+    times: list        # [H, ms of one forward, MB of its weights], 256 tokens of 256 channels
 
 
 def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text + LINE)
     ids, unseen = tokenizer.encode(corpus.train), tokenizer.encode(corpus.validation)
-    counts, steps, n = ((1, SHOWN), 60, 64) if fast else ((1, 2, 4, 8), 400, 1024)
-    by_heads, kept = [], None
-    with kernels(), progress(2 * len(counts) * steps, "training") as advance:
-        for H in counts:
-            models = [build(tokenizer.vocab_size, H, ids, steps, seed + i, advance)
-                      for i in range(2)]
-            by_heads.append([H, *(float(loss_by_place(m, unseen, T, n).mean()) for m in models)])
-            kept = models[0] if H == SHOWN else kept
-    inputs, _ = windows(unseen, n, T, np.random.default_rng(seed))
+    counts, steps, n = ((1, SHOWN), 60, 64) if fast else ((1, SHOWN, 16, 64), 300, 512)
+    seen, texts = (windows(x, n, T, np.random.default_rng(seed + 9)) for x in (ids, unseen))
+    space, losses, changes, shown = texts[0] == tokenizer.encode(" ")[0], [], [], []
+    jobs = [(H, i) for H in counts for i in range(1 if fast or H != SHOWN else 4)]
+    with kernels(), progress(len(jobs) * steps, "training") as advance:
+        for H, i in jobs:
+            rng = np.random.default_rng(seed + i)
+            model = AttentionLM(tokenizer.vocab_size, C, H, 1, rng, Places(T, C, rng))
+            train(model, ids, steps, B, T, rng, advance, rate=1e-2)
+            loss = float(loss_by_place(model, unseen, T, 2 * n).mean())
+            layer, pattern = Opened(model, *texts), Opened(model, *seen).weights.mean(axis=0)
+            if i:
+                losses[-1][1].append(loss)
+            else:
+                single, every = [layer.removed([h]) for h in range(H)], list(range(H))
+                losses.append([H, [loss]])
+                changes.append([H, sum(single) / H, sum(single), layer.removed(every),
+                                layer.frozen(every, pattern)])
+            if H == SHOWN:
+                shown.append((model, layer, [
+                    [*habits(layer.weights[:, h], space), layer.removed([h]), layer.averaged([h]),
+                     layer.frozen([h], pattern)] for h in range(H)]))
+    model, layer, _ = shown[0]
+    seeds = [rows for *_, rows in shown]
     line = tokenizer.encode(LINE)[None]
-    space = inputs == tokenizer.encode(" ")[0]
-    average = np.tril(np.ones((T, T))) / np.arange(1, T + 1)[:, None]
     return Result(
-        corpus.name, steps, by_heads, kept.count_parameters(),
-        [[h + 1, *habits(w, space)] for h, w in enumerate(weights(kept, inputs).swapaxes(0, 1))],
-        float(space.mean()), LINE, [
-            [np.round(row[:t + 1], 3).tolist() for t, row in enumerate(w)]
-            for w in weights(kept, line)[0].astype(float)],
-        habits(np.tile(average, (n, 1, 1)), space)[2:4])
+        corpus.name, steps, model.count_parameters(), losses, changes, seeds,
+        [sum(first(r, 1) == first(r, 6) for r in seeds),
+         sum(first(r, 0) == first(r, 6, -1) for r in seeds)], layer.own, float(space.mean()),
+        [[a, looks_back(layer.weights[:, first(seeds[0], 1)], texts[0], tokenizer.encode(a)[0])]
+         for a in "nta "],
+        LINE, [[np.round(row[:t + 1], 3).tolist() for t, row in enumerate(w)]
+               for w in Opened(model, line, line).weights[0].astype(float)],
+        [clock(H) for H in counts])
 
 
-def build(V, H, ids, steps, seed, advance):
-    """A trained model with one layer of H heads."""
-    rng = np.random.default_rng(seed)
-    model = AttentionLM(V, C, H, 1, rng, Places(T, C, rng))
-    return train(model, ids, steps, B, T, rng, advance, rate=1e-2)
+def first(rows, column, sign=1):
+    """The head with the largest (sign −1: smallest) entry of a column."""
+    return max(range(len(rows)), key=lambda h: sign * rows[h][column])
 
 
-def weights(model, ids):
-    """What each head looks at: (N, H, T, T)."""
-    with no_grad():
-        x = model.norms[0](model.positions(model.embed(ids)))
-        return multi_head(model.layers[0].qkv(x).data, model.layers[0].H)[1][3]
-
-
-def habits(w, space):
-    """Of weights (N, T, T): share on the token itself, on the one before, mean distance,
-    entropy in nats, share on spaces; all over queries that have a whole half window behind them."""
-    place = np.arange(T)
-    rows, far = w[:, T // 2:], place[T // 2:, None] - place
-    entropy = -(rows * np.log(np.maximum(rows, 1e-30))).sum(-1)
-    values = (rows * (far == 0), rows * (far == 1), rows * far)
-    return [*(float(x.sum(-1).mean()) for x in values), float(entropy.mean()),
-            float((rows * space[:, None, :]).sum(-1).mean())]
+def clock(H):
+    """[H, ms of the fastest of some forwards, MB of weights kept], NumPy."""
+    qkv, took = np.random.default_rng(0).standard_normal((1, LONG, 3 * WIDE), np.float32), []
+    for _ in range(7):
+        started = time.perf_counter()
+        saved = multi_head(qkv, H)[1]
+        took.append(time.perf_counter() - started)
+    return [H, 1000 * min(took), saved[3].nbytes / 1e6]
 
 
 def table(result):
-    head = ["head", "on itself", "on the one before", "mean distance", "entropy, nats",
-            "on spaces"]
-    average = ["average", "", "", *(f"{x:.1f}" for x in result.uniform), f"{result.spaces:.0%}"]
-    rows = [[h, f"{own:.0%}", f"{last:.0%}", f"{far:.1f}", f"{entropy:.1f}", f"{space:.0%}"]
-            for h, own, last, far, entropy, space in result.heads]
-    return [head, *rows, average]
+    head = ["head", "on itself", "one before", "mean distance", "on spaces", "removed", "frozen"]
+    rows = [[h, f"{own:.0%}", f"{last:.0%}", f"{far:.1f}", f"{space:.0%}", f"{gone:+.2f}",
+             f"{still:+.2f}"]
+            for h, (own, last, far, space, gone, _, still) in enumerate(result.seeds[0], 1)]
+    *_, gone, still = next(row for row in result.changes if row[0] == SHOWN)
+    return [head, *rows, ["all", "", "", "", "", f"{gone:+.2f}", f"{still:+.2f}"]]
 
 
 def show(result):
-    print_table(table(result), f"{len(result.heads)} heads of one layer, {result.corpus}")
-    print_table([["heads", "channels each", "nats", "another seed"]] + [
-        [H, C // H, f"{a:.3f}", f"{b:.3f}"] for H, a, b in result.by_heads],
+    print_table(table(result), f"{SHOWN} heads of one layer, {result.corpus}; "
+                "removed, frozen: rise in nats")
+    print_table([["heads", "D", "nats", "remove one", "each, summed", "all", "freeze all"]] + [
+        [H, C // H, " ".join(f"{x:.2f}" for x in nats), *(f"{x:.2f}" for x in rest)]
+        for (H, nats), (_, *rest) in zip(result.losses, result.changes)],
         f"the same {result.parameters:,} parameters, {result.steps} steps")
+    print_table([["heads", "ms of one forward", "MB of weights"]] + [
+        [H, f"{ms:.1f}", f"{size:.1f}"] for H, ms, size in result.times],
+        f"NumPy, {LONG} tokens of {WIDE} channels")
 
 
 def draw(result, path):
     import matplotlib.pyplot as plt
-    fig, axes = plt.subplots(2, 2, figsize=(7.2, 7.6))
+    fig = plt.figure(figsize=(10.6, 7.4))
+    grid = fig.add_gridspec(2, 3, width_ratios=(1, 1, 0.95))
     letters = [c if c != " " else "␣" for c in result.line]
-    for ax, weight, (h, own, last, far, *_) in zip(axes.flat, result.patterns, result.heads):
-        square = [row + [0] * (T - len(row)) for row in weight]
-        ax.imshow(np.sqrt(square), cmap="Blues", vmin=0, vmax=1)
-        ax.set_xticks(range(T), letters, fontsize=6)
-        ax.set_yticks(range(T), letters, fontsize=6)
+    for h, (weight, row) in enumerate(zip(result.patterns, result.seeds[0])):
+        ax = fig.add_subplot(grid[divmod(h, 2)])
+        ax.imshow(np.sqrt([r + [0] * (T - len(r)) for r in weight]), cmap="Blues", vmin=0, vmax=1)
+        ax.set_xticks(range(T), letters, fontsize=5.5)
+        ax.set_yticks(range(T), letters, fontsize=5.5)
         ax.tick_params(length=0, pad=1)
         ax.spines[:].set_visible(False)
-        ax.text(T - 1, 1.2, f"head {h}\n{own:.0%} on itself\n{last:.0%} on the one before\n"
-                f"{far:.1f} back on average", ha="right", va="top", fontsize=9)
-    axes[1, 0].set(xlabel="key", ylabel="query")
-    first, last = result.by_heads[0], min(result.by_heads, key=lambda row: row[1] + row[2])
-    fig.suptitle(f"Four heads read one line in four ways. With the same parameters, {first[0]} "
-                 f"head\nreaches {np.mean(first[1:]):.2f} nats per character, {last[0]} heads "
-                 f"reach {np.mean(last[1:]):.2f}", x=0.01, ha="left", fontsize=11)
+        ax.text(T - 1, 0.5, f"head {h + 1}\n{row[0]:.0%} on itself\n{row[1]:.0%} on the one before"
+                f"\nremoved {row[4]:+.2f} nats\nfrozen {row[6]:+.2f} nats", ha="right", va="top",
+                fontsize=8.5)
+        if h == 2:
+            ax.set(xlabel="key", ylabel="query")
+    top, bottom = (fig.add_subplot(grid[i, 2]) for i in range(2))
+    for H, nats in result.losses:
+        top.semilogx([H] * len(nats), nats, "o", color="#1b4965", ms=5, alpha=0.7)
+    heads = [row[0] for row in result.losses]
+    top.plot(heads, [np.mean(nats) for _, nats in result.losses], color="#1b4965", lw=1)
+    top.set(ylabel="nats on unseen text", xlabel="heads, the same parameters")
+    for column, label, color in ((3, "remove all at once", "#c8553d"), (4, "freeze all", "#5f8a3c"),
+                                 (2, "remove each alone,\nsummed", "#e09f3e")):
+        values = [row[column] for row in result.changes]
+        bottom.semilogx(heads, values, "o-", color=color, ms=4)
+        bottom.annotate(label, (heads[-1], values[-1]), (5, 0), textcoords="offset points",
+                        color=color, va="center", fontsize=8.5, annotation_clip=False)
+    bottom.set(ylabel="rise of the loss in nats", xlabel="heads", ylim=(0, None))
+    for ax in (top, bottom):
+        ax.set_xticks(heads, heads)
+        ax.minorticks_off()
+    (one, alone), (many, best) = result.losses[0], min(result.losses, key=lambda r: np.mean(r[1]))
+    summed, together = next(row[2:4] for row in result.changes if row[0] == many)
+    least = int(100 * min(row[0] for row in result.seeds[0]))
+    fig.suptitle(
+        f"Each of {SHOWN} heads gives {least}% or more of its weight to its own character. {one} "
+        f"head reaches {np.mean(alone):.2f} nats, {many}\nreach {np.mean(best):.2f} with the same "
+        f"parameters. Removed one at a time, these cost {summed:.2f} nats in sum, all at once "
+        f"{together:.2f}", x=0.01, ha="left", fontsize=11)
     save(fig, path)
 
 
