@@ -5,8 +5,9 @@ side works in a process of its own, since two libraries' thread pools disturb ea
 turns, so that a slow minute hits both. Both start from the same weights and see the same batches,
 and after 20 steps their losses must agree.
 
-Two things are set for the processes of both sides: OpenBLAS's threads sleep when they wait, and it
-picks its kernels for this processor, also where OPENBLAS_CORETYPE asks for those of another.
+Every process starts with the settings its libraries choose for themselves, whatever the caller's
+environment says, on two threads. Our own then changes two: `fast()` lets Numba's threads sleep when
+they wait, and OPENBLAS_THREAD_TIMEOUT=10 does the same for those of NumPy's BLAS.
 
     python experiments/bench_training.py --peer torch [--json] [--cases 0 1 2]
 
@@ -18,11 +19,16 @@ import contextlib
 import json
 import multiprocessing
 import os
-import resource
+import signal
 import statistics
 import sys
 import time
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:                             # Windows: memory and page faults are left out
+    resource = None
 
 THREADS, CHECKED_STEPS = 2, 20
 RATE = 3e-4          # at 1e-3, GPT-2 on random tokens is chaotic: 1e-6 in a weight soon shows
@@ -31,6 +37,10 @@ CASES = [                                       # B, T, L, H, C, V, rounds, step
     ("medium: B 16, T 128, L 6, C 384, V 65", 16, 128, 6, 6, 384, 65, 5, 4),
     ("GPT-2: B 4, T 64, L 12, C 768, V 50257", 4, 64, 12, 12, 768, 50257, 5, 2),
 ]
+SETTINGS = {                                    # by side; libraries read them when they are loaded
+    "ours": {"OPENBLAS_THREAD_TIMEOUT": "10"},  # cycles until a thread sleeps: 2¹⁰, not 2²⁶
+    "spins": {"GOMP_SPINCOUNT": "300000"},      # libgomp's own choice, so that settle() leaves it
+}
 
 
 def batches(case):
@@ -52,8 +62,13 @@ def model_of(case):
     return GPT(GPTConfig(V=V, T=T, C=C, L=L, H=H), np.random.default_rng(0))
 
 
-def our_steps(case, kernels=True):
-    """A function that makes one of our steps, on kernels or on NumPy, and returns its loss."""
+def our_steps(case, side="ours"):
+    """A function that makes one of our steps and returns its loss.
+
+    side: "ours" on kernels, "numpy" without, "kept" without, but freed memory is kept for reuse,
+    "spins" on kernels, but the threads of both pools wait actively.
+    """
+    from llm.kernels.threads import settle
     from llm.train.adam import AdamW
     from llm.train.fast import fast
     from llm.train.loop import fit
@@ -65,8 +80,11 @@ def our_steps(case, kernels=True):
     def loss(batch):
         return model.loss(*batch), batch[1].size
 
+    if side == "kept":
+        settle()
+
     def step():
-        with fast() if kernels else contextlib.nullcontext():
+        with fast() if side in ("ours", "spins") else contextlib.nullcontext():
             return fit(parameters, loss, source, optimizer, Constant(RATE), steps=1).losses[0]
 
     return step
@@ -111,20 +129,47 @@ def sgemm_peak():
 
 def work(side, case, pipe):
     """A side's process: make steps when told to, answer with (losses, seconds of each)."""
+    ignore_interrupts()
     try:
-        step = (our_steps(case, side == "ours") if side in ("ours", "numpy")
-                else torch_steps(case, side == "compiled"))
+        step = (torch_steps(case, side == "compiled") if side in ("eager", "compiled")
+                else our_steps(case, side))
         pipe.send(("ready", sgemm_peak() if side == "ours" else None))
         while (n := pipe.recv()) > 0:
-            losses, times = [], []
+            losses, times, (_, before) = [], [], used()
             for _ in range(n):
                 began = time.perf_counter()
                 losses.append(step())
                 times.append(time.perf_counter() - began)
-            pipe.send(("steps", losses, times))
-        pipe.send(("memory", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
+            peak, now = used()
+            pipe.send(("steps", losses, times, (now - before) / n))
+        pipe.send(("memory", peak))
     except Exception as error:                      # told to the parent, which goes on without us
         pipe.send(("failed", f"{type(error).__name__}: {error}".splitlines()[0]))
+
+
+def ignore_interrupts():
+    """Ctrl-C reaches all processes of a terminal; the parent alone answers it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def used():
+    """(peak memory in MiB, page faults) of this process so far; zeros where nobody counts them."""
+    if resource is None:
+        return 0.0, 0
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), usage.ru_minflt
+
+
+@contextlib.contextmanager
+def settings(side):
+    """Processes that start inside this block find the settings of that side."""
+    names = SETTINGS.get(side, {})
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name in names:
+            del os.environ[name]
 
 
 def flops(case):
@@ -138,11 +183,12 @@ def compare(case, sides, say):
     """One case: all sides in turn; returns what the JSON holds."""
     context, workers = multiprocessing.get_context("spawn"), {}
     *_, rounds, per_round = case
-    peak, losses, times, memory = None, {}, {}, {}
+    peak, losses, times, memory, faults = None, {}, {}, {}, {}
     for side in sides:
         pipe, theirs = context.Pipe()
         process = context.Process(target=work, args=(side, case, theirs), daemon=True)
-        process.start()
+        with settings(side):
+            process.start()
         kind, value = pipe.recv()
         if kind == "failed":
             say(f"  {side} left out: {value}")
@@ -159,15 +205,24 @@ def compare(case, sides, say):
     for _ in range(rounds):
         for side, (_, pipe) in workers.items():
             pipe.send(per_round)
-            times[side] += pipe.recv()[2]
+            _, _, spent, faults[side] = heard(side, pipe)
+            times[side] += spent
     for side, (process, pipe) in workers.items():
         pipe.send(0)
-        memory[side] = pipe.recv()[1]
+        _, memory[side] = heard(side, pipe)
         process.join()
-    return summary(case, peak, losses, times, memory)
+    return summary(case, peak, losses, times, memory, faults)
 
 
-def summary(case, peak, losses, times, memory):
+def heard(side, pipe):
+    """What a process answers; raises RuntimeError if it failed in the middle."""
+    answer = pipe.recv()
+    if answer[0] == "failed":
+        raise RuntimeError(f"{side} stopped: {answer[1]}")
+    return answer
+
+
+def summary(case, peak, losses, times, memory, faults):
     ms = {side: 1000 * statistics.median(values) for side, values in times.items()}
     peers = {side: value for side, value in ms.items() if side in ("eager", "compiled")}
     best = min(peers, key=peers.get) if peers else None
@@ -177,8 +232,8 @@ def summary(case, peak, losses, times, memory):
             "sgemm_gflops": peak,
             "share_of_sgemm_peak": {side: flops(case) / (value / 1000) / 1e9 / peak
                                     for side, value in ms.items()},
-            "peak_memory_mib": memory, "loss_difference_after_20_steps": apart,
-            "same_losses": apart < 1e-3}
+            "peak_memory_mib": memory, "page_faults_a_step": faults,
+            "loss_difference_after_20_steps": apart, "same_losses": apart < 1e-3}
 
 
 def show(result):
@@ -192,11 +247,11 @@ def show(result):
 
 
 def prepare_environment():
-    """What the workers' libraries read when they are loaded."""
+    """Two threads each, and no other setting that the processes would inherit."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(min(THREADS, os.cpu_count()))       # read by the workers
-    os.environ["OPENBLAS_THREAD_TIMEOUT"] = "10"                   # 2¹⁰ cycles, not 2²⁶
-    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
+        os.environ[name] = str(min(THREADS, os.cpu_count()))
+    for name in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_THREAD_TIMEOUT",
+                 "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         os.environ.pop(name, None)
 
 

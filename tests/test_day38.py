@@ -1,5 +1,6 @@
 """Day 38: a twin computes what its reference does, and takes its place only where asked to."""
 
+import importlib
 import math
 
 import numpy as np
@@ -60,6 +61,24 @@ CASES = [                                    # primitive, arrays, options
 ]
 
 
+def test_exp_by_hand():
+    """e¹: n = 1, r = 1 − ln 2 = 0.306853, eʳ = 1.359141, and twice that is 2.718282."""
+    n = math.floor(1 / math.log(2) + 0.5)
+    r = 1 - n * math.log(2)
+    series = sum(r**k / math.factorial(k) for k in range(8))
+    assert (n, round(r, 6), round(series, 6), round(2 * series, 6)) == (1, .306853, 1.359141,
+                                                                      2.718282)
+    assert exp32(np.float32(1)) == pytest.approx(2 * series, rel=1.5e-7)       # one rounding more
+    assert exp32(np.float32(0)) == 1
+
+
+def test_exp_is_exact_to_the_last_bits_wherever_it_is_a_float32():
+    x = np.linspace(-86, 87, 10_001, dtype=np.float32)
+    mine = np.array([exp32(a) for a in x], np.float64)
+    assert np.abs(mine / np.exp(x.astype(np.float64)) - 1).max() < 3e-7
+    assert 0 < exp32(np.float32(-1e9)) < 2e-38 and np.isfinite(exp32(np.float32(1e9)))
+
+
 def named(case):
     primitive, arrays, _ = case
     return f"{primitive.__name__}-{'x'.join(map(str, arrays[0].shape))}"
@@ -75,14 +94,6 @@ def test_twin_equals_reference(case):
 def test_every_twin_has_a_case():
     pairs = {reference for reference in twins() if hasattr(reference, "pair")}
     assert {primitive for primitive, *_ in CASES} == pairs
-
-
-def test_exp_by_hand():
-    assert exp32(np.float32(0)) == 1
-    x = np.linspace(-86, 87, 10_001, dtype=np.float32)
-    mine = np.array([exp32(a) for a in x], np.float64)
-    assert np.abs(mine / np.exp(x.astype(np.float64)) - 1).max() < 3e-7
-    assert 0 < exp32(np.float32(-1e9)) < 2e-38 and np.isfinite(exp32(np.float32(1e9)))
 
 
 def test_attention_twin_does_not_see_the_future():
@@ -138,11 +149,29 @@ def test_nan_gradient_is_still_seen():
 
 
 def test_bad_shapes_raise_the_references_errors():
+    def ones(*shape):
+        return Tensor(np.ones(shape, np.float32))
+
     with fast():
         with pytest.raises(ValueError, match=r"\(2, 3\).*\(4, 5\)"):
-            ops.linear(Tensor(np.ones((2, 3), np.float32)), Tensor(np.ones((4, 5), np.float32)))
+            ops.linear(ones(2, 3), ones(4, 5))
+        with pytest.raises(ValueError, match=r"\(4,\).*\(3, 5\)"):
+            ops.linear(ones(2, 3), ones(3, 5), ones(4))
         with pytest.raises(ValueError, match="9"):
-            ops.embedding(Tensor(np.ones((4, 5), np.float32)), np.array([1, 9]))
+            ops.embedding(ones(4, 5), np.array([1, 9]))
+        with pytest.raises(ValueError, match=r"\(5,\)"):
+            norm.layernorm(ones(3, 4), ones(5), ones(4))
+        with pytest.raises(ValueError, match=r"\(3, 4\).*\(3, 3\)"):
+            residual.dropout(ones(3, 4), np.ones((3, 3), bool), rate=0.5)
+        with pytest.raises(ValueError, match="broadcast"):
+            adam.adamw_update(*(np.ones(n, np.float32) for n in (4, 3, 4, 4)),
+                              1, 0.1, 0.9, 0.99, 1e-8, 0)
+
+
+def test_single_numbers_and_empty_arrays_go_to_the_reference():
+    with fast():
+        assert float(ops.gelu(Tensor(np.array(1, np.float32))).data) == pytest.approx(0.841192)
+        assert ops.gelu(Tensor(np.ones((0, 3), np.float32))).data.shape == (0, 3)
 
 
 def test_scope_ends_with_the_block_and_on_errors():
@@ -179,3 +208,20 @@ def train(context):
 def test_training_with_kernels_follows_training_without():
     import contextlib
     np.testing.assert_allclose(train(fast()), train(contextlib.nullcontext()), atol=1e-3)
+
+
+def test_the_run_times_every_primitive_on_both_sides_and_a_step():
+    run = importlib.import_module("days.day38.run")
+    result = run.measure(fast=True, seed=0)
+    assert len(result.names) == len(result.numpy_ms) == len(result.kernel_ms) == 8
+    times = [*result.numpy_ms, *result.kernel_ms, result.step_numpy_ms, result.step_kernel_ms]
+    assert min(times) > 0 and result.sgemm_gflops > 0
+    assert run.title(result).endswith("ms on kernels")
+
+
+def test_the_figures_title_names_each_change_and_what_a_step_takes_after_it():
+    run = importlib.import_module("days.day38.run")
+    steps = [100, 90, 160, 55]                           # NumPy, memory kept, spinning, sleeping
+    found = run.title(run.Result("", [], [], [], *steps, [], 1, 0, 0, "", None))
+    assert "100 ms on NumPy, 90 if freed memory is kept, 55 on kernels" in found
+    assert found.endswith("spin, the same kernels take 160")

@@ -27,7 +27,7 @@ MISTAKES = [
                 "some of its future.",
     ),
     Mistake(
-        title="Forgetting that a gradient is needed on the way back, too",
+        title="A rotation that turns the same way on the way back",
         file="llm/kernels/attention.py",
         right="    back = -sin                                                    "
               "# the opposite angles",
@@ -39,6 +39,6 @@ MISTAKES = [
         file="llm/kernels/adamw.py",
         right="               np.float32(1 / math.sqrt(1 - beta2**t)), np.float32(eps))",
         wrong="               np.float32(1), np.float32(eps))",
-        symptom="The first steps are too long, by a factor of 30 at β₂ = 0.999.",
+        symptom="The first steps are too long, by a factor of 32 at β₂ = 0.999.",
     ),
 ]

@@ -57,8 +57,12 @@ def column_sums(y, partial):
 
 
 def linear(x, w, b=None):
-    """The twin of rules.linear, float32: the bias is added in place."""
-    if x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0]:
+    """The twin of rules.linear, float32: x (..., Cin), w (Cin, Cout), b (Cout,) -> (..., Cout).
+
+    The bias is added in place: no second array of the output's size.
+    """
+    if (x.ndim < 1 or w.ndim != 2 or x.shape[-1] != w.shape[0]
+            or (b is not None and b.shape != w.shape[1:])):
         return NotImplemented                                 # the reference says what is wrong
     y = x.reshape(-1, x.shape[-1]) @ w                                # (N, Cout)
     if b is not None:
@@ -68,6 +72,7 @@ def linear(x, w, b=None):
 
 
 def linear_vjp(dout, x, w, has_bias):
+    """dx = dout wᵀ, dw = xᵀ dout, db = Σ dout over all rows (day 14)."""
     rows = dout.reshape(-1, dout.shape[-1])                           # (N, Cout)
     dx = np.empty(x.shape, np.float32)
     np.matmul(rows, w.T, out=dx.reshape(-1, x.shape[-1]))
@@ -81,7 +86,7 @@ def linear_vjp(dout, x, w, has_bias):
 
 
 def gelu(x):
-    """The twin of rules.gelu, float32."""
+    """The twin of rules.gelu, float32: saves x alone, as the reference does."""
     out, C = np.empty(x.shape, np.float32), x.shape[-1]
     share(4 * x.size)                                                 # an exp each
     gelu_rows(x.reshape(-1, C), out.reshape(-1, C))
@@ -89,6 +94,7 @@ def gelu(x):
 
 
 def gelu_vjp(dout, x):
+    """The sigmoid is computed again: one exponential is cheaper than an array that is kept."""
     dx, C = np.empty(x.shape, np.float32), x.shape[-1]
     share(4 * x.size)
     gelu_back_rows(dout.reshape(-1, C), x.reshape(-1, C), dx.reshape(-1, C))

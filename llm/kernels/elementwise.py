@@ -16,7 +16,7 @@ LN2_HIGH = np.float32(0.693359375)                       # ln 2 in two parts: n 
 LN2_LOW = np.float32(math.log(2) - 0.693359375)
 C7, C6, C5, C4, C3 = (np.float32(1 / math.factorial(n)) for n in (7, 6, 5, 4, 3))
 ONE, HALF = np.float32(1), np.float32(0.5)
-LOWEST, HIGHEST = np.float32(-87), np.float32(88)        # e^x outside is 0 or infinite in float32
+LOWEST, HIGHEST = np.float32(-87), np.float32(88)        # −126 ≤ n ≤ 127: 2ⁿ is a normal float32
 
 
 @njit(fastmath=True, error_model="numpy", inline="always")
@@ -24,7 +24,8 @@ def exp32(x):
     """e^x in float32: x = n ln 2 + r with |r| ≤ ½ ln 2, so e^x = 2ⁿ e^r.
 
     e^r is Taylor's polynomial to r⁷ (error below 1e-8), and 2ⁿ is made by writing n + 127 into
-    the exponent bits. Below −87 the result is 1.6e-38 and not 0.
+    the exponent bits. Below −87 the result is 1.6e-38 and not 0, above 88 it is 1.7e38 and not ∞:
+    no kernel here can tell the difference.
     """
     x = min(max(x, LOWEST), HIGHEST)
     n = np.floor(x * LOG2_E + HALF)
@@ -75,7 +76,9 @@ def add_into(array, g):
 
 
 def dropout(x, kept, rate):
-    """The twin of functions.dropout.dropout, float32."""
+    """The twin of functions.dropout.dropout, float32; kept: booleans of x's shape."""
+    if kept.shape != x.shape:
+        return NotImplemented                                 # the reference says what is wrong
     out, C = np.empty(x.shape, np.float32), x.shape[-1]
     share(x.size)
     keep_rows(x.reshape(-1, C), kept.reshape(-1, C), np.float32(1 / (1 - rate)),

@@ -1,7 +1,8 @@
 """Day 38 · Softmax and cross-entropy in one kernel.
 
-Differs from rules.cross_entropy in what it saves: the logits and one log-sum-exp a row, and not
-a second array of log-probabilities. For a vocabulary of 50,257 that is the largest array there is.
+Differs from rules.cross_entropy in what it saves: the logits, which are there already, and one
+log-sum-exp a row. The reference writes a second array, of log-probabilities, and keeps that; with
+a vocabulary of 50,257 no array is larger.
 """
 
 import numpy as np
@@ -43,7 +44,7 @@ def valid(targets, ignore, V):
 
 
 def cross_entropy(logits, targets, ignore=-100):
-    """The twin of rules.cross_entropy, float32."""
+    """The twin of rules.cross_entropy, float32: logits (..., V), targets (...) -> the mean loss."""
     rows, flat = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
     if flat.shape != rows.shape[:1] or not valid(flat, ignore, rows.shape[1]):
         return NotImplemented                                 # the reference says what is wrong
@@ -57,6 +58,7 @@ def cross_entropy(logits, targets, ignore=-100):
 
 
 def cross_entropy_vjp(dout, logits, lse, flat, ignore, count):
+    """dlogits = (dout / count) · (p − one-hot(target)), p made again as exp(logits − lse)."""
     out = np.empty(logits.shape, np.float32)
     V = logits.shape[-1]
     share(4 * logits.size)

@@ -1,8 +1,8 @@
 """Day 38 · `with fast(): fit(…)`: every primitive of a GPT's training step on its Numba twin.
 
-A twin works on contiguous float32 arrays. For anything else (float64 in a gradient check, options
-it has no kernel for) it steps aside, and the reference runs; it says so by NotImplemented, as
-Python's own operators do.
+Every one but the head, which is a product alone, and so BLAS's. A twin works on contiguous float32
+arrays. For anything else (float64 in a gradient check, options it has no kernel for) it steps
+aside, and the reference runs; it says so by NotImplemented, as Python's own operators do.
 """
 
 import contextlib
@@ -79,8 +79,8 @@ def plain_or_aside(f, reference):
 
 
 def suits(inputs):
-    """All floating-point arrays are float32, and none is empty."""
-    return all(x.dtype == np.float32 and x.size for x in inputs
+    """All floating-point arrays are float32, with at least one axis, and none is empty."""
+    return all(x.dtype == np.float32 and x.size and x.ndim for x in inputs
                if isinstance(x, np.ndarray) and x.dtype.kind == "f")
 
 
