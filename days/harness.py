@@ -197,11 +197,14 @@ def machine():
 
 
 def cpu_name():
-    """The processor's name, or the architecture where the system does not tell."""
+    """The processor's name and its widest vectors, or the architecture where that is not told."""
     with contextlib.suppress(OSError):
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        about = Path("/proc/cpuinfo").read_text()
+        found = re.search(r"model name\s*:\s*(.+)", about)
         if found:
-            return " ".join(found.group(1).split())
+            widest = re.search(r"\bavx512f\b", about) or re.search(r"\bavx2\b", about)
+            name = {"avx512f": " with AVX-512", "avx2": " with AVX2"}
+            return " ".join(found.group(1).split()) + (name[widest.group()] if widest else "")
     return platform.processor() or platform.machine()
 
 
