@@ -1,14 +1,10 @@
 """Day 25 · Ids equal those of tiktoken and of Hugging Face tokenizers.
 
-Strings are random and adversarial. Engines follow different versions of Unicode, so a string never
-has a code point that this Python does not know, nor a letter or number newer than Unicode 3.2,
-which every engine knows; marks, symbols and emoji of any age are in.
+Strings are random and adversarial: see strings.py.
 """
 
 import json
-import unicodedata
 
-import numpy as np
 import pytest
 
 from llm.data.download import TextError
@@ -18,6 +14,7 @@ from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files import GPT2_ORDER, visible
 from llm.tokens.gpt2 import load_gpt2
 from llm.tokens.split import split
+from tests.oracle.strings import ALPHABET, STRINGS, TRICKY
 
 tiktoken = pytest.importorskip("tiktoken")
 tokenizers = pytest.importorskip("tokenizers")
@@ -25,41 +22,6 @@ tokenizers = pytest.importorskip("tokenizers")
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s"
 CL100K_PATTERN = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+|"
                   r" ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s")
-
-
-def usable(code):
-    """Is this code point read the same by every engine, whatever its version of Unicode?"""
-    category = unicodedata.category(chr(code))
-    if category in ("Cn", "Cs"):
-        return False
-    return category[0] not in "LN" or unicodedata.ucd_3_2_0.category(chr(code)) == category
-
-
-ALPHABET = [chr(code) for code in range(0x110000) if usable(code)]
-SPACES = [c for c in ALPHABET if c.isspace()]
-TRICKY = ["'", "'s", "'S", "'ll", "'LL", "'Ve", "'re", "'ſ", " ", "  ", "\n", "\r\n", "\r",
-          "\t", "a", "Z", "é", "ß", "0", "7", "12345", "½", "Ⅷ", "٣", "中", "文字", "한글",
-          "क्षि", "e\u0301", "\u200d", "\ufeff", "\u200b", "\U0001f469\u200d\U0001f467", "🇩🇪",
-          "!", "...", "_", "<|endoftext|>", "<|", "|>", " the", "The", "don't", "\x00", "\x1c",
-          "\x85", "\u3000", "\ufffd", "\U0010fffd"]
-FIXED = ["", " ", "\n", "'", "''", "a" * 3000, " " * 3000, "\n" * 500, "ab" * 1000, "'s" * 300,
-         "0" * 1000, " \n" * 300, "=" * 2000, "Hello, world", "don't you've I'LL", "\r\n\r\n  x",
-         "   x", "x   ", "x \n \n y", "1 2  3   4", "٣٤٥ ۶۷", "中文" * 500, "👍🏽" * 200,
-         "\t\tif x:\n"]
-
-
-def strings(n=2000, seed=0):
-    """The fixed ones, and n random ones of four kinds."""
-    rng = np.random.default_rng(seed)
-    ascii_ = [chr(c) for c in range(128)]
-    made = list(FIXED)
-    while len(made) < n + len(FIXED):
-        kind = (TRICKY, TRICKY + SPACES, ascii_, ALPHABET)[len(made) % 4]
-        made.append("".join(kind[i] for i in rng.integers(0, len(kind), rng.integers(1, 60))))
-    return made
-
-
-STRINGS = strings()
 
 
 @pytest.fixture(scope="module")

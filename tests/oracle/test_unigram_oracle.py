@@ -11,7 +11,7 @@ import pytest
 
 from llm.data.text import load
 from llm.tokens.unigram import BYTES, Unigram
-from tests.oracle.test_tokenizers_oracle import FIXED, STRINGS, TRICKY
+from tests.oracle.strings import FIXED, STRINGS, TRICKY
 
 tokenizers = pytest.importorskip("tokenizers")
 

@@ -16,7 +16,7 @@ from llm.tokens.bert import Bert
 from llm.tokens.load import load_tokenizer
 from llm.tokens.wordpiece import SPECIALS, WordPiece
 from llm.tokens.wordpiece_files import write_vocab
-from tests.oracle.test_tokenizers_oracle import TRICKY, strings
+from tests.oracle.strings import TRICKY, strings
 
 tokenizers = pytest.importorskip("tokenizers")
 
