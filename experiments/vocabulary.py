@@ -195,19 +195,19 @@ def summary(record):
 
 def tables(record):
     """Two: what a vocabulary costs, and what it brings."""
-    costs = [["V", "bytes/token", "held out", "T", "V·C", "of all", "MFLOP/byte", "head"]]
+    costs = [["V", "bytes a token", "held out", "T", "V·C", "of all", "MFLOP a byte", "head"]]
     for v in record["vocabularies"]:
         costs.append([f"{v['V']:,}", f"{v['bytes_per_token_train']:.2f}",
                       f"{v['bytes_per_token_held_out']:.2f}", v["T"],
                       f"{v['embedding_parameters']:,}", f"{v['embedding_share']:.0%}",
                       f"{v['flops_per_byte'] / 1e6:.2f}",
                       f"{v['head_flops_per_byte'] / v['flops_per_byte']:.0%}"])
-    brings = [["V", "FLOPs", "steps", "MB read", "nats/token", "nats/byte", "seeds apart",
-               "bits/byte"]]
+    brings = [["V", "TFLOP", "steps", "MB read", "nats a token", "nats a byte",
+               "seeds apart", "bits a byte"]]
     for budget, rows in summary(record).items():
         for V, mean, low, high in rows:
             runs = [r for r in record["runs"] if r["V"] == V and r["budget"] == budget]
-            brings.append([f"{V:,}", f"{budget:.0e}".replace("e+", "e"), f"{runs[0]['steps']:,}",
+            brings.append([f"{V:,}", f"{budget / 1e12:g}", f"{runs[0]['steps']:,}",
                            f"{runs[0]['bytes_seen'] / 1e6:.2f}",
                            f"{statistics.mean(r['nats_per_token'] for r in runs):.3f}",
                            f"{mean:.3f}", f"{high - low:.3f}", f"{mean / LN2:.3f}"])
@@ -256,16 +256,17 @@ def draw(record, path):
                        capsize=3, lw=1.3)
         best = int(mean.argmin())
         right.plot(sizes[best], mean[best], "o", ms=11, mfc="none", color=color)
-        right.annotate(f"{budget / 1e12:g} TFLOP", (sizes[0], mean[0]), (4, 8),
-                       textcoords="offset points", color=color)
+        right.annotate(f"{budget / 1e12:g} TFLOP", (sizes[-1], mean[-1]), (0, 10),
+                       textcoords="offset points", color=color, ha="right")
     right.set_xscale("log", base=2)
-    right.set_xticks([v["V"] for v in facts[1:]], names[1:], rotation=45)
+    right.set_xticks([v["V"] for v in facts], names, rotation=45)
     right.set(xlabel="vocabulary", ylabel="held-out loss, nats per byte")
     best = [min(rows, key=lambda row: row[1])[0] for rows in summary(record).values()]
+    where = (f"{best[0]:,} on each budget" if len(set(best)) == 1 else
+             f"{best[0]:,} on the smallest budget and {best[-1]:,} on the largest")
     cheap = facts[int(total.argmin())]["V"]
     fig.suptitle(f"A byte is cheapest with {cheap:,} tokens; for the same FLOPs the loss per byte "
-                 f"is lowest\nwith {best[0]:,} on the small budget and {best[-1]:,} on the large "
-                 "one (bars: seeds)", x=0.01, ha="left", fontsize=11)
+                 f"is lowest\nwith {where} (bars: seeds)", x=0.01, ha="left", fontsize=11)
     save(fig, path)
 
 
