@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 
-from days import course
 from days.harness import UsageError, say
+from days.tools.data import course
 
 ROOT = course.ROOT
 
@@ -73,33 +73,33 @@ def main(arguments=None):
 def dispatch(options):
     """Call the module of the command; each is imported only when it is needed."""
     if options.command is None:
-        from days import map
+        from days.tools.learner import map
         return map.show(ROOT)
     if options.command == "run":
         return run(course.number(options.day), options.rest)
     if options.command == "test":
         return test(course.number(options.day))
     if options.command == "check":
-        from days import check
+        from days.tools.learner import check
         return check.check(ROOT, course.number(options.day), options.solution)
     if options.command == "drill":
-        from days import drill
+        from days.tools.learner import drill
         return drill.drill(ROOT, course.number(options.day), options.mistake,
                            show=options.show, new=options.new)
     if options.command == "practice":
-        from days import practice
+        from days.tools.learner import practice
         return practice.practice(ROOT, course.number(options.day), new=options.new)
     if options.command == "tags":
-        from days import tags
+        from days.tools.learner import tags
         made = list(tags.build(ROOT))
         say(f"{len(made)} tags, {made[0]} to {made[-1]}; try: git diff {made[-1]}~ {made[-1]}"
             if len(made) > 1 else f"{len(made)} tags")
         return 0
     if options.command == "write":
-        from days import write
+        from days.tools.author import write
         chosen = None if options.days in ([], ["all"]) else [course.number(d) for d in options.days]
         return write.write(ROOT, chosen)
-    from days import verify
+    from days.tools.checks import verify
     if options.jobs < 1:
         raise UsageError("--jobs must be 1 or more")
     return verify.verify(ROOT, options.quick, span(options.days), options.jobs)
@@ -120,7 +120,8 @@ def span(text):
 
 def run(day, flags):
     """Run a day's run.py in a process of its own and pass its status on."""
-    from days import progress, scratch
+    from days.tools.data import scratch
+    from days.tools.learner import progress
     script = need(course.part(ROOT, day, "run.py"), day)
     status = scratch.attended(ROOT, str(script), *flags)
     if status == 0:
@@ -130,7 +131,8 @@ def run(day, flags):
 
 def test(day):
     """Run a day's tests and remember that they passed."""
-    from days import progress, scratch
+    from days.tools.data import scratch
+    from days.tools.learner import progress
     path = need(ROOT / course.test_file(day), day)
     status = scratch.attended(ROOT, "-m", "pytest", str(path), cwd=ROOT)
     if status == 0:

@@ -14,21 +14,11 @@ import sys
 import pytest
 
 from days import __main__ as cli
-from days import (
-    check,
-    course,
-    drill,
-    generated,
-    notes,
-    ownership,
-    practice,
-    progress,
-    replay,
-    static,
-    tags,
-    write,
-)
 from days.harness import UsageError
+from days.tools.author import write
+from days.tools.checks import notes, replay, static
+from days.tools.data import course, generated, ownership
+from days.tools.learner import check, drill, practice, progress, tags
 
 RUN = '''"""Day {n:02d} · Doubling, measured."""
 
@@ -154,8 +144,9 @@ def git(root, *arguments):
 def original(tmp_path_factory):
     """The miniature course, complete and committed."""
     root = tmp_path_factory.mktemp("a mini") / "course"
-    for path in (course.ROOT / "days").glob("*.py"):
-        put(root, f"days/{path.name}", path.read_text(encoding="utf-8"))
+    frame = course.ROOT / "days"
+    for path in [*frame.glob("*.py"), *frame.glob("tools/**/*.py")]:
+        put(root, path.relative_to(course.ROOT).as_posix(), path.read_text(encoding="utf-8"))
     for name in ("pyproject.toml", ".gitignore"):
         put(root, name, (course.ROOT / name).read_text(encoding="utf-8"))
     for room in ("", "functions/", "kernels/"):
@@ -333,7 +324,7 @@ def test_a_day_without_a_note_may_lack_parts(mini):
 def test_rooms_import_one_way():
     from graphlib import TopologicalSorter
 
-    from days.imports import ROOMS
+    from days.tools.checks.imports import ROOMS
     assert set(TopologicalSorter(ROOMS).static_order()) == set(ROOMS)
 
 
@@ -702,6 +693,6 @@ assert not foreign, foreign
 
 
 def test_importing_llm_starts_no_thread_writes_no_file_and_compiles_nothing():
-    from days import scratch
+    from days.tools.data import scratch
     done = scratch.python(course.ROOT, "-B", "-c", IMPORT_ALL, str(course.ROOT))
     assert done.returncode == 0, done.stderr

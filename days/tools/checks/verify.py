@@ -2,8 +2,8 @@
 
 import time
 
-from days import replay, static
 from days.harness import console, say
+from days.tools.checks import replay, static
 
 
 def verify(root, quick=False, days=None, jobs=2):

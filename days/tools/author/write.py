@@ -1,7 +1,7 @@
 """Refresh what the machine writes: tables and values in the notes, map and tree in README.md."""
 
-from days import course, generated
 from days.harness import UsageError, say, write_atomically
+from days.tools.data import course, generated
 
 
 def write(root, days):

@@ -2,8 +2,10 @@
 
 import json
 
-from days import course, ownership, parts, progress, scratch
 from days.harness import UsageError, console, write_atomically
+from days.tools.checks import parts
+from days.tools.data import course, ownership, scratch
+from days.tools.learner import progress
 
 
 def drill(root, day, mistake=None, show=False, new=False):

@@ -7,7 +7,7 @@ A part that the day does not have is not tried; the static checks tell what is m
 import json
 import tempfile
 
-from days import course, scratch
+from days.tools.data import course, scratch
 
 PATIENCE = 900      # seconds for one test or run; a hang must not hold the CI for ever
 

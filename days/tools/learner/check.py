@@ -4,8 +4,9 @@ import linecache
 import traceback
 from pathlib import Path
 
-from days import course, progress
 from days.harness import UsageError, console
+from days.tools.data import course
+from days.tools.learner import progress
 
 PASS, OPEN, WRONG = "pass", "not yet started", "fails"
 

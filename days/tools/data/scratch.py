@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 
-from days import course, ownership
+from days.tools.data import course, ownership
 
 CAUGHT = 1          # pytest's exit status when tests ran and some failed
 

@@ -6,8 +6,9 @@ day's own test is the grader. A copy is made once and never overwritten without 
 
 import ast
 
-from days import course, ownership, progress, scratch
 from days.harness import UsageError, console
+from days.tools.data import course, ownership, scratch
+from days.tools.learner import progress
 
 GONE = "raise NotImplementedError"
 

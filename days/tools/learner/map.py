@@ -2,8 +2,9 @@
 
 from rich.text import Text
 
-from days import course, progress
 from days.harness import console
+from days.tools.data import course
+from days.tools.learner import progress
 
 STEPS = ["run", "test", "check", "practice"]
 

@@ -1,6 +1,8 @@
 """The checks that run nothing: ownership, imports, parts and notes. Seconds, even for 64 days."""
 
-from days import generated, imports, notes, ownership, parts, tags
+from days.tools.checks import imports, notes, parts
+from days.tools.data import generated, ownership
+from days.tools.learner import tags
 
 
 def faults(root, days=None):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from days.harness import UsageError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 # ▲ marks the spine: the shortest path to a trained GPT that speaks.
 OUTLINE = """

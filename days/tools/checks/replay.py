@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from days import ownership, parts, scratch, trials
 from days.harness import say
+from days.tools.checks import parts, trials
+from days.tools.data import ownership, scratch
 
 
 @dataclass

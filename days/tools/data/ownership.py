@@ -9,7 +9,7 @@ import re
 import subprocess
 from pathlib import PurePosixPath
 
-from days.course import DAYS
+from days.tools.data.course import DAYS
 
 FRAME = 0
 FRAME_FILES = [
@@ -62,7 +62,7 @@ def claims(path, read):
     folder = IN_FOLDER.match(path)
     days = {int(folder[1] or folder[2])} if folder else set()
     frame = (any(fnmatch.fnmatch(path, pattern) for pattern in FRAME_FILES)
-             or re.fullmatch(r"days/[^/]+\.py", path)
+             or re.fullmatch(r"days/([^/]+|tools/.+)\.py", path)
              or room in ("llm", "tests", "experiments") and path.endswith("/__init__.py"))
     if frame:
         days.add(FRAME)

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import re
 
-from days import course, ownership
+from days.tools.data import course, ownership
 
 FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.M | re.S)
 MARKER = re.compile(r"<!--=((?:(?!-->).)+)-->(?:(?!<!--).)*<!--/-->", re.S)

@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from days import ownership
-from days.course import DAYS
 from days.harness import UsageError, say
+from days.tools.data import ownership
+from days.tools.data.course import DAYS
 
 NAME, EMAIL = "The course", "course@localhost"
 IDENTITY = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")

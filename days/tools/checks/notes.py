@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from days import course, generated
+from days.tools.data import course, generated
 
 HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand", "Build",
             "Measure", "Trade-offs, and where this lives today", "Common mistakes", "Exercises",

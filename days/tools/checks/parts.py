@@ -2,7 +2,7 @@
 
 import json
 
-from days import course
+from days.tools.data import course
 
 PARTS = ["README.md", "run.py", "mistakes.py", "exercises.py", "solution.py", "result.json",
          "figure.svg"]

@@ -1,0 +1,1 @@
+"""The tools behind `python -m days`, grouped by who needs them."""

@@ -1,0 +1,1 @@
+"""The author's tools: refresh what is generated, record a run."""

@@ -1,0 +1,1 @@
+"""The checks: what `python -m days verify` holds the course to."""

@@ -1,0 +1,1 @@
+"""The learner's tools: map, progress, tags, exercises, drills, practice."""
