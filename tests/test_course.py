@@ -16,7 +16,7 @@ import pytest
 from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import write
-from days.tools.checks import notes, replay, static
+from days.tools.checks import debts, notes, prose, replay, static
 from days.tools.data import course, generated, ownership
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -108,13 +108,15 @@ def note(n, name, f, body, **_):
     """A note that keeps every promise."""
     text = f"# Day {n:02d} · A title\n\n"
     for heading in notes.HEADINGS:
-        text += f"## {heading}\n\n" + "word " * 80 + "\n\n"
+        text += f"## {heading}\n\n" + "word " * 110 + "\n\n"
         if heading == "Build":
             text += (f'```python llm/functions/{name}.py\ndef {f}(x):\n    """{f} of x."""\n'
                      f"    return {body}\n```\n\n")
         if heading == "Measure":
             text += ("<!-- result -->\n<!-- /result -->\n\nIt is <!--=value:.1f-->?<!--/-->.\n\n"
                      "![one point](figure.svg)\n\n")
+        if heading == notes.TRADE_OFFS:
+            text += "**Reflect.** It worked.\n\n"
         if heading == "Exercises":
             text += "<details><summary>Answer</summary>Yes.</details>\n\n"
     return text
@@ -174,7 +176,14 @@ def original(tmp_path_factory):
 
 
 @pytest.fixture
-def mini(original, tmp_path):
+def no_debts(monkeypatch):
+    """Every rule for every day: only the real tree has notes from before a rule."""
+    for name in [name for name in vars(debts) if name.isupper()]:
+        monkeypatch.setattr(debts, name, set())
+
+
+@pytest.fixture
+def mini(original, tmp_path, no_debts):
     """A copy of the miniature that a test may spoil."""
     return shutil.copytree(original, tmp_path / "a course")
 
@@ -273,7 +282,17 @@ SPOILS = {
         "the headings are out of order"),
     "too short": (
         lambda r: swap(r, "days/day02/README.md", "word " * 30, ""),
-        "words outside code; 900 to 1900 are wanted"),
+        "words of prose; 1,200 to 3,000 are wanted"),
+    "too long for a note": (
+        lambda r: swap(r, "days/day02/README.md", "word " * 100, "word " * 300),
+        "words of prose; 1,200 to 3,000 are wanted"),
+    "no reflection": (
+        lambda r: swap(r, "days/day02/README.md", "**Reflect.** It", "Reflect. It"),
+        "where this lives today has no paragraph that begins with **Reflect.**"),
+    "a review within a phase": (
+        lambda r: swap(r, "days/day02/README.md", "## Tomorrow",
+                       "## Tomorrow\n\nword\n\n## Phase 1 in review"),
+        "has a strange heading ## Phase 1 in review"),
     "broken link": (
         lambda r: swap(r, "days/day02/README.md", "![one", "[see](../nothing.md) ![one"),
         "days/day02/README.md: links to ../nothing.md, which is not there"),
@@ -302,8 +321,8 @@ SPOILS = {
 }
 
 
-def test_a_sound_course_has_no_faults(original):
-    assert static.faults(original) == []
+def test_a_sound_course_has_no_faults(mini):
+    assert static.faults(mini) == []
 
 
 @pytest.mark.parametrize("name", SPOILS)
@@ -312,6 +331,23 @@ def test_each_planted_fault_is_reported(mini, name):
     spoil(mini)
     found = static.faults(mini)
     assert any(expected in fault for fault in found), found
+
+
+def test_words_are_those_of_the_prose():
+    text = ("Three words here – `not these two`, $a + b$ nor $$c\n+ d$$ <!-- nor\nthis -->\n"
+            "| nor | this |\n```text\nnor this\n```\n<details><summary>two more</summary>\n"
+            "- [a link](somewhere/else.md)\n")
+    assert prose.words(text) == 3 + 1 + 2 + 2       # "nor" stands between two formulas
+    assert [len(line) for line in prose.prose(text).split("\n")] == [
+        len(line) for line in text.split("\n")]
+
+
+def test_the_last_day_of_a_phase_may_look_back_on_it(no_debts):
+    text = note(8, "first", "f", "x") + "## Phase 1 in review\n\nIt was long.\n"
+    assert list(notes.shape(text, 8)) == []
+    assert "strange heading" in next(notes.shape(text.replace("Phase 1", "Phase 2"), 8))
+    moved = text.replace("## Tomorrow", "## X").replace("## Phase 1 in review", "## Tomorrow")
+    assert next(notes.shape(moved.replace("## X", "## Phase 1 in review"), 8))
 
 
 def test_a_day_without_a_note_may_lack_parts(mini):

@@ -3,12 +3,15 @@
 import re
 from collections import Counter
 
+from days.tools.checks import debts
+from days.tools.checks.prose import headings, section, unfenced, words
 from days.tools.data import course, generated
 
 HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand", "Build",
             "Measure", "Trade-offs, and where this lives today", "Common mistakes", "Exercises",
             "Sources", "Tomorrow"]
-WORDS = range(900, 1901)
+TRADE_OFFS = HEADINGS[7]
+WORDS = range(1200, 3001)      # of prose: tables, formulas, code and comments do not count
 LINK = re.compile(r"!?\[[^\]\n]*\]\(<?([^)\s>]+)>?[^)\n]*\)")
 
 
@@ -22,31 +25,37 @@ def faults(root, day, owners):
     return [f"{path}: {fault}" for fault in found]
 
 
-def prose(text):
-    """The text without its code blocks."""
-    return generated.FENCE.sub("", text)
-
-
 def shape(text, day):
-    """Title, headings in order, length, a folded answer."""
+    """Title, headings in order, length, a reflection, a folded answer."""
     if not text.startswith(f"# Day {day:02d} · "):
         yield f"the first line should be '# Day {day:02d} · Title'"
-    plain = prose(text)
-    headings = re.findall(r"^## (.+?)\s*$", plain, re.M)
-    missing = [name for name in HEADINGS if name not in headings]
-    extra = [name for name in headings if name not in HEADINGS]
-    twice = [name for name, n in Counter(headings).items() if n > 1]
+    present, wanted = headings(text), [*HEADINGS]
+    if present[-1:] == [review(day)]:           # the last day of a phase may look back on it
+        wanted.append(review(day))
+    missing = [name for name in wanted if name not in present]
+    extra = [name for name in present if name not in wanted]
+    twice = [name for name, n in Counter(present).items() if n > 1]
     for what, names in [("has no heading", missing), ("has a strange heading", extra),
                         ("has twice the heading", twice)]:
         if names:
             yield f"{what} {', '.join(f'## {name}' for name in names)}"
-    if not (missing or extra or twice) and headings != HEADINGS:
-        yield f"the headings are out of order: {', '.join(headings)}"
-    words = len(re.sub(r"<!--.*?-->", "", plain, flags=re.S).split())
-    if words not in WORDS:
-        yield f"{words} words outside code; {WORDS.start} to {WORDS.stop - 1} are wanted"
-    if "<details>" not in plain:
+    if not (missing or extra or twice) and present != wanted:
+        yield f"the headings are out of order: {', '.join(present)}"
+    count = words(text)
+    if count not in WORDS:
+        yield f"{count} words of prose; {WORDS.start:,} to {WORDS.stop - 1:,} are wanted"
+    start, end = section(text, TRADE_OFFS)
+    if day not in debts.NO_REFLECTION and not re.search(r"^\*\*Reflect\.\*\* \w", text[start:end],
+                                                        re.M):
+        yield f"## {TRADE_OFFS} has no paragraph that begins with **Reflect.**"
+    if "<details>" not in unfenced(text):
         yield "no exercise has its answer folded in <details>"
+
+
+def review(day):
+    """The heading that the last day of a phase may have after the others, else None."""
+    return next((f"Phase {n} in review" for n, (_, days) in enumerate(course.PHASES, 1)
+                 if days[-1].number == day), None)
 
 
 def fragments(text, root, day, owners):
@@ -88,7 +97,7 @@ def stale(text, root, day):
 def links(root, path):
     """Links of a Markdown file to files that are not there; a day not written yet is no fault."""
     text = (root / path).read_text(encoding="utf-8")
-    text = re.sub(r"`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$", "", prose(text), flags=re.S)
+    text = re.sub(r"`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$", "", unfenced(text), flags=re.S)
     for target in LINK.findall(text):
         target = target.split("#")[0]
         if not target or re.match(r"[a-z]+:", target):
