@@ -48,8 +48,8 @@ class Ours:
 
     def __init__(self):
         from llm.tokens.fast_bpe import FastBPE
-        from llm.tokens.files import GPT2_ORDER, visible
-        from llm.tokens.gpt2 import load_gpt2
+        from llm.tokens.files.bpe import GPT2_ORDER, visible
+        from llm.tokens.files.gpt2 import load_gpt2
         began = time.perf_counter()
         FastBPE.train("a first call compiles", 260).encode("or loads what was compiled")
         self.compiling = time.perf_counter() - began
@@ -124,7 +124,7 @@ class Tiktoken:
     def __init__(self):
         import tiktoken
 
-        from llm.tokens.gpt2 import load_gpt2
+        from llm.tokens.files.gpt2 import load_gpt2
         self.compiling = 0.0
         ranks = {piece: i for i, piece in load_gpt2().pieces.items()}
         self.gpt2 = tiktoken.Encoding("gpt2", pat_str=PATTERN, mergeable_ranks=ranks,

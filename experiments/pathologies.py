@@ -37,7 +37,7 @@ from experiments import pathologies_text as text
 from llm.data.download import TextError
 from llm.data.text import load, load_or_default
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.gpt2 import load_gpt2
+from llm.tokens.files.gpt2 import load_gpt2
 from llm.tokens.unigram import Unigram
 from llm.tokens.wordpiece import WordPiece
 

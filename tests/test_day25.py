@@ -13,14 +13,14 @@ import pytest
 
 from days.day25.run import measure
 from llm.data.download import TextError
-from llm.tokens import encoder
-from llm.tokens import gpt2 as gpt2_module
 from llm.tokens.bpe import BPE, VocabularyError
+from llm.tokens.engine import encoder
+from llm.tokens.engine.split import RULES, class_table, split
+from llm.tokens.engine.stream import encode_file, encode_stream
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.files import GPT2_ORDER, from_gpt2, to_json, visible, write_gpt2
-from llm.tokens.gpt2 import load_gpt2
-from llm.tokens.split import RULES, class_table, split
-from llm.tokens.stream import encode_file, encode_stream
+from llm.tokens.files import gpt2 as gpt2_module
+from llm.tokens.files.bpe import GPT2_ORDER, from_gpt2, to_json, visible, write_gpt2
+from llm.tokens.files.gpt2 import load_gpt2
 
 TEXTS = ["", "a", " ", "Hello, world", "don't  stop\n\n  now", "naïve café 中文 한글 ٣٤", "👍🏽 🇩🇪",
          "a" * 300, "ab" * 200, "'s't'll 've 're", "\r\n \t\x0b\u3000 x", "x" * 70 + "  \n"]
@@ -404,7 +404,7 @@ def test_gpt2_is_fetched_once(tmp_path, monkeypatch, small):
 
 
 def test_importing_compiles_nothing():
-    code = ("import llm.tokens.fast_bpe as f, llm.tokens.merges as m, sys; "
+    code = ("import llm.tokens.fast_bpe as f, llm.tokens.engine.merges as m, sys; "
             "sys.exit(len(m.learn.signatures) + len(m.apply.signatures))")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

@@ -8,19 +8,20 @@ import numpy as np
 import pytest
 
 from days.day26.run import measure
-from llm.tokens import segmenter, trie
-from llm.tokens.bert import Bert
 from llm.tokens.bpe import VocabularyError
+from llm.tokens.cut import segmenter
+from llm.tokens.cut.bert import Bert
+from llm.tokens.engine import trie
+from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.unigram import to_json as unigram_json
+from llm.tokens.files.wordpiece import to_json, write_vocab
+from llm.tokens.learn.seed import frequent_substrings
+from llm.tokens.learn.unigram import e_step, log_shares, losses
+from llm.tokens.learn.wordpiece import alphabet, count_words, gain, learn_pieces
 from llm.tokens.load import load_tokenizer
-from llm.tokens.seed import frequent_substrings
-from llm.tokens.train_unigram import e_step, log_shares, losses
-from llm.tokens.train_wordpiece import alphabet, count_words, gain, learn_pieces
-from llm.tokens.trie import trie_of
 from llm.tokens.unigram import Unigram
-from llm.tokens.unigram_files import to_json as unigram_json
 from llm.tokens.wordpiece import SPECIALS, WordPiece
-from llm.tokens.wordpiece_files import to_json, write_vocab
 
 HAND = "of is is is if if if if"
 BERT_TEST = ["[UNK]", "[CLS]", "[SEP]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]

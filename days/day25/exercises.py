@@ -5,8 +5,8 @@ import unicodedata
 import numpy as np
 
 from llm.tokens.bpe import BPE
+from llm.tokens.engine.split import split
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.split import split
 
 
 def words_of(text):

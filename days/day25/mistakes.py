@@ -5,21 +5,21 @@ from days.mistake import Mistake
 MISTAKES = [
     Mistake(
         title="a run of spaces keeps its last one",
-        file="llm/tokens/split.py",
+        file="llm/tokens/engine/split.py",
         right="    return i if at_end or last == start else last",
         wrong="    return i",
         symptom="Plain sentences get the ids of tiktoken; indented code does not, and the word "
                 "after the indentation has lost its space."),
     Mistake(
         title="Python's idea of white space instead of Unicode's",
-        file="llm/tokens/split.py",
+        file="llm/tokens/engine/split.py",
         right="WHITE_SPACE = (*range(0x09, 0x0E), 0x20, 0x85,",
         wrong="WHITE_SPACE = (*range(0x09, 0x0E), *range(0x1C, 0x20), 0x20, 0x85,",
         symptom="Of two thousand random strings a handful differ from tiktoken; each has one of "
                 "the control characters U+001C to U+001F, for which str.isspace() is true."),
     Mistake(
         title="places of a pair are trusted though the text has changed",
-        file="llm/tokens/merges.py",
+        file="llm/tokens/engine/merges.py",
         right="            if symbols[i] != a or j < 0 or symbols[j] != b:\n"
               "                continue                              # merged away since it was "
               "noted",
@@ -30,7 +30,7 @@ MISTAKES = [
                 "sense, and encoding the training text does not give what training ended with."),
     Mistake(
         title="the neighbours of a merge are counted, but not discounted",
-        file="llm/tokens/merges.py",
+        file="llm/tokens/engine/merges.py",
         right="counts[slots[find(slots, keys, packed(b, symbols[q]))] - 1] -= weight",
         wrong="counts[slots[find(slots, keys, packed(b, symbols[q]))] - 1] -= 0",
         symptom="Training is fast and plausible, but some rounds merge a pair that is not the "
@@ -45,7 +45,7 @@ MISTAKES = [
         symptom="A user who types <|endoftext|> ends the conversation."),
     Mistake(
         title="a stream is cut behind white space",
-        file="llm/tokens/stream.py",
+        file="llm/tokens/engine/stream.py",
         right="        if not done[-1].isspace():",
         wrong="        if done:",
         symptom="A file read in blocks gives other ids than the same text at once, about once in "

@@ -8,10 +8,10 @@ from days.day25.timing import LINE, against_day_24, encoding, timed
 from days.harness import main, print_table, progress, save, say
 from llm.data.download import TextError
 from llm.data.text import load_or_default
+from llm.tokens.engine.split import all_ends, split
+from llm.tokens.engine.words import Words
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.gpt2 import load_gpt2
-from llm.tokens.split import all_ends, split
-from llm.tokens.words import Words
+from llm.tokens.files.gpt2 import load_gpt2
 
 LINES = [LINE, "    for i in range(10):", "Ich heiße Ödön. 東京 👍"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from days.harness import say
 from llm.data.download import TextError
-from llm.tokens.gpt2 import load_gpt2
+from llm.tokens.files.gpt2 import load_gpt2
 from llm.tokens.wordpiece import WordPiece
 
 

@@ -11,7 +11,7 @@ from llm.data.text import load_or_default
 from llm.models.gpt import GPT, GPTConfig
 from llm.tokens.chars import CharTokenizer
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.gpt2 import load_gpt2
+from llm.tokens.files.gpt2 import load_gpt2
 from llm.train.adam import AdamW
 from llm.train.clip import clip_gradients
 

@@ -14,10 +14,10 @@ import numpy as np
 
 from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
-from llm.tokens.encoder import Encoder
-from llm.tokens.files import read_vocabulary, to_json
-from llm.tokens.split import rule_numbers
-from llm.tokens.train_bpe import learn_merges
+from llm.tokens.engine.encoder import Encoder
+from llm.tokens.engine.split import rule_numbers
+from llm.tokens.files.bpe import read_vocabulary, to_json
+from llm.tokens.learn.bpe import learn_merges
 
 SHORT = 2_000            # bytes: below, the fixed cost of a compiled call is what counts
 TASK = 1 << 18           # characters of text that one thread takes at a time

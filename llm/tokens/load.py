@@ -4,7 +4,7 @@ from pathlib import Path
 
 from llm.tokens.bpe import VocabularyError
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.files import parse, read
+from llm.tokens.files.bpe import parse, read
 from llm.tokens.unigram import Unigram
 from llm.tokens.wordpiece import WordPiece
 

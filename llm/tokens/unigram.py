@@ -13,12 +13,12 @@ import numpy as np
 
 from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
+from llm.tokens.cut.segmenter import META, Segmenter, check_rule
+from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.files import read
-from llm.tokens.segmenter import META, Segmenter, check_rule
-from llm.tokens.train_unigram import learn_pieces
-from llm.tokens.trie import trie_of
-from llm.tokens.unigram_files import PREPEND, from_json, to_json
+from llm.tokens.files.bpe import read
+from llm.tokens.files.unigram import PREPEND, from_json, to_json
+from llm.tokens.learn.unigram import learn_pieces
 
 UNKNOWN = "<unk>"
 PENALTY = 10.0           # nats that an unknown character costs more than the rarest piece

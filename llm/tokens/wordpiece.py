@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from llm.data.download import write_atomically
-from llm.tokens.bert import Bert
 from llm.tokens.bpe import VocabularyError, to_bytes
+from llm.tokens.cut.bert import Bert
+from llm.tokens.cut.longest import Matcher
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.longest import Matcher
-from llm.tokens.train_wordpiece import SCORES, alphabet, count_words, learn_pieces
-from llm.tokens.wordpiece_files import SPECIALS, read_vocabulary, to_json
+from llm.tokens.files.wordpiece import SPECIALS, read_vocabulary, to_json
+from llm.tokens.learn.wordpiece import SCORES, alphabet, count_words, learn_pieces
 
 CONTRACTIONS = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"),
                 (" 'm", "'m"), (" do not", " don't"), (" 's", "'s"), (" 've", "'ve"),

@@ -15,7 +15,7 @@ import pytest
 from experiments import tokenizer_page
 from llm.data.download import TextError
 from llm.data.text import load
-from llm.tokens.split import split
+from llm.tokens.engine.split import split
 
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 

@@ -10,10 +10,10 @@ import pytest
 from llm.data.download import TextError
 from llm.data.text import load
 from llm.tokens.bpe import BPE
+from llm.tokens.engine.split import split
 from llm.tokens.fast_bpe import FastBPE
-from llm.tokens.files import GPT2_ORDER, visible
-from llm.tokens.gpt2 import load_gpt2
-from llm.tokens.split import split
+from llm.tokens.files.bpe import GPT2_ORDER, visible
+from llm.tokens.files.gpt2 import load_gpt2
 from tests.oracle.strings import ALPHABET, STRINGS, TRICKY
 
 tiktoken = pytest.importorskip("tiktoken")
@@ -84,7 +84,7 @@ def test_every_rule_equals_hugging_face(rule, tmp_path):
 
 
 def test_llama3_rule_equals_tiktoken_with_its_pattern():
-    from llm.tokens.files import LLAMA3
+    from llm.tokens.files.bpe import LLAMA3
     ours = trained("llama3")
     assert_same(ours, in_tiktoken(ours, LLAMA3).encode_ordinary_batch(STRINGS))
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from llm.data.text import load
-from llm.tokens.bert import Bert
+from llm.tokens.cut.bert import Bert
+from llm.tokens.files.wordpiece import write_vocab
 from llm.tokens.load import load_tokenizer
 from llm.tokens.wordpiece import SPECIALS, WordPiece
-from llm.tokens.wordpiece_files import write_vocab
 from tests.oracle.strings import TRICKY, strings
 
 tokenizers = pytest.importorskip("tokenizers")

@@ -9,12 +9,12 @@ Leaves out: special tokens and files; see Unigram.
 import numpy as np
 
 from llm.tokens.bpe import to_bytes
-from llm.tokens.encoder import MOST_BYTES, MOST_WORDS, Cache
-from llm.tokens.lattice import expect
-from llm.tokens.merges import gather
-from llm.tokens.paths import SPACE, sample, segment
-from llm.tokens.split import RULES, class_table, rule_numbers, word_ends
-from llm.tokens.words import room
+from llm.tokens.cut.lattice import expect
+from llm.tokens.cut.paths import SPACE, sample, segment
+from llm.tokens.engine.encoder import MOST_BYTES, MOST_WORDS, Cache
+from llm.tokens.engine.merges import gather
+from llm.tokens.engine.split import RULES, class_table, rule_numbers, word_ends
+from llm.tokens.engine.words import room
 
 META = "▁"               # U+2581, which stands for a space in pieces
 BLOCK = 1 << 15          # words per block

@@ -10,11 +10,11 @@ words have at most a hundred characters, so looking ahead costs little.
 import numpy as np
 from numba import njit
 
-from llm.tokens.bert import BLANK, class_table, word_ends
-from llm.tokens.encoder import Encoder
-from llm.tokens.merges import gather
-from llm.tokens.split import step
-from llm.tokens.trie import build, matches
+from llm.tokens.cut.bert import BLANK, class_table, word_ends
+from llm.tokens.engine.encoder import Encoder
+from llm.tokens.engine.merges import gather
+from llm.tokens.engine.split import step
+from llm.tokens.engine.trie import build, matches
 
 
 @njit(cache=True, nogil=True)

@@ -9,8 +9,8 @@ Leaves out: str, splitting and caches; see segmenter.py.
 import numpy as np
 from numba import njit
 
-from llm.tokens.lattice import longest_word, sums
-from llm.tokens.trie import matches
+from llm.tokens.cut.lattice import longest_word, sums
+from llm.tokens.engine.trie import matches
 
 SPACE = 32
 META = (0xE2, 0x96, 0x81)                # ▁ in UTF-8: what a space is called in vocabulary files

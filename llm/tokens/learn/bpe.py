@@ -8,9 +8,9 @@ Leaves out: threads; splitting and counting five megabytes takes a tenth of a se
 import numpy as np
 
 from llm.tokens.bpe import to_bytes
-from llm.tokens.merges import learn
-from llm.tokens.split import class_table, rule_numbers, word_ends
-from llm.tokens.words import Words, room
+from llm.tokens.engine.merges import learn
+from llm.tokens.engine.split import class_table, rule_numbers, word_ends
+from llm.tokens.engine.words import Words, room
 
 BLOCK = 1 << 16          # words per block
 

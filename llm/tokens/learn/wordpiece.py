@@ -12,9 +12,9 @@ import math
 import numpy as np
 from numba import njit
 
-from llm.tokens.bert import ALONE, BLANK, CHINESE, class_table, code_table, word_ends
-from llm.tokens.heap import find, packed, twice
-from llm.tokens.words import Words, room
+from llm.tokens.cut.bert import ALONE, BLANK, CHINESE, class_table, code_table, word_ends
+from llm.tokens.engine.heap import find, packed, twice
+from llm.tokens.engine.words import Words, room
 
 SCORES = {"ratio": 0, "gain": 1, "frequency": 2}
 BORDER, HOLE = -1, -2                      # in the row: between words; where a symbol was merged

@@ -9,10 +9,10 @@ Leaves out: special tokens and str; see FastBPE.
 import numpy as np
 from numba import njit
 
-from llm.tokens.heap import find, packed
-from llm.tokens.merges import apply, gather
-from llm.tokens.split import class_table, next_end, rule_numbers, word_ends
-from llm.tokens.words import Words, enter, hashed, room, slot_of
+from llm.tokens.engine.heap import find, packed
+from llm.tokens.engine.merges import apply, gather
+from llm.tokens.engine.split import class_table, next_end, rule_numbers, word_ends
+from llm.tokens.engine.words import Words, enter, hashed, room, slot_of
 
 BLOCK = 1 << 15          # words per block
 MOST_WORDS = 1 << 18     # a cache with more words, or more bytes, is emptied

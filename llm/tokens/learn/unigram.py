@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import njit
 
-from llm.tokens.lattice import expect
-from llm.tokens.paths import best
-from llm.tokens.seed import frequent_substrings
-from llm.tokens.segmenter import BLOCK, words_of
-from llm.tokens.trie import build
-from llm.tokens.words import Words, room
+from llm.tokens.cut.lattice import expect
+from llm.tokens.cut.paths import best
+from llm.tokens.cut.segmenter import BLOCK, words_of
+from llm.tokens.engine.trie import build
+from llm.tokens.engine.words import Words, room
+from llm.tokens.learn.seed import frequent_substrings
 
 FLOOR = 1e-3             # occurrences: a piece that is kept but was not needed stays possible
 RARE = 0.5               # occurrences: with fewer a piece goes first

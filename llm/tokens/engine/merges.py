@@ -10,7 +10,7 @@ Leaves out: threads (see FastBPE.encode_batch) and any ordering but day 24's.
 import numpy as np
 from numba import njit
 
-from llm.tokens.heap import find, packed, pop, push, twice
+from llm.tokens.engine.heap import find, packed, pop, push, twice
 
 
 @njit

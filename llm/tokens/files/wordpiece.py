@@ -9,8 +9,8 @@ Leaves out: other normalizers and pre-tokenizers than BERT's.
 import json
 
 from llm.data.download import write_atomically
-from llm.tokens.bert import Bert
-from llm.tokens.files import parse, read
+from llm.tokens.cut.bert import Bert
+from llm.tokens.files.bpe import parse, read
 
 SETTINGS = {"clean_text": "clean", "handle_chinese_chars": "chinese",
             "strip_accents": "strip_accents", "lowercase": "lower"}       # theirs, ours

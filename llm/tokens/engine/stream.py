@@ -9,7 +9,7 @@ Leaves out: threads; the pieces come in order.
 import numpy as np
 
 from llm.tokens.bpe import VocabularyError, to_bytes
-from llm.tokens.split import all_ends
+from llm.tokens.engine.split import all_ends
 
 LOOK_AHEAD = 4           # code points after a word that may still change where it ends
 

@@ -9,7 +9,7 @@ Leaves out: the best path and random ones, see paths.py; the n best.
 import numpy as np
 from numba import njit
 
-from llm.tokens.trie import matches
+from llm.tokens.engine.trie import matches
 
 
 @njit

@@ -10,8 +10,8 @@ that swallow spaces around them; each is refused by name.
 
 import json
 
-from llm.tokens.files import PATTERNS, parse, same
-from llm.tokens.segmenter import META
+from llm.tokens.cut.segmenter import META
+from llm.tokens.files.bpe import PATTERNS, parse, same
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 REGEX = {"gpt2": GPT2, "smollm": GPT2, **PATTERNS}

@@ -1,0 +1,1 @@
+"""How WordPiece and Unigram cut a word into pieces."""

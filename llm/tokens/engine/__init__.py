@@ -1,0 +1,1 @@
+"""What the fast tokenizers share: splitting, word tables, merging, caching."""

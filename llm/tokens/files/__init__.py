@@ -1,0 +1,1 @@
+"""Vocabulary files: reading and writing what other programs use."""
