@@ -4,6 +4,7 @@ The miniature has two days of one function each. The tools under test are the re
 the tree they look at is small.
 """
 
+import doctest
 import json
 import os
 import shutil
@@ -732,3 +733,10 @@ def test_importing_llm_starts_no_thread_writes_no_file_and_compiles_nothing():
     from days.tools.data import scratch
     done = scratch.python(course.ROOT, "-B", "-c", IMPORT_ALL, str(course.ROOT))
     assert done.returncode == 0, done.stderr
+
+
+def test_the_examples_of_the_mathematics_page_are_what_python_answers():
+    text = (course.ROOT / "notes" / "mathematics.md").read_text(encoding="utf-8")
+    page = doctest.DocTestParser().get_doctest(text.replace("```", ""), {}, "page", None, 0)
+    tried = doctest.DocTestRunner().run(page)
+    assert tried.attempted > 20 and tried.failed == 0
