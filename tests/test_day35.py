@@ -5,18 +5,23 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from days.day35 import job
+from days.day35 import trained as reader
 from days.day35.run import measure, smooth
+from days.day35.trained import Recipe, code_of_kernels, name_of, nats_per_character, trained
 from days.harness import UsageError
 from llm.data.batches import random_windows, sliding_windows
-from llm.data.text import Corpus
+from llm.data.text import Corpus, TextError
+from llm.functions.probability import log_softmax
 from llm.grad.tensor import Tensor
 from llm.models.gpt import GPT, GPTConfig
+from llm.tokens.fast_bpe import FastBPE
 from llm.train.adam import AdamW
 from llm.train.loop import fit
 from llm.train.schedule import Constant, WarmupCosine
@@ -242,3 +247,171 @@ def test_headline_the_gpt_learns_and_counting_is_ahead(tmp_path):
     assert result.val_nats_per_char < np.log(60)              # better than not knowing anything
     assert result.ngram_nats_per_char < result.val_nats_per_char
     assert len(result.page) == job.Recipe.small().page
+
+
+@pytest.fixture
+def small_trained(tmp_path, monkeypatch):
+    """`trained` with the tiniest recipe on a short text, in a cache of its own."""
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "hamlet.txt").write_text("to be or not to be, that is the question.\n" * 60)
+    recipe = Recipe(V=270, B=2, T=16, C=8, L=1, H=2, warmup=2, steps=6)
+    return lambda **changes: trained(recipe=replace(recipe, **changes),
+                                     source=tmp_path / "hamlet.txt")
+
+
+def kept_files(tmp_path):
+    folder = tmp_path / "cache"
+    return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
+
+
+def test_the_readers_gpt_is_trained_once_then_loaded_bit_for_bit(small_trained, tmp_path,
+                                                                 monkeypatch):
+    first = small_trained()
+    name, = kept_files(tmp_path)
+    assert name.startswith("gpt-hamlet.txt-") and name.endswith(".npz")
+    monkeypatch.setattr(reader, "fit", None)                  # it must not train again
+    second = small_trained()
+    assert second.config == first.config == GPTConfig(V=270, T=16, C=8, L=1, H=2, rotary=True)
+    weights = first.model.state_dict()
+    assert weights.keys() == second.model.state_dict().keys()
+    for key, array in second.model.state_dict().items():
+        assert array.dtype == np.float32 and np.array_equal(array, weights[key])
+    text = first.corpus.validation
+    assert second.corpus == first.corpus
+    assert np.array_equal(first.tokenizer.encode(text), second.tokenizer.encode(text))
+    assert second.tokenizer.decode(second.tokenizer.encode(text)) == text
+    start = {n: p.data for n, p in job.assemble(first.recipe, first.tokenizer,
+             np.random.default_rng(0)).model.named_parameters().items()}
+    assert not any(np.array_equal(weights[key], start[key]) for key in start)    # all have moved
+
+
+def test_byte_pairs_come_from_the_training_text_alone(small_trained, monkeypatch):
+    seen = []
+    train = FastBPE.train
+
+    def spy(texts, size):
+        seen.append(texts)
+        return train(texts, size)
+
+    monkeypatch.setattr(FastBPE, "train", spy)
+    got = small_trained()
+    assert seen == [got.corpus.train] and got.tokenizer.vocab_size == got.config.V == 270
+
+
+def test_another_recipe_text_or_kernel_has_another_name(small_trained, tmp_path, monkeypatch):
+    base, corpus = Recipe.small(), Corpus("x", "abc")
+    changed = [replace(base, **{f.name: getattr(base, f.name) + 1}) for f in fields(Recipe)]
+    names = {name_of(recipe, corpus) for recipe in [base, *changed]}
+    assert len(names) == 1 + len(fields(Recipe)) and name_of(base, corpus) in names
+    assert name_of(base, corpus) == name_of(Recipe.small(), Corpus("x", "abc"))
+    assert name_of(base, Corpus("x", "abd")) not in names
+    monkeypatch.setattr(reader, "code_of_kernels", lambda: ["another"])
+    assert name_of(base, corpus) not in names
+    small_trained()
+    small_trained(seed=1)
+    assert len(kept_files(tmp_path)) == 2                     # neither replaces the other
+
+
+def test_comments_do_not_change_the_kernels_code_but_numbers_do(tmp_path, monkeypatch):
+    if not (ROOT / "llm" / "train" / "fast.py").exists():
+        pytest.skip("this tree has no kernels yet")
+    (tmp_path / "kernels").mkdir()
+    for name in reader.KERNELS:
+        (tmp_path / "kernels" / f"{name}.py").write_text("x = 1.5\n")
+    monkeypatch.setattr("llm.__path__", [str(tmp_path)])
+    before = code_of_kernels()
+    for name in reader.KERNELS:
+        path = tmp_path / "kernels" / f"{name}.py"
+        path.write_text("x = 1.5     # a remark\n")
+        assert code_of_kernels() == before
+        path.write_text("x = 2.5\n")
+        assert code_of_kernels() != before
+        path.write_text("x = 1.5\n")
+
+
+def test_a_damaged_or_foreign_file_is_noticed_and_trained_again(small_trained, tmp_path, capsys):
+    first = small_trained()
+    path = tmp_path / "cache" / kept_files(tmp_path)[0]
+    whole = path.read_bytes()
+    small_trained(steps=5)
+    other, = (p for p in (tmp_path / "cache").iterdir() if p != path)
+    foreign = other.read_bytes()
+    for bad in (whole[:2000], b"", b"hello", foreign):
+        path.write_bytes(bad)
+        capsys.readouterr()
+        again = small_trained()
+        assert capsys.readouterr().err.count("is damaged: training it again") == 1
+        for key, array in again.model.state_dict().items():
+            assert np.array_equal(array, first.model.state_dict()[key])
+        assert small_trained().model.state_dict().keys() and not capsys.readouterr().err
+
+
+def test_interrupted_training_leaves_nothing_and_the_next_call_begins_again(
+        small_trained, tmp_path, monkeypatch):
+    whole = small_trained()
+    name, = kept_files(tmp_path)
+    (tmp_path / "cache" / name).unlink()
+
+    def stop_at_3(*args, **options):
+        def stop(step):
+            if step.step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+        return fit(*args, **{**options, "hooks": [stop]})
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(reader, "fit", stop_at_3)
+        small_trained()
+    assert kept_files(tmp_path) == []
+    for key, array in small_trained().model.state_dict().items():
+        assert np.array_equal(array, whole.model.state_dict()[key])
+
+
+def test_a_cache_that_cannot_be_written_costs_only_the_keeping(small_trained, tmp_path,
+                                                               monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path / "file"))
+    assert small_trained().config.C == 8
+    assert "the model was not kept: cannot save" in capsys.readouterr().err
+
+
+def test_offline_the_readers_gpt_learns_from_the_default_text(tmp_path, monkeypatch, capsys):
+    def offline(*args):
+        raise TextError("no network.")
+
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("llm.data.text.fetch", offline)
+    got = trained(recipe=replace(Recipe.small(), steps=2, characters=20_000))
+    assert got.corpus.name == "python" and kept_files(tmp_path)[0].startswith("gpt-python-")
+    assert len(got.corpus.text) == 20_000
+    assert "Going on with the Python language reference" in capsys.readouterr().err
+
+
+def test_fast_is_a_tiny_model_that_has_learned_something(tmp_path, monkeypatch):
+    monkeypatch.setattr(reader, "cache_folder", lambda: tmp_path)
+    got = trained(fast=True)
+    shape = got.config
+    assert (shape.V, shape.T, shape.C, shape.L, shape.H) == (300, 32, 32, 2, 2) and shape.rotary
+    assert len(got.corpus.text) <= 200_000
+    text = got.corpus.validation[:3000]
+    nats = nats_per_character(got, text)
+    assert nats < 2.6                                         # of 84 characters: 4.43
+
+
+def test_nats_per_character_by_hand(small_trained):
+    """One full window: every token is predicted from all before it, and what they cost is shared
+    by all characters but the first token's, which is given."""
+    got = small_trained()
+    text = next(t for t in (got.corpus.train[:n] for n in range(17, 60))
+                if len(got.tokenizer.encode(t)) == 17)
+    ids = got.tokenizer.encode(text)
+    logits = got.model(ids[None, :-1]).data[0]                         # (16, V)
+    cost = -log_softmax(logits)[np.arange(16), ids[1:]].sum()
+    given = len(got.tokenizer.decode(ids[:1]))
+    assert nats_per_character(got, text) == pytest.approx(cost / (len(text) - given), rel=1e-5)
+    assert len(text) - given > 16                                      # some tokens are longer
+
+
+def test_the_reference_recipe_is_what_later_days_were_promised():
+    r = Recipe()
+    assert (r.V, r.T, r.C, r.L, r.H, r.B, r.steps) == (1024, 128, 96, 3, 3, 8, 2500)
+    assert r.characters >= 10**9 and r.C == 32 * r.H
