@@ -1,6 +1,5 @@
 """Day 42 · The KV cache: every way of reading gives the logits of the full forward."""
 
-import dataclasses
 import math
 
 import numpy as np
@@ -9,17 +8,15 @@ import pytest
 from llm.functions.dense import gelu, silu
 from llm.generate.architecture import Architecture, check_weights, gpt_weights, shapes
 from llm.generate.cache import KVCache, cache_bytes
-from llm.generate.decode import count_flops, decode, generate
-from llm.generate.overflow import Reader, keep_first, read_half_again
+from llm.generate.decode import decode
 from llm.generate.rotate import turn
 from llm.layers.rotary import angles, rotate_half_split
 from llm.models.gpt import GPT, GPTConfig
-from llm.models.gpt import count_flops as gpt_flops
 
-SMALL = dict(V=11, T=12, C=8, L=3, H=4, K=2, D=4, F=10)
-ALL = [dict(), dict(rotary=100.0), dict(rotary=100.0, norm="rms", feed_forward="swiglu"),
-       dict(K=1, D=6), dict(K=4, D=2, eps=1e-2), dict(H=6, K=3, D=2, rotary=10000.0, norm="rms"),
-       dict(feed_forward="swiglu", F=5)]
+SMALL = {"V": 11, "T": 12, "C": 8, "L": 3, "H": 4, "K": 2, "D": 4, "F": 10}
+ALL = [{}, {"rotary": 100.0}, {"rotary": 100.0, "norm": "rms", "feed_forward": "swiglu"},
+       {"K": 1, "D": 6}, {"K": 4, "D": 2, "eps": 1e-2}, {"H": 6, "K": 3, "D": 2, "rotary": 10000.0, "norm": "rms"},
+       {"feed_forward": "swiglu", "F": 5}]
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def make(rng, dtype=np.float64, bare=False, head=False, **other):
 
 def gpt(rng, dtype=np.float64, **options):
     """Day 34's GPT, with weights of some size."""
-    config = GPTConfig(**{**dict(V=11, T=12, C=8, L=2, H=2), **options})
+    config = GPTConfig(**{**{"V": 11, "T": 12, "C": 8, "L": 2, "H": 2}, **options})
     model = GPT(config, rng)
     for p in model.named_parameters().values():
         p.data = (p.data + 0.3 * rng.standard_normal(p.shape)).astype(dtype)
@@ -78,7 +75,7 @@ def brute(arch, weights, ids):
     for i in range(arch.L):
         b = f"blocks.{i}."
         qkv = [norm(x, b + "norm1") @ w[b + "qkv.w"] + zero(b + "qkv.b") for x in xs]
-        head = lambda t, h: qkv[t][h * D:(h + 1) * D]
+        head = lambda t, h, qkv=qkv: qkv[t][h * D:(h + 1) * D]
         for t in range(len(ids)):
             found = []
             for h in range(arch.H):
