@@ -15,7 +15,8 @@ from llm.models.gpt import GPT, GPTConfig
 
 SMALL = {"V": 11, "T": 12, "C": 8, "L": 3, "H": 4, "K": 2, "D": 4, "F": 10}
 ALL = [{}, {"rotary": 100.0}, {"rotary": 100.0, "norm": "rms", "feed_forward": "swiglu"},
-       {"K": 1, "D": 6}, {"K": 4, "D": 2, "eps": 1e-2}, {"H": 6, "K": 3, "D": 2, "rotary": 10000.0, "norm": "rms"},
+       {"K": 1, "D": 6}, {"K": 4, "D": 2, "eps": 1e-2},
+       {"H": 6, "K": 3, "D": 2, "rotary": 10000.0, "norm": "rms"},
        {"feed_forward": "swiglu", "F": 5}]
 
 
