@@ -1,0 +1,345 @@
+"""Day 48 · RMSNorm and SwiGLU: by hand, against finite differences and float64, and their twins."""
+
+import math
+
+import numpy as np
+import pytest
+
+from llm.functions import gated, norm
+from llm.functions.dense import gelu
+from llm.grad.check import check_pair, check_twin, numerical_gradient
+from llm.grad.tensor import Tensor
+from llm.kernels import gated as kernels
+from llm.layers import gated as layer
+from llm.layers.attention import MultiHeadAttention
+from llm.layers.block import Block, FeedForward
+from llm.layers.gated import RMSNorm, SwiGLU, count_flops, gated_width
+from llm.layers.norm import LayerNorm
+from llm.train.fast_gated import fast, twins
+
+HUGE = 1.8e19                                     # its square, 3.24e38, is a float32; two are not
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(48)
+
+
+def silu(x):
+    return x / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def plain_rmsnorm(x, gain, eps=1e-5):
+    """The formula in Python's integers and float64, row by row."""
+    x = np.asarray(x, np.float64)
+    out = np.empty_like(x)
+    for i in np.ndindex(x.shape[:-1]):
+        size = max(1e-300, *(abs(v) for v in x[i]))
+        mean = sum((v / size) ** 2 for v in x[i].tolist()) / x.shape[-1]
+        out[i] = x[i] / size / math.sqrt(mean + eps / size / size) * gain
+    return out
+
+
+def test_the_example_by_hand_rmsnorm():
+    out, _ = gated.rmsnorm([3, 4], [1, 1])
+    assert out == pytest.approx([.848528, 1.131371], abs=1e-6)
+    assert (out**2).mean() == pytest.approx(1, abs=1e-6)
+    centred, _ = norm.layernorm(np.array([3.0, 4]), np.ones(2), np.zeros(2))
+    assert centred == pytest.approx([-1, 1], abs=1e-4)        # two channels: only a sign is left
+
+
+def test_the_example_by_hand_backward():
+    """x̂ = [.6√2, .8√2]; dout = [1, 0]: mean(d·x̂) = .3√2, so d − x̂·that = [.64, −.48]."""
+    _, saved = gated.rmsnorm(np.array([3.0, 4]), np.ones(2), eps=1e-30)
+    dx, dgain = gated.rmsnorm_vjp(np.array([1.0, 0]), *saved)
+    assert dx == pytest.approx(np.array([.64, -.48]) / math.sqrt(12.5))
+    assert dx == pytest.approx([.181019, -.135765], abs=1e-6)
+    assert 3 * dx[0] + 4 * dx[1] == pytest.approx(0, abs=1e-15)      # nothing along x
+    assert dgain == pytest.approx([.848528, 0], abs=1e-6)
+
+
+def test_the_example_by_hand_swiglu():
+    out, saved = gated.swiglu([1, -1, 0], [2, 2, 2])
+    assert out == pytest.approx([1.462117, -.537883, 0], abs=1e-6)
+    dgate, dup = gated.swiglu_vjp(np.ones(3), *saved)
+    assert dgate == pytest.approx([1.855341, .144659, 1], abs=1e-6)
+    assert dup == pytest.approx([.731059, -.268941, 0], abs=1e-6)
+
+
+def test_the_example_by_hand_width():
+    assert gated_width(576) == 1536 and 3 * 576 * 1536 == 2 * 576 * 4 * 576       # SmolLM2-135M
+    assert gated_width(4096) == 10923 and gated_width(4096, multiple=256) == 11008     # Llama
+    assert gated_width(96) == 256 and gated_width(3, ratio=1) == 2 and gated_width(2) == 6
+    assert gated_width(96, multiple=32) == 256            # exact already: nothing is added
+
+
+@pytest.mark.parametrize("shape", [(1,), (5,), (3, 1), (2, 3, 7), (4, 64)])
+def test_rmsnorm_equals_the_formula_and_its_rows_have_mean_square_one(rng, shape):
+    x, gain = rng.standard_normal(shape) * 3 + 1, rng.standard_normal(shape[-1])
+    out, (normal, rstd, kept) = gated.rmsnorm(x, gain)
+    assert out == pytest.approx(plain_rmsnorm(x, gain))
+    assert normal == pytest.approx(x * rstd) and kept is gain
+    assert rstd.shape == (*shape[:-1], 1)
+    assert (gated.rmsnorm(x, gain, eps=1e-20)[1][0] ** 2).mean(-1) == pytest.approx(1)
+    assert gated.rmsnorm(x, gain, eps=.5)[0] == pytest.approx(plain_rmsnorm(x, gain, .5))
+
+
+def test_layernorm_is_rmsnorm_of_the_centred_row(rng):
+    x, gain = rng.standard_normal((6, 9)) + 2, rng.standard_normal(9)
+    centred = x - x.mean(-1, keepdims=True)
+    assert norm.layernorm(x, gain, np.zeros(9))[0] == pytest.approx(
+        gated.rmsnorm(centred, gain)[0])
+
+
+def test_what_each_norm_does_not_notice(rng):
+    """Both: the row's scale. LayerNorm alone: a shift of all channels. RMSNorm alone: a rotation."""
+    x, one, zero = rng.standard_normal((5, 8)), np.ones(8), np.zeros(8)
+    turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
+
+    def rms(x):
+        return gated.rmsnorm(x, one, eps=1e-20)[0]
+
+    def layer_norm(x):
+        return norm.layernorm(x, one, zero, eps=1e-20)[0]
+
+    for f in (rms, layer_norm):
+        assert f(7 * x) == pytest.approx(f(x)) and f(-x) == pytest.approx(-f(x))
+    assert layer_norm(x + 3) == pytest.approx(layer_norm(x))
+    assert np.abs(rms(x + 3) - rms(x)).max() > .1
+    assert rms(x @ turn) == pytest.approx(rms(x) @ turn)
+    assert np.abs(layer_norm(x @ turn) - layer_norm(x) @ turn).max() > .1
+
+
+@pytest.mark.parametrize("shape", [(4,), (3, 1), (2, 3, 5)])
+def test_rmsnorm_gradients_equal_finite_differences(rng, shape):
+    check_pair(gated.rmsnorm, gated.rmsnorm_vjp, rng.standard_normal(shape) + .5,
+               rng.standard_normal(shape[-1]), rng=rng)
+    check_pair(gated.rmsnorm, gated.rmsnorm_vjp, rng.standard_normal(shape),
+               rng.standard_normal(shape[-1]), rng=rng, eps=.7)
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 3, 5)])
+def test_swiglu_gradients_equal_finite_differences(rng, shape):
+    check_pair(gated.swiglu, gated.swiglu_vjp, 2 * rng.standard_normal(shape),
+               rng.standard_normal(shape), rng=rng)
+
+
+def test_dx_is_orthogonal_to_x_and_has_a_part_along_one(rng):
+    x, dout = rng.standard_normal((2, 4, 9))
+    dx, _ = gated.rmsnorm_vjp(dout, *gated.rmsnorm(x, np.ones(9), eps=1e-20)[1])
+    assert (dx * x).sum(-1) == pytest.approx(0, abs=1e-12)
+    assert (np.abs(dx.sum(-1)) > 1e-3).all()
+    dx, *_ = norm.layernorm_vjp(dout, *norm.layernorm(x, np.ones(9), np.zeros(9))[1])
+    assert dx.sum(-1) == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("f", [gated.rmsnorm, kernels.rmsnorm], ids=["numpy", "kernel"])
+@pytest.mark.parametrize("row", [[HUGE, -HUGE], [3e38, 3e38, -3e38], [3.4e38] * 8, [1e-25, 3e-25],
+                                 [1e-44, 0], [0, 0, 0], [5, 5, 5, 5], [1e38, 1, 1e-38], [2],
+                                 [.003, .004]])
+def test_no_finite_row_overflows_in_float32(f, row):
+    x = np.array([row, row[::-1]], np.float32)
+    gain = np.full(len(row), 2, np.float32)
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        out, saved = f(x, gain)
+    expected = plain_rmsnorm(x, 2)
+    assert out.dtype == np.float32 and np.isfinite(out).all()
+    np.testing.assert_allclose(out, expected, rtol=2e-6, atol=1e-37)
+    vjp = kernels.rmsnorm_vjp if f is kernels.rmsnorm else gated.rmsnorm_vjp
+    for grad in vjp(np.ones_like(x), *saved):
+        assert grad.dtype == np.float32 and np.isfinite(grad).all()
+
+
+def test_float64_rows_whose_squares_overflow():
+    x = np.array([[1e200, -1e200], [1e-200, 0]])
+    with np.errstate(over="raise"):
+        out, _ = gated.rmsnorm(x, np.ones(2))
+    assert out == pytest.approx(np.array([[1, -1], [1e-200 / math.sqrt(1e-5), 0]]))
+
+
+def test_float16_is_summed_in_float32_and_comes_out_as_float16():
+    x = np.full((2, 300), 300, np.float16)                 # 300² = 90,000 is beyond float16
+    x[1] = 1e-4                                            # 1e-8 is below it
+    for gain in (np.ones(300, np.float16), np.ones(300, np.float32)):
+        out, saved = gated.rmsnorm(x, gain, eps=1e-10)
+        assert out.dtype == np.float16
+        np.testing.assert_allclose(out, plain_rmsnorm(x, 1, 1e-10), rtol=2e-3)
+        dx, dgain = gated.rmsnorm_vjp(np.ones_like(x), *saved)
+        assert dx.dtype == np.float16 and dgain.dtype == gain.dtype
+        assert np.isfinite(dx).all() and np.isfinite(dgain).all()
+
+
+def test_nan_and_infinity_are_not_hidden():
+    bad = np.array([[1, np.nan], [1, np.inf], [1, 1]], np.float32)
+    one = np.ones(2, np.float32)
+    with np.errstate(invalid="ignore"):
+        for f in (gated.rmsnorm, kernels.rmsnorm):
+            assert np.isnan(f(bad, one)[0]).any(-1).tolist() == [True, True, False]
+    for f in (gated.swiglu, kernels.swiglu):
+        assert np.isnan(f(bad[:1], np.ones((1, 2), np.float32))[0]).tolist() == [[False, True]]
+        assert np.isnan(f(np.ones((1, 2), np.float32), bad[:1])[0]).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("pair", [(gated.swiglu, gated.swiglu_vjp),
+                                  (kernels.swiglu, kernels.swiglu_vjp)], ids=["numpy", "kernel"])
+def test_swiglu_at_large_and_small_gates(pair):
+    gate = np.array([[-3e38, -1e4, -100, -89, -87, -20, 0, 20, 88, 100, 1e4, 3e38]], np.float32)
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        out, saved = pair[0](gate, np.ones_like(gate))
+        dgate, dup = pair[1](np.ones_like(gate), *saved)
+    right = np.maximum(gate.astype(np.float64), 0) - (gate == -20) * 20 / (1 + math.exp(20))
+    np.testing.assert_allclose(out, right, rtol=1e-6, atol=1e-35)
+    np.testing.assert_allclose(dup, right, rtol=1e-6, atol=1e-35)
+    assert dgate[0, [0, 1, 2, -3, -2, -1]] == pytest.approx([0, 0, 0, 1, 1, 1], abs=1e-30)
+    assert dgate[0, 6] == .5
+
+
+CASES = [
+    (layer.rmsnorm, (1, 4), {}), (layer.rmsnorm, (3, 50, 37), {"eps": 1e-3}),
+    (layer.rmsnorm, (5,), {}), (layer.rmsnorm, (7, 1), {}), (layer.rmsnorm, (1100, 130), {}),
+    (layer.rmsnorm, (2, 9), {"eps": 1e-31}),
+    (layer.swiglu, (3,), {}), (layer.swiglu, (2, 65, 130), {}), (layer.swiglu, (700, 256), {}),
+]
+
+
+@pytest.mark.parametrize("primitive, shape, options", CASES)
+def test_twin_equals_reference(rng, primitive, shape, options):
+    arrays = 3 * rng.standard_normal(shape) + .5, rng.standard_normal(
+        shape[-1:] if primitive is layer.rmsnorm else shape)
+    check_twin(primitive.pair, twins()[primitive], arrays, rng, rtol=2e-4, atol=2e-5, **options)
+
+
+def test_the_twins_run_in_fast_and_only_there(rng, monkeypatch):
+    called = []
+    for name in ("rmsnorm_rows", "rmsnorm_back_rows", "swiglu_rows", "swiglu_back_rows",
+                 ):
+        kernel = getattr(kernels, name)
+        monkeypatch.setattr(kernels, name, lambda *a, kernel=kernel, name=name: (
+            called.append(name), kernel(*a)))
+
+    def go():
+        x = Tensor(rng.standard_normal((3, 8)).astype(np.float32), requires_grad=True)
+        layer.swiglu(layer.rmsnorm(x, Tensor(np.ones(8, np.float32))), x).sum().backward()
+
+    go()
+    assert called == []
+    with fast():
+        go()
+    assert sorted(called) == ["rmsnorm_back_rows", "rmsnorm_rows", "swiglu_back_rows",
+                              "swiglu_rows"]
+    go()
+    assert len(called) == 4
+
+
+def test_fast_still_lowers_what_day_38_lowers():
+    from llm.grad.lowering import twin_of
+    from llm.train import fast as before
+    for primitive in before.twins():
+        with fast():
+            assert twin_of(primitive, None) is not None
+        assert twin_of(primitive, None) is None
+
+
+def test_float64_and_tiny_eps_step_aside():
+    assert kernels.rmsnorm(np.ones((2, 3), np.float32), np.ones(3, np.float32),
+                           eps=1e-31) is NotImplemented
+    with fast():
+        out = layer.rmsnorm(Tensor(np.ones((2, 3))), Tensor(np.ones(3)))
+        assert out.dtype == np.float64
+        tiny = Tensor(np.full((1, 2), 1e-25, np.float32))
+        out = layer.rmsnorm(tiny, Tensor(np.ones(2, np.float32)), eps=1e-60)
+        assert out.data == pytest.approx(1)
+
+
+@pytest.mark.parametrize("context", [None, fast], ids=["numpy", "fast"])
+def test_bad_inputs_raise_with_shapes(context):
+    import contextlib
+
+    def ones(*shape):
+        return Tensor(np.ones(shape, np.float32))
+
+    with (context or contextlib.nullcontext)():
+        with pytest.raises(ValueError, match=r"\(2, 3\).*\(3,\).*\(4,\)"):
+            layer.rmsnorm(ones(2, 3), ones(4))
+        with pytest.raises(ValueError, match=r"\(2, 3\).*\(3,\).*\(1, 3\)"):
+            layer.rmsnorm(ones(2, 3), ones(1, 3))
+        with pytest.raises(ValueError, match=r"\(2, 0\).*at least one channel"):
+            layer.rmsnorm(ones(2, 0), ones(0))
+        with pytest.raises(ValueError, match=r"\(\)"):
+            layer.rmsnorm(ones(), ones())
+        for eps in (0, -1e-5, float("nan"), float("inf"), 1e-200):
+            with pytest.raises(ValueError, match=f"eps.*{eps}"):
+                layer.rmsnorm(ones(2, 3), ones(3), eps=eps)
+        with pytest.raises(ValueError, match=r"\(2, 3\).*\(3,\)"):
+            layer.swiglu(ones(2, 3), ones(3))
+
+
+def test_no_rows_give_no_rows():
+    none = np.ones((0, 3), np.float32)
+    out, saved = gated.rmsnorm(none, np.ones(3, np.float32))
+    dx, dgain = gated.rmsnorm_vjp(none, *saved)
+    assert out.shape == dx.shape == (0, 3) and dgain.tolist() == [0, 0, 0]
+    assert gated.swiglu(none, none)[0].shape == (0, 3)
+    with fast():
+        assert layer.rmsnorm(Tensor(none), Tensor(np.ones(3, np.float32))).shape == (0, 3)
+
+
+def test_the_modules_have_these_parameters_and_no_others(rng):
+    parts = RMSNorm(6), SwiGLU(6, 16, rng)
+    shapes = {name: p.shape for part in parts for name, p in part.named_parameters().items()}
+    assert shapes == {"gain": (6,), "gate.w": (6, 16), "up.w": (6, 16), "down.w": (16, 6)}
+    assert all(p.dtype == np.float32 for part in parts for p in part.named_parameters().values())
+    assert (parts[0].gain.data == 1).all() and parts[0].eps == 1e-5
+    assert RMSNorm(3, dtype=np.float64).gain.dtype == np.float64
+    assert parts[1].count_parameters() * 2 == count_flops(6, 16)
+
+
+def test_the_modules_start_with_the_spread_they_are_told(rng):
+    wide = SwiGLU(300, 400, rng, std=.1, out_std=.02)
+    spread = [wide.gate.w.data.std(), wide.up.w.data.std(), wide.down.w.data.std()]
+    assert spread == pytest.approx([.1, .1, .02], rel=.02)
+    usual = SwiGLU(300, 400, rng)
+    assert usual.gate.w.data.std() == pytest.approx(300**-.5, rel=.02)
+    assert usual.down.w.data.std() == pytest.approx(400**-.5, rel=.02)
+    assert np.abs(usual.gate.w.data - usual.up.w.data).mean() > .01
+
+
+def test_the_modules_equal_their_formulas(rng):
+    x = rng.standard_normal((2, 5, 6))
+    part = SwiGLU(6, 16, rng)
+    g, u, d = (p.data.astype(np.float64) for p in part.named_parameters().values())
+    assert part(Tensor(x)).data == pytest.approx((silu(x @ g) * (x @ u)) @ d)
+    scale = RMSNorm(6, eps=.3, dtype=np.float64)
+    scale.gain.data = rng.standard_normal(6)
+    assert scale(Tensor(x)).data == pytest.approx(plain_rmsnorm(x, scale.gain.data, .3))
+
+
+def test_gradients_reach_every_parameter_of_a_modern_block(rng):
+    block = Block(RMSNorm(4), MultiHeadAttention(4, 2, rng), RMSNorm(4), SwiGLU(4, 6, rng))
+    parameters = block.named_parameters()
+    for p in parameters.values():
+        p.data = p.data.astype(np.float64) + .1 * rng.standard_normal(p.shape)
+    x = Tensor(rng.standard_normal((1, 3, 4)), requires_grad=True)
+    weights = rng.standard_normal((1, 3, 4))
+    (block(x) * Tensor(weights)).sum().backward()
+    assert len(parameters) == 9
+    for p in [x, *parameters.values()]:
+        numeric = numerical_gradient(lambda _: (block(x).data * weights).sum(), p.data)
+        assert p.grad == pytest.approx(numeric, rel=1e-5, abs=1e-7)
+
+
+def test_equal_parameters(rng):
+    for C in (12, 96, 576):
+        plain, gate = FeedForward(C, rng), SwiGLU(C, gated_width(C), rng)
+        matrices = plain.count_parameters() - 5 * C                   # without its biases
+        assert gate.count_parameters() == matrices == 8 * C * C
+        assert LayerNorm(C).count_parameters() == 2 * RMSNorm(C).count_parameters()
+
+
+def test_gelu_of_an_input_against_a_gate(rng):
+    """A gate makes products of two inputs: silu(g)·u is even in (g, u) up to |g|'s part."""
+    g, u = rng.standard_normal((2, 50))
+    both = gated.swiglu(g, u)[0] + gated.swiglu(-g, u)[0]
+    assert both == pytest.approx(u * g * np.tanh(g / 2))
+    assert gated.swiglu(g, u)[0] - gated.swiglu(-g, u)[0] == pytest.approx(g * u)
+    assert gelu(g) - gelu(-g) == pytest.approx(g)
