@@ -92,7 +92,7 @@ def test_layernorm_is_rmsnorm_of_the_centred_row(rng):
 
 
 def test_what_each_norm_does_not_notice(rng):
-    """Both: the row's scale. LayerNorm alone: a shift of all channels. RMSNorm alone: a rotation."""
+    """Both: the scale. LayerNorm alone: a shift of all channels. RMSNorm alone: a rotation."""
     x, one, zero = rng.standard_normal((5, 8)), np.ones(8), np.zeros(8)
     turn, _ = np.linalg.qr(rng.standard_normal((8, 8)))
 
@@ -211,8 +211,7 @@ def test_twin_equals_reference(rng, primitive, shape, options):
 
 def test_the_twins_run_in_fast_and_only_there(rng, monkeypatch):
     called = []
-    for name in ("rmsnorm_rows", "rmsnorm_back_rows", "swiglu_rows", "swiglu_back_rows",
-                 ):
+    for name in ("rmsnorm_rows", "rmsnorm_back_rows", "swiglu_rows", "swiglu_back_rows"):
         kernel = getattr(kernels, name)
         monkeypatch.setattr(kernels, name, lambda *a, kernel=kernel, name=name: (
             called.append(name), kernel(*a)))
