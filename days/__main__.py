@@ -46,6 +46,9 @@ def parser():
     command("tags", "make the tags day01 … day64 in this clone")
     write = command("write", "refresh the generated parts of the notes and of README.md")
     write.add_argument("days", nargs="*", metavar="day", help="days to write (all)")
+    record = command("record", "run days, keep the results, show the numbers in prose that moved")
+    record.add_argument("days", nargs="+", metavar="day", help="days to run, as 7 or 41-43")
+    record.add_argument("--full", action="store_true", help="the day's long run, into full.json")
     verify = command("verify", "check the whole course; what CI runs")
     verify.add_argument("--quick", action="store_true", help="only what needs no run: seconds")
     verify.add_argument("--days", metavar="A-B", help="only these days, as 7 or 1-15 or 1,4,9-12")
@@ -99,6 +102,9 @@ def dispatch(options):
         from days.tools.author import write
         chosen = None if options.days in ([], ["all"]) else [course.number(d) for d in options.days]
         return write.write(ROOT, chosen)
+    if options.command == "record":
+        from days.tools.author import record
+        return record.record(ROOT, sorted(span(",".join(options.days))), options.full)
     from days.tools.checks import verify
     if options.jobs < 1:
         raise UsageError("--jobs must be 1 or more")

@@ -7,7 +7,8 @@ A run.py has no algorithm of its own. It defines
     show(result)                       prints, mostly print_table(table(result))
     draw(result, path)                 one figure; its title states the finding
 
-and ends with `main(__file__, measure, show, draw)`.
+and ends with `main(__file__, measure, show, draw)`. A day that also has a long run, of many
+minutes, defines `measure(fast, seed, full)`: it gets the flag --full, which writes full.json.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import inspect
 import json
 import os
 import platform
@@ -61,29 +63,46 @@ def parse(day, measure, add_arguments):
                         help=f"where result.json and figure.svg go (runs/day{day})")
     if add_arguments:
         add_arguments(parser)
+    if has_full(measure):
+        with contextlib.suppress(argparse.ArgumentError):       # the day has added it itself
+            parser.add_argument("--full", action="store_true",
+                                help="the long run; it writes full.json and full.svg")
     options = vars(parser.parse_args())
     if options["seed"] < 0:
         parser.error("--seed must be 0 or more")
+    if options["fast"] and options.get("full"):
+        parser.error("--fast and --full exclude each other")
     return options
 
 
+def has_full(measure):
+    """Does the day have a long run besides the usual one?"""
+    return "full" in inspect.signature(measure).parameters
+
+
 def run(day, options, measure, show, draw):
-    """Measure, write result.json and figure.svg atomically, then show."""
+    """Measure, write result.json and figure.svg atomically (full.… for the long run), then show."""
     out, as_json = options.pop("out"), options.pop("json")
+    result_name, figure_name = names(options.get("full"))
     prepare(out)
     started = time.perf_counter()
     result = measure(**options)
     record = {**plain(dataclasses.asdict(result)), "seed": options["seed"],
-              "fast": options["fast"], "machine": machine(),
-              "run_seconds": round(time.perf_counter() - started, 1)}
+              "fast": options["fast"], **({"full": True} if options.get("full") else {}),
+              "machine": machine(), "run_seconds": round(time.perf_counter() - started, 1)}
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(out / "result.json", text.encode())
-    figure(draw, result, out / "figure.svg")
+    write_atomically(out / result_name, text.encode())
+    figure(draw, result, out / figure_name)
     if as_json:
         print(json.dumps(record, ensure_ascii=False))
         return
     show(result)
-    say(f"result.json and figure.svg are in {nearby(out)}")
+    say(f"{result_name} and {figure_name} are in {nearby(out)}")
+
+
+def names(full):
+    """The files that a run writes."""
+    return ("full.json", "full.svg") if full else ("result.json", "figure.svg")
 
 
 def prepare(out):
@@ -122,13 +141,13 @@ def figure(draw, result, path):
              "figure.facecolor": "white"}
     with plt.rc_context(style):
         try:
-            part = path.with_suffix(".part.svg")
-            draw(result, part)
-            text = re.sub(r"[ \t]+$", "", part.read_text(encoding="utf-8"), flags=re.M)
-            write_atomically(path, text.encode())
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                part = Path(folder) / path.name
+                draw(result, part)
+                text = part.read_text(encoding="utf-8")
+            write_atomically(path, re.sub(r"[ \t]+$", "", text, flags=re.M).encode())
         finally:
             plt.close("all")
-            path.with_suffix(".part.svg").unlink(missing_ok=True)
 
 
 def save(fig, path):

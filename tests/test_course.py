@@ -16,9 +16,9 @@ import pytest
 
 from days import __main__ as cli
 from days.harness import UsageError
-from days.tools.author import write
+from days.tools.author import record, write
 from days.tools.checks import debts, notes, prose, replay, static
-from days.tools.data import course, generated, ownership
+from days.tools.data import course, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
 RUN = '''"""Day {n:02d} · Doubling, measured."""
@@ -303,6 +303,9 @@ SPOILS = {
     "result of a fast run": (
         lambda r: swap(r, "days/day02/result.json", "false", "true"),
         "days/day02/result.json: is from --fast"),
+    "full result of the usual run": (
+        lambda r: shutil.copy(r / "days/day02/result.json", r / "days/day02/full.json"),
+        "days/day02/full.json: is from another kind of run; run `python -m days record 2 --full`"),
     "right line absent": (
         lambda r: swap(r, "days/day02/mistakes.py", '"    return double(double(x))", "    return '
                        'double(double(x)) + 1"', '"    return 5 * x", "    return 6 * x"'),
@@ -603,6 +606,129 @@ def test_check_grades_the_exercises(mini, capsys, body, status, line):
     assert check.check(mini, 1, solution=True) == 0
 
 
+# --- record: runs, and the prose beside their numbers
+
+def numbered(mini):
+    """A note with numbers in a paragraph, an item and a row."""
+    swap(mini, "days/day02/README.md", "It is <!--=value:.1f-->6.0<!--/-->.\n",
+         "First a word. Twice <!--=value / 2:.1f-->?<!--/--> is <!--=value:.1f-->?<!--/--> of\n"
+         "<!--=seed-->?<!--/--> seeds, e.g. here. And then no more.\n\n"
+         "- An item, <!--=value > 5-->?<!--/-->.\n- <!--=value < 7-->?<!--/--> stays.\n\n"
+         "| <!--=value * 10:.0f-->?<!--/--> | row |\n| :-- | :-- |\n")
+    assert write.write(mini, [2]) == 0
+
+
+def test_record_keeps_the_run_and_shows_each_sentence_whose_number_moved(mini, capsys):
+    numbered(mini)
+    put(mini, "days/day02/result.json", '{"value": 4.0, "seed": 0, "fast": false}')
+    assert write.write(mini, [2]) == 0
+    assert record.record(mini, [1, 2]) == 0
+    said = capsys.readouterr().out
+    lines = [line.partition(": ")[2] for line in said.splitlines() if line.startswith("  line")]
+    assert lines == ["Twice [2.0 → 3.0] is [4.0 → 6.0] of 0 seeds, e.g. here.",
+                     "- An item, [False → True].", "| [40 → 60] | row |"]
+    assert "days/day02/README.md: rows of the table that changed: 1" in said
+    note_lines = (mini / "days/day02/README.md").read_text().splitlines()
+    for line in said.splitlines():
+        if line.startswith("  line"):
+            number, _, sentence = line.removeprefix("  line ").partition(": ")
+            assert sentence.split()[0] in note_lines[int(number) - 1]
+    result = json.loads((mini / "days/day02/result.json").read_text())
+    assert result["value"] == 6.0 and result["fast"] is False and result["run_seconds"] >= 0
+    assert (mini / "days/day02/figure.svg").read_text() == "<svg/>"
+    assert static.faults(mini) == []
+    assert record.record(mini, [2]) == 0
+    assert "no number in the prose moved" in capsys.readouterr().out
+
+
+LONG = """def measure(fast, seed, full=False):
+    from llm.functions.second import quadruple
+    return Result(quadruple(1.5) + 100 * full)
+"""
+
+
+def test_record_full_writes_full_json_which_markers_can_read(mini, capfd):
+    swap(mini, "days/day02/run.py", """def measure(fast, seed):
+    from llm.functions.second import quadruple
+    return Result(quadruple(1.5))
+""", LONG)
+    before = (mini / "days/day02/result.json").read_bytes()
+    with pytest.raises(UsageError, match="day 01 has no long run"):
+        record.record(mini, [1], full=True)
+    assert record.record(mini, [2], full=True) == 0
+    full = json.loads((mini / "days/day02/full.json").read_text())
+    assert full["value"] == 106.0 and full["full"] is True and full["fast"] is False
+    assert (mini / "days/day02/full.svg").exists()
+    assert (mini / "days/day02/result.json").read_bytes() == before
+    swap(mini, "days/day02/README.md", "It is ",
+         "Long: <!--=full.json: value:.0f-->?<!--/-->; it is ")
+    assert write.write(mini, [2]) == 0
+    assert "-->106<!--" in (mini / "days/day02/README.md").read_text()
+    assert static.faults(mini) == []
+    done = scratch.python(mini, "days/day02/run.py", "--fast", "--full", cwd=mini)
+    assert done.returncode == 2 and "exclude each other" in done.stderr
+    assert "--full" in scratch.python(mini, "days/day02/run.py", "--help", cwd=mini).stdout
+    assert "--full" not in scratch.python(mini, "days/day01/run.py", "--help", cwd=mini).stdout
+
+
+def test_a_run_that_fails_leaves_the_recorded_files(mini, capfd):
+    before = {p: p.read_bytes() for p in (mini / "days").rglob("day0*/*") if p.is_file()}
+    swap(mini, "days/day01/run.py", "def draw(result, path):", "def draw(result, path):\n    1 / 0")
+    before[mini / "days/day01/run.py"] = (mini / "days/day01/run.py").read_bytes()
+    assert record.record(mini, [1, 2]) == 1
+    assert "nothing is changed" in capfd.readouterr().err
+    assert before == {p: p.read_bytes() for p in before}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups")
+def test_ctrl_c_leaves_the_recorded_files(mini):
+    """Even where the run itself ends well and writes what it has, as day 35 does."""
+    swap(mini, "days/day01/run.py", "    from llm.functions.first import double\n", """\
+    from llm.functions.first import double
+    try:
+        print("started", flush=True)
+        import time
+        time.sleep(60)
+    except KeyboardInterrupt:
+        pass
+""")
+    before = (mini / "days/day01/result.json").read_bytes()
+    child = subprocess.Popen([sys.executable, "-m", "days", "record", "1"], cwd=mini, text=True,
+                             stdout=subprocess.PIPE, start_new_session=True)
+    with child:
+        assert child.stdout.readline() == "started\n"
+        os.killpg(child.pid, signal.SIGINT)
+        child.stdout.read()
+    assert child.returncode == 130
+    assert (mini / "days/day01/result.json").read_bytes() == before
+
+
+def test_a_note_that_cannot_be_written_does_not_lose_the_run(mini, capfd):
+    swap(mini, "days/day02/README.md", "<!--=value:.1f-->", "<!--=valve:.1f-->")
+    assert record.record(mini, [2]) == 1
+    assert "run_seconds" in json.loads((mini / "days/day02/result.json").read_text())
+    assert "cannot be written" in capfd.readouterr().err
+
+
+def test_markers_read_an_experiment_of_the_same_or_an_earlier_day(mini):
+    put(mini, "experiments/__init__.py", '"""Questions."""\n')
+    put(mini, "experiments/many.py", '"""Day 02 · Many."""\n')
+    put(mini, "experiments/many.json", '[{"n": 7}, {"n": 9}]')
+    marker = "<!--=experiments/many.json: sum(r['n'] for r in rows if r['n'] > 7)-->"
+    swap(mini, "days/day02/README.md", "It is ", f"Nine is {marker}?<!--/-->; it is ")
+    assert write.write(mini, [2]) == 0
+    assert f"{marker}9<!--/-->" in (mini / "days/day02/README.md").read_text()
+    assert static.faults(mini) == []
+    put(mini, "experiments/many.json", '[{"n": 7}, {"n": 10}]')
+    assert any("is stale at 'Nine is" in fault for fault in static.faults(mini))
+    swap(mini, "days/day01/README.md", "It is ", f"Nine is {marker}?<!--/-->; it is ")
+    swap(mini, "days/day02/README.md", "many.json", "few.json")
+    found = "\n".join(static.faults(mini))
+    assert "day01/README.md: cannot be written" in found
+    assert "experiments/many.json is not a file of this day or an earlier one" in found
+    assert "there is no experiments/few.json" in found
+
+
 # --- the command line
 
 @pytest.mark.parametrize("arguments", [
@@ -610,7 +736,8 @@ def test_check_grades_the_exercises(mini, capsys, body, status, line):
     ["check", "40"], ["drill", "40"], ["drill", "1", "9"], ["drill", "1", "--show"],
     ["drill", "1", "x"], ["practice", "40"], ["write", "40"], ["sing"], ["run"],
     ["verify", "--days", "x"], ["verify", "--days", "7-x"], ["verify", "--days", "5-3"],
-    ["verify", "--jobs", "0"], ["map", "--loud"]])
+    ["verify", "--jobs", "0"], ["record"], ["record", "40"], ["record", "1", "--full"],
+    ["map", "--loud"]])
 def test_bad_arguments_are_one_line_and_status_2(mini, monkeypatch, capsys, arguments):
     monkeypatch.setattr(cli, "ROOT", mini)
     try:
@@ -730,7 +857,6 @@ assert not foreign, foreign
 
 
 def test_importing_llm_starts_no_thread_writes_no_file_and_compiles_nothing():
-    from days.tools.data import scratch
     done = scratch.python(course.ROOT, "-B", "-c", IMPORT_ALL, str(course.ROOT))
     assert done.returncode == 0, done.stderr
 

@@ -12,8 +12,7 @@ def write(root, days):
         if not path.is_file():
             raise UsageError(f"day {day:02d} has no note to write into")
         try:
-            replace(path, lambda text, day=day: generated.note(
-                text, *generated.result_of(root, day)))
+            replace(path, lambda text, day=day: generated.fresh(root, day, text))
         except Exception as error:      # one half-written day must not keep the others waiting
             say(f"days/day{day:02d}/README.md: {type(error).__name__}: {error}")
             faults += 1

@@ -78,8 +78,12 @@ def exercises(root, day, owners):
 
 
 def result(root, day, owners):
-    """result.json is whole, and comes from a full run."""
-    path = course.part(root, day, "result.json")
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("fast") is not False:
-        yield f"result.json: is from --fast; run `python days/day{day:02d}/run.py " \
-              f"--out days/day{day:02d}`"
+    """result.json is whole, and comes from the usual run; full.json from the long one."""
+    for name, full in (("result.json", False), ("full.json", True)):
+        path = course.part(root, day, name)
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found.get("fast") is not False or found.get("full", False) is not full:
+            kind = "--fast" if found.get("fast") else "another kind of run"
+            yield f"{name}: is from {kind}; run `python -m days record {day}{' --full' * full}`"

@@ -1,11 +1,13 @@
 """The parts of the notes and of README.md that are written by the machine, as pure functions.
 
 A note holds a table between `<!-- result -->` and `<!-- /result -->` and numbers between
-`<!--=field:.2f-->` and `<!--/-->`; both come from the day's result.json. README.md holds the
-course map and the captioned tree of llm/.
+`<!--=field:.2f-->` and `<!--/-->`; both come from the day's result.json. A marker may name another
+file first: `<!--=full.json: field-->`, the day's long run, or `<!--=experiments/x.json: field-->`.
+README.md holds the course map and the captioned tree of llm/.
 """
 
 import dataclasses
+import functools
 import json
 import re
 
@@ -13,8 +15,9 @@ from days.tools.data import course, ownership
 
 FENCE = re.compile(r"^(`{3,})([^\n`]*)\n(.*?)^\1[ \t]*$", re.M | re.S)
 MARKER = re.compile(r"<!--=((?:(?!-->).)+)-->(?:(?!<!--).)*<!--/-->", re.S)
-NAMES = {f.__name__: f for f in (abs, float, int, len, max, min, range, round, sorted, str, sum,
-                                 zip)}
+SOURCE = re.compile(r"([\w./-]+\.json):\s+(.+)", re.S)
+NAMES = {f.__name__: f for f in (abs, all, any, enumerate, float, int, len, list, max, min, next,
+                                 range, round, set, sorted, str, sum, tuple, zip)}
 
 
 def result_of(root, day):
@@ -28,29 +31,52 @@ def result_of(root, day):
     return record, run.table(run.Result(**{name: record[name] for name in names}))
 
 
-def note(text, record, rows):
+def others(root, day):
+    """A reader of the other JSON files that the markers of a day may name, as dicts."""
+    @functools.cache
+    def read(name):
+        path = f"days/day{day:02d}/full.json" if name == "full.json" else name
+        claims = ownership.claims(path, ownership.head(root))
+        if not path.startswith(("days/day", "experiments/")) or not (root / path).is_file():
+            raise ValueError(f"there is no {path}")
+        if len(claims) != 1 or max(claims) > day:
+            raise ValueError(f"{path} is not a file of this day or an earlier one")
+        found = json.loads((root / path).read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {"rows": found}
+    return read
+
+
+def note(text, record, rows, other=None):
     """A note with its table and its values as the result says."""
     text = block(text, "result", markdown(rows))
     parts, end = [], 0
     for fence in FENCE.finditer(text):              # code is left as it stands
-        parts += [values(text[end:fence.start()], record), fence.group()]
+        parts += [values(text[end:fence.start()], record, other), fence.group()]
         end = fence.end()
-    return "".join(parts) + values(text[end:], record)
+    return "".join(parts) + values(text[end:], record, other)
 
 
-def values(text, record):
+def values(text, record, other=None):
     """Write the value of each marker's expression after it."""
     def fill(match):
-        return f"<!--={match[1]}-->{evaluate(match[1], record)}<!--/-->"
+        return f"<!--={match[1]}-->{evaluate(match[1], record, other)}<!--/-->"
     return MARKER.sub(fill, text)
 
 
-def evaluate(expression, record):
-    """`ours/peer:.1f` over the fields of the record, by the rules of an f-string."""
+def evaluate(marker, record, other=None):
+    """`ours/peer:.1f` over the fields of a record, by the rules of an f-string."""
     try:
-        return str(eval(f'f"""{{{expression}}}"""', {"__builtins__": NAMES}, dict(record)))
+        named = SOURCE.fullmatch(marker)
+        names, expression = (other(named[1]), named[2]) if named else (record, marker)
+        return str(eval(f'f"""{{{expression}}}"""', {**names, "__builtins__": NAMES}))
     except Exception as error:
-        raise ValueError(f"marker <!--={expression}-->: {type(error).__name__}: {error}") from None
+        raise ValueError(f"marker <!--={marker}-->: {type(error).__name__}: {error}") from None
+
+
+def fresh(root, day, text):
+    """The text of a day's note as its files say."""
+    record, rows = result_of(root, day)
+    return note(text, record, rows, others(root, day))
 
 
 def block(text, name, body):

@@ -4,7 +4,6 @@ A copy holds its own llm/ and days/; PYTHONPATH puts them before the installed o
 learner changes in a copy is never overwritten: it is made once, whole or not at all.
 """
 
-import contextlib
 import os
 import re
 import shutil
@@ -66,16 +65,24 @@ def python(root, *arguments, cwd=None, timeout=None, **variables):
                           errors="replace")
 
 
-def attended(root, *arguments, cwd=None):
+def attended(root, *arguments, cwd=None, whole=False):
     """Run Python before the reader's eyes and return its status.
 
     Ctrl-C reaches the child as well; it may take its time to keep what was trained, where
-    `subprocess.run` would kill it after a quarter of a second.
+    `subprocess.run` would kill it after a quarter of a second. Where only a `whole` run counts,
+    Ctrl-C goes on to the caller once the child has ended.
     """
     child = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment(root))
+    interrupted = None
     while True:
-        with contextlib.suppress(KeyboardInterrupt):
-            return child.wait()
+        try:
+            status = child.wait()
+            break
+        except KeyboardInterrupt as stop:
+            interrupted = stop
+    if whole and interrupted:
+        raise interrupted
+    return status
 
 
 def pytest(root, day, *flags, **options):
