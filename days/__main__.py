@@ -43,6 +43,11 @@ def parser():
     practice = command("practice", "write a day's code yourself in a copy; again: grade it")
     practice.add_argument("day")
     practice.add_argument("--new", action="store_true", help="throw the copy away and start over")
+    mutants = command("mutants", "plant small faults in a day's code; which does its test miss?")
+    mutants.add_argument("day")
+    mutants.add_argument("--sample", type=int, default=40, help="how many to try (40)")
+    mutants.add_argument("--seed", type=int, default=0, help="which ones (0)")
+    mutants.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
     command("tags", "make the tags day01 … day64 in this clone")
     write = command("write", "refresh the generated parts of the notes and of README.md")
     write.add_argument("days", nargs="*", metavar="day", help="days to write (all)")
@@ -92,6 +97,12 @@ def dispatch(options):
     if options.command == "practice":
         from days.tools.learner import practice
         return practice.practice(ROOT, course.number(options.day), new=options.new)
+    if options.command == "mutants":
+        from days.tools.checks import mutants
+        if min(options.sample, options.jobs) < 1:
+            raise UsageError("--sample and --jobs must be 1 or more")
+        return mutants.check(ROOT, course.number(options.day), options.sample, options.seed,
+                             options.jobs)
     if options.command == "tags":
         from days.tools.learner import tags
         made = list(tags.build(ROOT))

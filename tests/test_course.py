@@ -17,7 +17,7 @@ import pytest
 from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import record, write
-from days.tools.checks import debts, notes, prose, replay, static
+from days.tools.checks import debts, mutants, notes, prose, replay, static
 from days.tools.data import course, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -859,6 +859,41 @@ assert not foreign, foreign
 def test_importing_llm_starts_no_thread_writes_no_file_and_compiles_nothing():
     done = scratch.python(course.ROOT, "-B", "-c", IMPORT_ALL, str(course.ROOT))
     assert done.returncode == 0, done.stderr
+
+
+def test_mutants_change_what_computes_and_nothing_else():
+    text = ('"""Doc 1."""\n\n\ndef f(x, n: int = 2):\n    """Doc: 3 + 4."""\n'
+            '    if n < 0:\n        raise ValueError(f"n is {n - 1}")\n'
+            '    return g(x, n) + -(x * (n + 1))\n')
+    found = mutants.mutants_of("f.py", text)
+    lines = {m.apply(text).splitlines()[m.line - 1].strip() for m in found}
+    assert lines == {
+        "def f(x, n: int = 3):", "if False:", "if (n) <= (0):", "if n < 1:", "return None",
+        "return (g(x, n)) - (-(x * (n + 1)))", "return (g(x, n))",
+        "return g(n, x) + -(x * (n + 1))", "return g(x, n) + x * (n + 1)",
+        "return g(x, n) + -((x) / (n + 1))", "return g(x, n) + -(x * ((n) - (1)))",
+        "return g(x, n) + -(x * ((n)))", "return g(x, n) + -(x * (n + 2))"}
+    assert all(m.line in (4, 6, 8) for m in found)
+    for m in found:
+        compile(m.apply(text), "f.py", "exec")
+
+
+def test_mutants_lists_the_survivor_of_a_weak_test(mini, capsys):
+    assert mutants.check(mini, 1, 40) == 0          # its test holds both operand and operator
+    put(mini, "tests/test_day01.py", "from llm.functions.first import double\n\n\n"
+        "def test_it_answers():\n    assert double(2.0) is not None\n")
+    assert mutants.check(mini, 1, 40) == 1
+    assert "llm/functions/first.py:" in capsys.readouterr().out
+
+
+def test_a_mutant_that_is_declared_equivalent_is_not_tried(mini):
+    put(mini, "tests/test_day01.py", "from llm.functions.first import double\n\n\n"
+        "def test_it_answers():\n    assert double(2.0) is not None\n")
+    line = (mini / "llm/functions/first.py").read_text().splitlines()[-1].strip()
+    path = mini / "days/day01/mistakes.py"
+    listed = [("llm/functions/first.py", line, "a reason")]
+    path.write_text(path.read_text() + f"EQUIVALENT = {listed!r}\n")
+    assert mutants.check(mini, 1, 40) == 0
 
 
 def test_the_examples_of_the_mathematics_page_are_what_python_answers():
