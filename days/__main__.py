@@ -56,6 +56,8 @@ def parser():
     record.add_argument("--full", action="store_true", help="the day's long run, into full.json")
     verify = command("verify", "check the whole course; what CI runs")
     verify.add_argument("--quick", action="store_true", help="only what needs no run: seconds")
+    verify.add_argument("--numbers", action="store_true",
+                        help="also list every number in a Measure that no run stands behind")
     verify.add_argument("--days", metavar="A-B", help="only these days, as 7 or 1-15 or 1,4,9-12")
     verify.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
     return top
@@ -119,7 +121,8 @@ def dispatch(options):
     from days.tools.checks import verify
     if options.jobs < 1:
         raise UsageError("--jobs must be 1 or more")
-    return verify.verify(ROOT, options.quick, span(options.days), options.jobs)
+    return verify.verify(ROOT, options.quick, span(options.days), options.jobs,
+                         options.numbers)
 
 
 def span(text):

@@ -17,7 +17,7 @@ import pytest
 from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import record, write
-from days.tools.checks import debts, mutants, notes, prose, replay, static
+from days.tools.checks import debts, mutants, notes, numbers, prose, replay, static
 from days.tools.data import course, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -306,6 +306,15 @@ SPOILS = {
     "full result of the usual run": (
         lambda r: shutil.copy(r / "days/day02/result.json", r / "days/day02/full.json"),
         "days/day02/full.json: is from another kind of run; run `python -m days record 2 --full`"),
+    "a number outside a marker": (
+        lambda r: swap(r, "days/day02/README.md", "![one", "It was 4.2 % less.\n\n![one"),
+        "days/day02/README.md: numbers in Measure that no run stands behind: 4.2 (line "),
+    "a number in the words for the figure": (
+        lambda r: swap(r, "days/day02/README.md", "![one", "![42"),
+        "numbers in Measure that no run stands behind: 42 (line "),
+    "a declaration that nothing needs": (
+        lambda r: swap(r, "days/day02/README.md", "![one", "<!-- given: 64 -->\n\n![one"),
+        "declares as given what Measure does not say: 64"),
     "right line absent": (
         lambda r: swap(r, "days/day02/mistakes.py", '"    return double(double(x))", "    return '
                        'double(double(x)) + 1"', '"    return 5 * x", "    return 6 * x"'),
@@ -344,6 +353,46 @@ def test_words_are_those_of_the_prose():
     assert prose.words(text) == 3 + 1 + 2 + 2       # "nor" stands between two formulas
     assert [len(line) for line in prose.prose(text).split("\n")] == [
         len(line) for line in text.split("\n")]
+
+
+@pytest.mark.parametrize("sentence, expected", [
+    ("It is 4.2 times as fast, by 29 % or 1,024 nats, at .46, 2 and 1e-57.",
+     ["4.2", "29", "1,024", ".46", "2", "1e-57"]),
+    ("It costs $0.31$ nats and ${1{,}024}$ more, $x = 0.4$.", ["0.31", "1,024"]),
+    ("On day 35 and days 04, 05 and 27 to 29, since 2017, section 3.2, figure 5, row 2.", []),
+    ("GPT-2, float32, cl100k, a 7-gram, 16-bit, the 3rd at T = 1,024, C 128, 0 or 1.", []),
+    ("A gain of 2000.5, of 2000 %, 1 %, a 29-fold, T = 0.5, a 4 and A 5.",
+     ["2000.5", "2000", "1", "29", "0.5", "4", "5"]),
+    ("1. One.\n2. Two, `x = 0.3`.\n<!-- a comment: 3 -->", []),
+    ("| made | by hand |\n| 4 | 0.3 |\n| <!--=x-->0.2<!--/--> | $x+0.5$ |", ["0.3"]),
+    ("<!-- result -->\n| 0.3 |\n<!-- /result -->\n```text\n0.3\n```", []),
+    ("<!-- given: 64, 1,024; 0.9 -->\nFrom 64 to 1,024 at 0.9 and 0.95.", ["0.95"]),
+    ("About <!--=x-->0.2<!--/-->, with 3 seeds (day <!--=y-->9<!--/-->).", ["3"]),
+])
+def test_numbers_that_need_a_run_are_found(sentence, expected):
+    text = f"## Derive\n\n17 and 4.\n\n## Measure\n\n{sentence}\n\n## Tomorrow\n\n18.\n"
+    assert [found.number for found in numbers.unmarked(text)] == expected
+    assert all(found.line >= 7 for found in numbers.unmarked(text))
+    assert not numbers.unused(text)
+
+
+def test_a_number_in_words_for_a_picture_is_found_anywhere():
+    text = "## Understand\n\n![29 of them](figure.svg)\n![30 too](photo.png)\n\n## Measure\n"
+    assert [(found.line, found.number) for found in numbers.unmarked(text)] == [(3, "29")]
+
+
+def test_older_notes_are_warned_of_and_their_numbers_listed(mini, monkeypatch, capsys):
+    swap(mini, "days/day02/README.md", "![one", "It was 4.2 % less.\n\n![one")
+    swap(mini, "days/day02/README.md", "**Reflect.**", "Reflect.")
+    for name in ("UNMARKED_NUMBERS", "NO_REFLECTION"):
+        monkeypatch.setattr(debts, name, {2})
+    monkeypatch.setattr(cli, "ROOT", mini)
+    assert cli.main(["verify", "--quick", "--numbers"]) == 0
+    said = capsys.readouterr().out
+    assert "1 older notes have 1 numbers in Measure" in said and "no **Reflect.** yet: 02" in said
+    assert "It was 4.2 % less." in said and "days/day02/README.md:" in said
+    assert cli.main(["verify", "--quick", "--days", "1"]) == 0
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_the_last_day_of_a_phase_may_look_back_on_it(no_debts):

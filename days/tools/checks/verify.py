@@ -3,10 +3,10 @@
 import time
 
 from days.harness import console, say
-from days.tools.checks import replay, static
+from days.tools.checks import debts, replay, static
 
 
-def verify(root, quick=False, days=None, jobs=2):
+def verify(root, quick=False, days=None, jobs=2, numbers=False):
     """Check everything, tell every fault; status 1 if there is one."""
     started = time.perf_counter()
     faults = static.faults(root, days)
@@ -16,6 +16,11 @@ def verify(root, quick=False, days=None, jobs=2):
         replay.replay(root, days, jobs, tally)
         faults += tally.faults
     screen = console()
+    if numbers:
+        for line in debts.listed(root, days):
+            screen.print(line, markup=False, soft_wrap=True)
+    for line in debts.warnings(root, days):
+        screen.print(f"  warning: {line}", markup=False, soft_wrap=True)
     for fault in faults:
         screen.print(f"  {fault}", markup=False, soft_wrap=True)
     done = "static checks" if quick else (
