@@ -15,7 +15,7 @@ class KVCache:
 
     T_max: room for so many tokens, at most arch.T, which is the default. dtype: float32, float64,
     or float16, which is read as float32. `length` tokens are in it, for `room` more there is space.
-    Raises ValueError on another T_max or dtype. Source: Pope et al. (2022), section 2.1.
+    Raises ValueError on another T_max or dtype. Source: Shazeer (2019), section 2.4.
     """
 
     def __init__(self, arch, T_max=None, dtype=np.float32):
