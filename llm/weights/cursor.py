@@ -95,4 +95,22 @@ class Cursor:
         if self.strings > MOST_STRINGS or self.nested > MOST_NESTED or depth > DEEPEST:
             raise GGUFError(f"{what} has more or deeper items than any real file: {count:,} more, "
                             f"{depth} levels deep; it is not a model's")
-        return [self.value(kind, what, depth) for _ in range(count)]
+        return self.texts(count, what) if kind == STRING else [
+            self.array(what, depth + 1) for _ in range(count)]
+
+    def texts(self, count, what):
+        """`count` strings; a vocabulary has 100,000, so this loop is kept short."""
+        found, at, end, length_at = [], self.at, len(self.data), struct.Struct("<Q").unpack_from
+        try:
+            for _ in range(count):
+                length, = length_at(self.data, at)
+                if length > end - at - 8:
+                    break
+                found.append(str(self.data[at + 8:at + 8 + length], "utf-8"))
+                at += 8 + length
+        except (struct.error, UnicodeDecodeError):
+            pass
+        self.at = at
+        if len(found) < count:
+            self.text(what)                         # reads the bad one again, to say what is wrong
+        return found
