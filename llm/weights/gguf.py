@@ -29,9 +29,14 @@ class Tensor:
     offset: int
 
     @property
+    def count(self):
+        """How many weights."""
+        return prod(self.shape)
+
+    @property
     def size(self):
         """Bytes in the file."""
-        return prod(self.shape) // self.kind.weights * self.kind.bytes
+        return self.count // self.kind.weights * self.kind.bytes
 
 
 class GGUF:

@@ -9,8 +9,6 @@ Source: ggml, docs/gguf.md, "LLaMA", and convert_hf_to_gguf.py, `LlamaModel.perm
 
 import numpy as np
 
-from llm.generate.architecture import Architecture, check_weights
-from llm.layers.rotary import interleaved_to_half
 from llm.weights.blocks import dequantise
 from llm.weights.cursor import GGUFError
 
@@ -31,8 +29,11 @@ def need(file, key, kind=int, default=None):
     return value
 
 
-def architecture(file):
-    """The Architecture that an open GGUF describes. GGUFError for what cannot be run here."""
+def describe(file):
+    """{field of day 42's Architecture: value} of an open GGUF, as plain numbers and strings.
+
+    GGUFError for what cannot be run here.
+    """
     family = need(file, "general.architecture", str)
     if family != "llama":
         raise GGUFError(f"{file.path} holds the architecture {family!r}; only 'llama' is run here")
@@ -51,25 +52,22 @@ def architecture(file):
     if say("rope.dimension_count", int, D) != D or say("attention.value_length", int, D) != D:
         raise GGUFError(f"{file.path} turns part of a head only, or has values of another size "
                         "than keys, which is not run here")
-    try:
-        return Architecture(
-            V=file.tensors["token_embd.weight"].shape[0], T=say("context_length"), C=C, L=L, H=H,
-            K=say("attention.head_count_kv", int, H), D=D, F=say("feed_forward_length"),
-            norm="rms", eps=say("attention.layer_norm_rms_epsilon", float),
-            rotary=say("rope.freq_base", float, 10000.0), feed_forward="swiglu")
-    except ValueError as error:
-        raise GGUFError(f"{file.path} describes no model: {error}") from None
+    return {"V": file.tensors["token_embd.weight"].shape[0], "T": say("context_length"), "C": C,
+            "L": L, "H": H, "K": say("attention.head_count_kv", int, H), "D": D,
+            "F": say("feed_forward_length"), "norm": "rms",
+            "eps": say("attention.layer_norm_rms_epsilon", float),
+            "rotary": say("rope.freq_base", float, 10000.0), "feed_forward": "swiglu"}
 
 
-def names(file, arch):
-    """{our name: the file's names whose rows, one after another, are its outputs}.
+def names(file, L):
+    """{our name: the file's names whose rows, one after another, are its outputs}, L blocks.
 
     GGUFError if the file holds a tensor that none of ours is made of.
     """
     found = {"embed": ["token_embd.weight"], "norm.gain": ["output_norm.weight"]}
     if "output.weight" in file.tensors:
         found["head"] = ["output.weight"]
-    for i in range(arch.L):
+    for i in range(L):
         for part, theirs in PARTS.items():
             for end in ("gain",) if "norm" in part else ("w", "b"):
                 sources = [f"blk.{i}.{name}.{ENDS[end]}" for name in theirs]
@@ -81,45 +79,48 @@ def names(file, arch):
     return found
 
 
-def row_order(arch, source):
-    """Which row of the file's tensor is our row 0, 1, …; None where they are the same.
+def row_order(heads, D):
+    """Which row of the file is our row 0, 1, … of queries or keys: (heads·D,) integers.
 
-    Within each head of queries and keys, half-split channel j is interleaved channel p[j].
+    Half-split channel i of a head is interleaved channel 2i, and channel D/2 + i is 2i + 1.
     """
-    heads = {"attn_q": arch.H, "attn_k": arch.K}.get(source.split(".")[-2])
-    if heads is None:
-        return None
-    return (np.arange(heads)[:, None] * arch.D + interleaved_to_half(arch.D)).reshape(-1)
+    order = np.arange(D).reshape(D // 2, 2).T.reshape(D)             # 0, 2, 4, …, 1, 3, 5, …
+    return (np.arange(heads)[:, None] * D + order).reshape(-1)
 
 
-def block_rows(file, arch, sources):
+def block_rows(file, about, sources):
     """The file's own bytes of one of our arrays: [(BlockType, (rows, bytes of a row) uint8), …].
 
-    sources: a value of `names`. One entry for each of them, its rows in our order, so that an
-    engine can repack blocks as they are. A bias is one row in the file, here one for each output.
+    about: as from `describe`; sources: a value of `names`. One entry for each of them, its rows in
+    our order, so that an engine can repack blocks as they are. A bias is one row in the file, and
+    here one row for each output.
     """
     found = []
     for source in sources:
         if source not in file.tensors:
             raise GGUFError(f"{file.path} lacks {source}; is it a whole model?")
-        kind, raw, order = file.tensors[source].kind, file.raw(source), row_order(arch, source)
+        kind, raw = file.tensors[source].kind, file.raw(source)
         if source.endswith("bias"):
             raw = raw.reshape(-1, kind.bytes)
-        if order is not None and len(order) != len(raw):
-            raise GGUFError(f"{file.path}: {source} has {len(raw)} rows, and the heads want "
-                            f"{len(order)}")
-        found.append((kind, raw if order is None else raw[order]))
+        heads = {"attn_q": about["H"], "attn_k": about["K"]}.get(source.split(".")[-2])
+        if heads:
+            if len(raw) != heads * about["D"]:
+                raise GGUFError(f"{file.path}: {source} has {len(raw)} rows, and {heads} heads "
+                                f"of {about['D']} want {heads * about['D']}")
+            raw = raw[row_order(heads, about["D"])]
+        found.append((kind, raw))
     return found
 
 
-def float_weights(file, arch):
+def float_weights(file, about):
     """{our name: float32 array} for day 42's decode; matrices are transposed views (Cin, Cout).
 
-    GGUFError at the first array that is missing, of a wrong shape, or not finite.
+    GGUFError at the first array that is missing, or not finite. Shapes are not checked here:
+    that is day 42's `check_weights`.
     """
     weights = {}
-    for name, sources in names(file, arch).items():
-        parts = [dequantise(rows, kind) for kind, rows in block_rows(file, arch, sources)]
+    for name, sources in names(file, about["L"]).items():
+        parts = [dequantise(rows, kind) for kind, rows in block_rows(file, about, sources)]
         if len({part.shape[1] for part in parts}) > 1:
             raise GGUFError(f"{file.path}: the parts of {name} have rows of different length")
         array = parts[0] if len(parts) == 1 else np.concatenate(parts)
@@ -130,8 +131,4 @@ def float_weights(file, arch):
             weights[name] = array
         else:
             weights[name] = array.T if name == "head" or name.endswith(".w") else array.reshape(-1)
-    try:
-        check_weights(arch, weights)
-    except ValueError as error:
-        raise GGUFError(f"{file.path} contradicts itself: {error}") from None
     return weights
