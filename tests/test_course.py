@@ -108,6 +108,7 @@ FUNCTIONS = {
 def note(n, name, f, body, **_):
     """A note that keeps every promise."""
     text = f"# Day {n:02d} · A title\n\n"
+    earlier = "day 01" if n > 1 else "nothing"
     for heading in notes.HEADINGS:
         text += f"## {heading}\n\n" + "word " * 110 + "\n\n"
         if heading == "Build":
@@ -116,6 +117,8 @@ def note(n, name, f, body, **_):
         if heading == "Measure":
             text += ("<!-- result -->\n<!-- /result -->\n\nIt is <!--=value:.1f-->?<!--/-->.\n\n"
                      "![one point](figure.svg)\n\n")
+        if heading == "Question":
+            text += f"Time: a minute to read (<!--=seed-->0<!--/--> s). Builds on {earlier}.\n\n"
         if heading == notes.TRADE_OFFS:
             text += "**Reflect.** It worked.\n\n"
         if heading == "Exercises":
@@ -168,7 +171,7 @@ def original(tmp_path_factory):
         put(root, f"{day}/result.json", json.dumps(
             {"value": one["three"] / 2, "seed": 0, "fast": False, "machine": "this one"}))
     put(root, "README.md", "# Course\n\n<!-- map -->\n<!-- /map -->\n\n"
-                           "<!-- tree -->\n<!-- /tree -->\n\n[two](days/day02/README.md)\n")
+                           "<!-- tree -->\n<!-- /tree -->\n")
     assert write.write(root, None) == 0
     git(root, "init", "-q")
     git(root, "add", ".")
@@ -297,6 +300,21 @@ SPOILS = {
     "broken link": (
         lambda r: swap(r, "days/day02/README.md", "![one", "[see](../nothing.md) ![one"),
         "days/day02/README.md: links to ../nothing.md, which is not there"),
+    "link to a day without a note": (
+        lambda r: swap(r, "days/day02/README.md", "![one", "[Day 3](../day03/README.md) ![one"),
+        "links to ../day03/README.md, which is not there; write <!--=day(3)-->?<!--/--> instead"),
+    "link to no heading": (
+        lambda r: swap(r, "days/day02/README.md", "![one", "[see](../day01/README.md#deriv) ![one"),
+        "links to ../day01/README.md#deriv, but there is no such heading"),
+    "builds on a later day": (
+        lambda r: swap(r, "days/day02/README.md", "on day 01", "on days 01 to 02"),
+        "days/day02/README.md: builds on day 02, which is not an earlier one"),
+    "builds on nothing told": (
+        lambda r: swap(r, "days/day02/README.md", "Builds on", "Comes after"),
+        "days/day02/README.md: Question does not say what the day builds on"),
+    "builds on a day without a note": (
+        lambda r: (r / "days/day01/README.md").unlink(),
+        "days/day02/README.md: builds on day 01, which has no note yet"),
     "missing part": (spoil_parts, "days/day02/figure.svg: is missing"),
     "missing test": (
         lambda r: (r / "tests/test_day02.py").unlink(), "tests/test_day02.py: is missing"),
@@ -393,6 +411,33 @@ def test_older_notes_are_warned_of_and_their_numbers_listed(mini, monkeypatch, c
     assert "It was 4.2 % less." in said and "days/day02/README.md:" in said
     assert cli.main(["verify", "--quick", "--days", "1"]) == 0
     assert "warning" not in capsys.readouterr().out
+
+
+def test_headings_are_named_as_github_does(tmp_path):
+    put(tmp_path, "a.md", "# A *b*, c-d: `e_f`!\n## Same\n## Same\n<a id=\"own\"></a>\n"
+                          "[1](#a-b-c-d-e_f) [2](#same-1) [3](#own) [4](b.md) [5](a.md#same)\n")
+    assert list(notes.links(tmp_path, "a.md")) == ["a.md: links to b.md, which is not there"]
+
+
+@pytest.mark.parametrize("line, wrong", [
+    ("Builds on: days 7, 08 (sums of 99) and 9 to 11, and on [sections 2 to 40](x.md).", []),
+    ("Builds on days 07 and 12; the model is day 13's.", ["12", "13"]),
+    ("Builds on: days 10–12\nand 14.", ["12", "14"]), ("Builds on day 0.", ["00"])])
+def test_days_that_a_note_builds_on(tmp_path, line, wrong):
+    for day in range(1, 13):
+        put(tmp_path, f"days/day{day:02d}/README.md", "")
+    text = f"## Question\n\nWhy? Day 20 tells.\n\n*Reading: 3 minutes. {line}*\n\n## Derive\n"
+    assert [f.split()[3].strip(",") for f in notes.builds_on(text, tmp_path, 12)] == wrong
+
+
+def test_a_link_to_a_day_is_written_once_there_is_a_note(mini):
+    swap(mini, "days/day02/README.md", "![one", "Then <!--=day(3)-->?<!--/-->.\n\n![one")
+    write.write(mini, [2])
+    assert "-->Day 03 (not yet written)<!--/-->." in (mini / "days/day02/README.md").read_text()
+    put(mini, "days/day03/README.md", "")
+    write.write(mini, [2])
+    assert "-->[Day 03](../day03/README.md)<!--/-->." in (
+        mini / "days/day02/README.md").read_text()
 
 
 def test_the_last_day_of_a_phase_may_look_back_on_it(no_debts):

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 
 from days.tools.checks import debts, numbers
-from days.tools.checks.prose import headings, section, unfenced, words
+from days.tools.checks.prose import headings, prose, section, unfenced, words
 from days.tools.data import course, generated
 
 HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand", "Build",
@@ -13,6 +13,7 @@ HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand
 TRADE_OFFS = HEADINGS[7]
 WORDS = range(1200, 3001)      # of prose: tables, formulas, code and comments do not count
 LINK = re.compile(r"!?\[[^\]\n]*\]\(<?([^)\s>]+)>?[^)\n]*\)")
+DAY_LIST = re.compile(r"\b[Dd]ays?\s+(\d+(?:(?:,? and |, | to |–|-)\d+)*)")
 
 
 def faults(root, day, owners):
@@ -21,7 +22,8 @@ def faults(root, day, owners):
     if not course.written(root, day):
         return []
     text = (root / path).read_text(encoding="utf-8")
-    found = [*shape(text, day), *fragments(text, root, day, owners), *stale(text, root, day)]
+    found = [*shape(text, day), *fragments(text, root, day, owners), *stale(text, root, day),
+             *builds_on(text, root, day)]
     if day not in debts.UNMARKED_NUMBERS:
         found += numbers.faults(text)
     return [f"{path}: {fault}" for fault in found]
@@ -95,15 +97,50 @@ def stale(text, root, day):
                f"run `python -m days write {day:02d}`")
 
 
+def builds_on(text, root, day):
+    """*Question* names the days that it builds on: each earlier, each with a note."""
+    start, end = section(text, "Question")
+    found = re.search(r"[Bb]uilds on:?\s+(.*?)(?:\n\s*\n|\Z)", prose(text)[start:end], re.S)
+    if not found:
+        yield "Question does not say what the day builds on (Builds on days 27 and 28.)"
+        return
+    said, named = re.sub(r"\s*\([^)]*\)", "", " ".join(found[1].split())), set()
+    for some in DAY_LIST.findall(said):
+        for first, last in re.findall(r"(\d+)(?:(?: to |–|-)(\d+))?", some):
+            named |= set(range(int(first), int(last or first) + 1))
+    for number in sorted(named):
+        if not 1 <= number < day:
+            yield f"builds on day {number:02d}, which is not an earlier one"
+        elif not course.written(root, number):
+            yield f"builds on day {number:02d}, which has no note yet"
+
+
 def links(root, path):
-    """Links of a Markdown file to files that are not there; a day not written yet is no fault."""
-    text = (root / path).read_text(encoding="utf-8")
-    text = re.sub(r"`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$", "", unfenced(text), flags=re.S)
+    """Links of a Markdown file to files or headings that are not there."""
+    text = unfenced((root / path).read_text(encoding="utf-8"))
+    text = re.sub(r"`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$", "", text, flags=re.S)
     for target in LINK.findall(text):
-        target = target.split("#")[0]
-        if not target or re.match(r"[a-z]+:", target):
+        name, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
             continue
-        goal = (root / path).parent / target
-        later = re.search(r"day(\d\d)(/|$)", target)
-        if not goal.exists() and not (later and not course.written(root, int(later[1]))):
-            yield f"{path}: links to {target}, which is not there"
+        goal = (root / path).parent / name if name else root / path
+        if not goal.exists():
+            later = re.search(r"day(\d\d)(/|$)", name)
+            cure = f"; write <!--=day({int(later[1])})-->?<!--/--> instead" if (
+                later and not course.written(root, int(later[1]))) else ""
+            yield f"{path}: links to {name}, which is not there{cure}"
+        elif anchor and goal.suffix == ".md" and anchor not in anchors(goal):
+            yield f"{path}: links to {target}, but there is no such heading"
+
+
+def anchors(path):
+    """The names that GitHub gives to the headings of a Markdown file."""
+    text = unfenced(path.read_text(encoding="utf-8"))
+    found = re.findall(r"""<a (?:id|name)=["']([^"']+)""", text)
+    for heading in re.findall(r"^#+ (.+?)[ #]*$", text, re.M):
+        plain = re.sub(r"\]\([^)]*\)", "", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        count = sum(name == slug or re.fullmatch(rf"{re.escape(slug)}-\d+", name) is not None
+                    for name in found)
+        found.append(f"{slug}-{count}" if count else slug)
+    return found

@@ -3,6 +3,7 @@
 A note holds a table between `<!-- result -->` and `<!-- /result -->` and numbers between
 `<!--=field:.2f-->` and `<!--/-->`; both come from the day's result.json. A marker may name another
 file first: `<!--=full.json: field-->`, the day's long run, or `<!--=experiments/x.json: field-->`.
+`<!--=day(36)-->` is a link to the note of that day, or says that it is not yet written.
 README.md holds the course map and the captioned tree of llm/.
 """
 
@@ -76,7 +77,15 @@ def evaluate(marker, record, other=None):
 def fresh(root, day, text):
     """The text of a day's note as its files say."""
     record, rows = result_of(root, day)
-    return note(text, record, rows, others(root, day))
+    link = functools.partial(link_to, root)
+    return note(text, {"day": link, **record}, rows, others(root, day))
+
+
+def link_to(root, day):
+    """The marker <!--=day(36)-->: a link to the note of that day, once there is one."""
+    name = f"Day {day:02d}"
+    return f"[{name}](../day{day:02d}/README.md)" if course.written(root, day) else (
+        f"{name} (not yet written)")
 
 
 def block(text, name, body):
