@@ -1,20 +1,30 @@
 """Day 48 · RMSNorm and SwiGLU: by hand, against finite differences and float64, and their twins."""
 
+import contextlib
+import json
 import math
 
 import numpy as np
 import pytest
 
+from days.day48 import control, fold, timing
+from days.day48.run import measure
+from days.harness import UsageError
+from experiments import modern_parts
 from llm.functions import gated, norm
 from llm.functions.dense import gelu
 from llm.grad.check import check_pair, check_twin, numerical_gradient
+from llm.grad.lowering import twin_of
 from llm.grad.tensor import Tensor
+from llm.grad.walk import saved_bytes
 from llm.kernels import gated as kernels
 from llm.layers import gated as layer
 from llm.layers.attention import MultiHeadAttention
 from llm.layers.block import Block, FeedForward
 from llm.layers.gated import RMSNorm, SwiGLU, count_flops, gated_width
 from llm.layers.norm import LayerNorm
+from llm.models.gpt import GPT, GPTConfig
+from llm.train import fast as before
 from llm.train.fast_gated import fast, twins
 
 HUGE = 1.8e19                                     # its square, 3.24e38, is a float32; two are not
@@ -231,8 +241,6 @@ def test_the_twins_run_in_fast_and_only_there(rng, monkeypatch):
 
 
 def test_fast_still_lowers_what_day_38_lowers():
-    from llm.grad.lowering import twin_of
-    from llm.train import fast as before
     for primitive in before.twins():
         with fast():
             assert twin_of(primitive, None) is not None
@@ -252,8 +260,6 @@ def test_float64_and_tiny_eps_step_aside():
 
 @pytest.mark.parametrize("context", [None, fast], ids=["numpy", "fast"])
 def test_bad_inputs_raise_with_shapes(context):
-    import contextlib
-
     def ones(*shape):
         return Tensor(np.ones(shape, np.float32))
 
@@ -335,10 +341,180 @@ def test_equal_parameters(rng):
         assert LayerNorm(C).count_parameters() == 2 * RMSNorm(C).count_parameters()
 
 
-def test_gelu_of_an_input_against_a_gate(rng):
-    """A gate makes products of two inputs: silu(g)·u is even in (g, u) up to |g|'s part."""
+def test_a_gated_feed_forward_keeps_as_much_as_a_plain_one(rng):
+    C, rows = 24, 7
+    x = Tensor(rng.standard_normal((rows, C)).astype(np.float32))
+    for context in (contextlib.nullcontext, fast):
+        with context():
+            for part in (FeedForward(C, rng), SwiGLU(C, gated_width(C), rng)):
+                assert saved_bytes(part(x)) == 4 * rows * 9 * C
+            assert saved_bytes(RMSNorm(C)(x)) == 4 * rows * (C + 1)
+
+
+def test_what_stands_under_the_root_is_neither_large_nor_small(rng):
+    for scale in (1e-30, 1e-3, 1, 1e30):
+        for C in (1, 5):
+            x = (scale * rng.standard_normal((50, C))).astype(np.float32)
+            _, (normal, rstd, _) = gated.rmsnorm(x, np.ones(C, np.float32))
+            size = np.maximum(np.abs(x).max(-1, keepdims=True), np.float32(math.sqrt(1e-5)))
+            under = (1 / (rstd * size)) ** 2
+            assert (under > .999 / C).all() and (under < 2.001).all()
+
+
+def test_a_gate_and_its_opposite_differ_by_the_product_itself(rng):
+    """silu(g) − silu(−g) = g: two units with opposite gates give g·u, a product of two inputs."""
     g, u = rng.standard_normal((2, 50))
     both = gated.swiglu(g, u)[0] + gated.swiglu(-g, u)[0]
     assert both == pytest.approx(u * g * np.tanh(g / 2))
     assert gated.swiglu(g, u)[0] - gated.swiglu(-g, u)[0] == pytest.approx(g * u)
     assert gelu(g) - gelu(-g) == pytest.approx(g)
+
+
+def gpt(rng, norm_of=None, **changes):
+    """A GPT of the shape that the fold wants, with nothing left at 0 or 1."""
+    config = GPTConfig(**{"V": 23, "T": 12, "C": 16, "L": 2, "H": 2, "rotary": True, **changes})
+    model = GPT(config, rng)
+    for path in fold.norms(model) if norm_of else ():
+        model.replace(path, norm_of(config.C))
+    for p in model.named_parameters().values():
+        p.data = p.data + .3 * rng.standard_normal(p.shape).astype(np.float32)
+    return model
+
+
+def test_a_gpt_with_layernorm_folds_into_one_with_rmsnorm_and_no_norm_bias(rng):
+    model, ids = gpt(rng), rng.integers(0, 23, 200)
+    before_, folded = fold.copy(model).state_dict(), fold.Folded(model)
+    inputs = ids[:24].reshape(2, 12)
+    assert folded(inputs).data == pytest.approx(model(inputs).data, abs=2e-4)
+    assert fold.apart(model, folded, ids, 12) < 1e-4
+    assert fold.nats(folded, ids, 12) == pytest.approx(fold.nats(model, ids, 12), abs=1e-5)
+    kinds = [type(folded.get(path)) for path in fold.norms(model)]
+    assert kinds == [RMSNorm] * 5
+    assert all((before_[name] == array).all() for name, array in model.state_dict().items())
+    assert max(fold.shares(model, ids, 12)) > .01
+    folded.config = model.config
+    folded.positions = None
+    assert max(fold.shares(folded, ids, 12)) < 1e-9            # the stream has no mean any more
+
+
+def test_leaving_the_mean_in_changes_the_logits_by_as_much_as_there_is_mean(rng):
+    model, ids = gpt(rng), rng.integers(0, 23, 200)
+    same = fold.without_means(model)
+    assert fold.apart(model, same, ids, 12) > .05
+    assert [type(same.get(path)) for path in fold.norms(model)] == [fold.Shifted] * 5
+    fold.centre(model.embed.table)
+    for block in model.blocks:
+        for part in (block.mix.inner.project, block.think.inner.down):
+            fold.centre(part.w, part.b)
+    assert fold.apart(model, fold.without_means(model), ids, 12) < 1e-4
+
+
+def test_learned_positions_cannot_be_folded_here(rng):
+    with pytest.raises(ValueError, match="rotary"):
+        fold.Folded(gpt(rng, rotary=False))
+
+
+def test_shares_and_lengths_are_those_along_one(rng):
+    model = gpt(rng, L=1)
+    model.embed.table.data[:] = 1                                # the first norm sees (1, …, 1)
+    ids = np.zeros(30, np.int64)
+    assert fold.shares(model, ids, 12)[0] == pytest.approx(1)
+    along, whole = fold.lengths(model, ids, 12)[0]
+    assert along == pytest.approx(16) and whole == pytest.approx(16)
+    model.embed.table.data[:, :12] = 0                           # mean ¼: 16/16 along 1, 4 in all
+    assert fold.shares(model, ids, 12)[0] == pytest.approx(1 / 4)
+
+
+def test_no_gradient_reaches_the_stream_along_one_through_layernorms(rng):
+    ids = rng.integers(0, 23, (4, 13))
+    assert fold.gradient_along_one(gpt(rng), ids[:, :-1], ids[:, 1:]) < 1e-10
+    assert fold.gradient_along_one(gpt(rng, RMSNorm), ids[:, :-1], ids[:, 1:]) > 1e-4
+
+
+def test_nats_are_those_of_every_token_once(rng):
+    model, ids = gpt(rng), rng.integers(0, 23, 25)
+    rows = ids[:24].reshape(2, 12), ids[1:].reshape(2, 12)
+    assert fold.nats(model, ids, 12) == pytest.approx(float(model.loss(*rows).data), abs=1e-6)
+    assert modern_parts.nats(model, ids[:13], 12) == pytest.approx(
+        float(model.loss(ids[None, :12], ids[None, 1:13]).data), abs=1e-6)
+
+
+def test_the_floors_move_what_they_say(rng):
+    x, out = rng.standard_normal((2, 5, 7)).astype(np.float32)
+    timing.copy_rows(x, out)
+    assert (x == out).all()
+    assert timing.as_written(x, np.ones(7, np.float32)) == pytest.approx(
+        gated.rmsnorm(x, np.ones(7, np.float32))[0], abs=1e-6)
+    with np.errstate(over="ignore"):
+        big = np.full((1, 2), HUGE * 1.1, np.float32)
+        assert timing.as_written(big, np.ones(2, np.float32)).tolist() == [[0, 0]]
+
+
+def test_a_grid_grows_until_its_best_rate_is_not_at_an_edge():
+    plan = modern_parts.Plan(first_rates=(.004, .006))
+    for goal in (.001, .004, .006, .03):
+        asked = []
+
+        def score(rate, goal=goal, asked=asked):
+            asked.append(rate)
+            return abs(math.log(rate / goal))
+
+        best, grid = modern_parts.best_rate(plan, score)
+        rates = [rate for rate, _ in grid]
+        assert rates[0] < best < rates[-1] and len(asked) == len(set(asked)) == len(grid)
+        assert best == min(rates, key=lambda rate: abs(math.log(rate / goal)))
+        assert all(b / a == pytest.approx(1.5, rel=1e-4) for a, b in zip(rates, rates[1:]))
+    best, grid = modern_parts.best_rate(plan, lambda rate: rate)            # no end: it gives up
+    assert len(grid) < 12
+
+
+def test_a_comparison_is_paired_and_says_when_it_cannot_tell():
+    made = {"a": {"nats": [1.0, 2.0, 3.0]}, "b": {"nats": [1.1, 2.1, 3.1]},
+            "c": {"nats": [2.0, 3.0, 1.0]}}
+    found = modern_parts.compare(made, "a", "b")
+    assert found["mean"] == pytest.approx(-.1) and found["half"] == pytest.approx(0, abs=1e-12)
+    assert found["told_apart"] and not modern_parts.compare(made, "a", "c")["told_apart"]
+    spread = modern_parts.compare(made, "c", "a")                   # differences 1, 1, −2
+    assert spread["half"] == pytest.approx(9.925 * math.sqrt(3) / math.sqrt(3))
+
+
+def test_the_variants_are_what_they_are_called_and_equal_in_size():
+    plan, sizes = modern_parts.Plan(), {}
+    for variant in modern_parts.VARIANTS:
+        model = modern_parts.make_model(plan, 84, variant, np.random.default_rng(0))
+        sizes[variant] = model.count_parameters()
+        norms = {type(model.get(path)).__name__ for path in fold.norms(model)}
+        assert norms == {variant.split(",")[0]}
+        inner = model.blocks[0].think.inner
+        assert type(inner) is (SwiGLU if "SwiGLU" in variant else FeedForward)
+        assert variant.split()[-1].lower() in ("swiglu", inner.activation.__name__
+                                               if type(inner) is FeedForward else "")
+    assert max(sizes.values()) < 1.01 * min(sizes.values())
+
+
+def test_the_experiment_goes_on_where_it_stopped_and_refuses_another_plan(tmp_path):
+    path, plan = tmp_path / "modern_parts-fast.json", modern_parts.Plan.small()
+    first = modern_parts.measure(plan, path)
+    kept = path.read_bytes()
+    again = modern_parts.measure(plan, path)
+    assert path.read_bytes() == kept and again["variants"] == first["variants"]
+    assert len(first["compared"]) == 5 and set(first["variants"]) == set(modern_parts.VARIANTS)
+    assert json.loads(kept)["cpu_minutes"] > 0
+    for v in first["variants"].values():
+        assert v["lowest"] <= v["mean"] <= v["highest"] and len(v["nats"]) == 2
+    with pytest.raises(UsageError, match="other settings"):
+        modern_parts.kept(path, modern_parts.Plan())
+
+
+def test_the_headline_of_the_run():
+    result = measure(fast=True, seed=0)
+    trained, folded, left_in = result.nats
+    assert folded == pytest.approx(trained, abs=1e-5) and result.apart[0] < 1e-4
+    assert result.apart[1] > 100 * result.apart[0] and left_in != trained
+    assert max(result.shares) < result.chance / 2 and result.gradient < 1e-12
+    (_, without), (_, with_mean) = result.control_gradient
+    assert max(without) < 1e-12 and min(with_mean) > 1e-4
+    assert [name for name, *_ in result.times][:3] == ["copy, the floor", "RMSNorm forward",
+                                                       "LayerNorm forward"]
+    assert all(ms > 0 for *_, ms in result.times)
+    assert [len(x) for _, x in result.growth] == [control.runs(True) // 2] * 2

@@ -1,0 +1,308 @@
+"""Day 48 · RMSNorm or LayerNorm, SwiGLU or GELU: which differences can a small GPT tell apart?
+
+    python experiments/modern_parts.py [--fast] [--json] [--out DIR]
+
+Five small GPTs on the characters of Shakespeare: each norm with each feed-forward, at equal
+parameters (F = 8C/3 for SwiGLU, 4C for GELU), and a control, SiLU without a gate. Held equal:
+the text, the order of the windows for a seed, steps, optimizer, schedule, spread of the first
+weights. Each gets its own best rate: a grid of steps of 1.5 that grows until the best rate is not
+at its edge, chosen on the first half of the held-out text. Fresh seeds at that rate are then scored
+on the second half, and parts are compared seed by seed. One thread takes about a quarter of an hour
+(OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1). Finished runs are kept in DIR/modern_parts.json: stop
+with Ctrl-C and call again to go on.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from days.day35 import job
+from days.harness import (
+    ROOT,
+    UsageError,
+    figure,
+    machine,
+    nearby,
+    plain,
+    prepare,
+    print_table,
+    progress,
+    save,
+    say,
+    write_atomically,
+)
+from llm.data.batches import random_windows, sliding_windows
+from llm.grad import ops
+from llm.grad.tensor import no_grad
+from llm.layers.attention import MultiHeadAttention
+from llm.layers.block import Block, FeedForward
+from llm.layers.gated import RMSNorm, SwiGLU, gated_width
+from llm.layers.norm import LayerNorm
+from llm.layers.rotary import Rotary
+from llm.models.gpt import GPT, GPTConfig
+from llm.tokens.chars import CharTokenizer
+from llm.train.adam import AdamW
+from llm.train.fast_gated import fast
+from llm.train.loop import fit
+from llm.train.schedule import WarmupCosine
+
+VARIANTS = {"LayerNorm, GELU": (LayerNorm, "gelu"), "RMSNorm, GELU": (RMSNorm, "gelu"),
+            "LayerNorm, SwiGLU": (LayerNorm, "swiglu"), "RMSNorm, SwiGLU": (RMSNorm, "swiglu"),
+            "LayerNorm, SiLU": (LayerNorm, "silu")}
+COMPARED = [("RMSNorm, GELU", "LayerNorm, GELU"), ("RMSNorm, SwiGLU", "LayerNorm, SwiGLU"),
+            ("LayerNorm, SwiGLU", "LayerNorm, GELU"), ("RMSNorm, SwiGLU", "RMSNorm, GELU"),
+            ("LayerNorm, SiLU", "LayerNorm, GELU")]
+T99 = {1: 63.66, 2: 9.925, 3: 5.841, 4: 4.604, 5: 4.032, 6: 3.707, 7: 3.499}    # Student's t
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is held equal; runs are kept only where all of it is the same."""
+
+    corpus: str = "shakespeare"
+    characters: int = 10**9              # of the corpus, at most
+    validate: int = 50_000               # characters of each half of the held-out tenth, at most
+    B: int = 8                           # windows a batch
+    T: int = 64                          # characters a window
+    C: int = 72
+    L: int = 2
+    H: int = 3
+    steps: int = 800
+    warmup: int = 50
+    first_rates: tuple = (2.7e-3, 4e-3, 6e-3)      # the grid grows from here
+    factor: float = 1.5                  # between neighbours
+    choose: tuple = (0, 1)               # seeds on the grid
+    report: tuple = (10, 11, 12, 13, 14, 15)     # fresh seeds at the best rate
+
+    @classmethod
+    def small(cls):
+        """For --fast: everything happens, on little."""
+        return cls(characters=50_000, validate=1000, T=16, C=12, L=1, H=2, steps=5,
+                   first_rates=(1e-2,), choose=(0,), report=(10, 11))
+
+
+def make_block(config, rng, norm, feed_forward):
+    """A block as in day 35's recipe, with this norm and feed-forward."""
+    C, std = config.C, 1 / math.sqrt(config.C)
+    out_std = std / math.sqrt(2 * config.L)
+    mixer = MultiHeadAttention(C, config.H, rng, Rotary(C // config.H, config.T), std, out_std)
+    think = (SwiGLU(C, gated_width(C), rng, std, out_std) if feed_forward == "swiglu" else
+             FeedForward(C, rng, activation=getattr(ops, feed_forward), std=std, out_std=out_std))
+    return Block(norm(C), mixer, norm(C), think)
+
+
+def make_model(plan, V, variant, rng):
+    """The GPT of one variant; its last norm is of the same kind."""
+    norm, feed_forward = VARIANTS[variant]
+    config = GPTConfig(V=V, T=plan.T, C=plan.C, L=plan.L, H=plan.H, rotary=True)
+    model = GPT(config, rng, lambda config, rng: make_block(config, rng, norm, feed_forward))
+    model.replace("norm", norm(plan.C))
+    return model
+
+
+class Texts:
+    """The corpus as ids: training text, and two held-out pieces."""
+
+    def __init__(self, plan, corpus):
+        tokenizer = CharTokenizer.from_text(corpus.text)
+        self.V, half = tokenizer.vocab_size, len(corpus.validation) // 2
+        self.train = tokenizer.encode(corpus.train)
+        self.choose, self.report = (tokenizer.encode(corpus.validation[i:i + plan.validate + 1])
+                                    for i in (0, half))
+
+
+def one_run(plan, texts, variant, rate, seed, part):
+    """Train one model and score it on `part` of the held-out text."""
+    began = time.process_time()
+    model = make_model(plan, texts.V, variant, np.random.default_rng([seed, 0]))
+    parameters = model.named_parameters()
+    done = fit(parameters, lambda batch: (model.loss(*batch), batch[1].size),
+               random_windows(texts.train, plan.B, plan.T, np.random.default_rng([seed, 1])),
+               AdamW(parameters, betas=(0.9, 0.99), decay=0.01), WarmupCosine(rate, plan.warmup),
+               steps=plan.steps, clip=1.0)
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return {"variant": variant, "rate": rate, "seed": seed, "part": part,
+            "parameters": model.count_parameters(), "skipped": done.skipped,
+            "nats": round(nats(model, getattr(texts, part), plan.T), 5),
+            "seconds": round(time.process_time() - began, 1)}
+
+
+def nats(model, ids, T):
+    """Mean nats per character; all but the first T are predicted from at least T/2 before them."""
+    total, count = 0.0, 0
+    with no_grad():
+        for inputs, targets in sliding_windows(ids, 64, T, T // 2):
+            kept = int((targets != -100).sum())
+            total, count = total + float(model.loss(inputs, targets).data) * kept, count + kept
+    return total / count
+
+
+def measure(plan, path):
+    """Make every run that `path` does not hold yet, written after each; returns the record."""
+    corpus = job.load_corpus(plan.corpus, job.Recipe(T=plan.T, characters=plan.characters))
+    plan = dataclasses.replace(plan, corpus=corpus.name, characters=len(corpus.text))
+    record, texts = kept(path, plan), Texts(plan, corpus)
+
+    with fast(), progress(len(VARIANTS) * (5 * len(plan.choose) + len(plan.report)),
+                          "about so many runs") as tick:
+        def nats_of(*key):
+            """Of this run, made now if it is not in the record."""
+            names = "variant", "rate", "seed", "part"
+            for run in record["runs"]:
+                if key == tuple(run[name] for name in names):
+                    tick()
+                    return run["nats"]
+            record["runs"].append(one_run(plan, texts, *key))
+            write(record, path)
+            tick(1, f"{key[0]}, rate {key[1]:.2g}: {record['runs'][-1]['nats']:.3f}")
+            return record["runs"][-1]["nats"]
+
+        for variant in VARIANTS:
+            best, grid = best_rate(plan, lambda rate, variant=variant: statistics.mean(
+                nats_of(variant, rate, seed, "choose") for seed in plan.choose))
+            losses = [nats_of(variant, best, seed, "report") for seed in plan.report]
+            record["variants"][variant] = {
+                "parameters": next(run["parameters"] for run in record["runs"]
+                                   if run["variant"] == variant),
+                "rate": best, "grid": grid, "nats": losses, "mean": statistics.mean(losses),
+                "lowest": min(losses), "highest": max(losses)}
+    record["compared"] = [compare(record["variants"], *pair) for pair in COMPARED]
+    record["cpu_minutes"] = sum(run["seconds"] for run in record["runs"]) / 60
+    write(record, path)
+    return record
+
+
+def best_rate(plan, score):
+    """(the rate of the lowest score, [[rate, score]]), from a grid that grows until it is inside.
+
+    It may be at an edge only where a rate more than 20 times the first, or less than a 20th of
+    it, would be next.
+    """
+    found = {rate: score(rate) for rate in plan.first_rates}
+    while True:
+        best = min(found, key=found.get)
+        low, high = min(found), max(found)
+        if best == low and low > plan.first_rates[0] / 20:
+            new = round(low / plan.factor, 7)
+        elif best == high and high < plan.first_rates[0] * 20:
+            new = round(high * plan.factor, 7)
+        else:
+            return best, sorted([rate, value] for rate, value in found.items())
+        found[new] = score(new)
+
+
+def compare(variants, a, b):
+    """a − b in nats, seed by seed: the mean and the half width of its 99 % interval."""
+    apart = [x - y for x, y in zip(variants[a]["nats"], variants[b]["nats"], strict=True)]
+    half = T99[len(apart) - 1] * statistics.stdev(apart) / math.sqrt(len(apart))
+    mean = statistics.mean(apart)
+    return {"a": a, "b": b, "mean": mean, "half": half, "told_apart": abs(mean) > half}
+
+
+def kept(path, plan):
+    """The runs of an earlier call. UsageError if they were made in another way."""
+    settings = plain(dataclasses.asdict(plan))
+    if not path.exists():
+        return {"settings": settings, "machine": machine(), "runs": [], "variants": {}}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        same = record["settings"] == settings
+    except (ValueError, KeyError, TypeError):
+        same = False
+    if not same:
+        raise UsageError(f"{nearby(path)} holds runs of other settings, or is damaged: delete it, "
+                         "or choose another --out")
+    return record
+
+
+def write(record, path):
+    """The whole record, or the old file."""
+    write_atomically(path, (json.dumps(plain(record), indent=1) + "\n").encode())
+
+
+def tables(record):
+    """Two: the five models, and what can be told apart."""
+    models = [["norm, feed-forward", "parameters", "best rate", "nats", "lowest", "highest"]]
+    for name, v in record["variants"].items():
+        models.append([name, f"{v['parameters']:,}", f"{v['rate']:.2g}", f"{v['mean']:.3f}",
+                       f"{v['lowest']:.3f}", f"{v['highest']:.3f}"])
+    pairs = [["a − b", "nats", "99 %", "verdict"]]
+    for c in record["compared"]:
+        pairs.append([f"{c['a']} − {c['b']}", f"{c['mean']:+.4f}", f"± {c['half']:.4f}",
+                      "told apart" if c["told_apart"] else "cannot be told apart"])
+    return models, pairs
+
+
+def show(record):
+    models, pairs = tables(record)
+    s = record["settings"]
+    print_table(models, f"{s['corpus']}, C {s['C']}, L {s['L']}, {s['steps']} steps; "
+                        f"{len(s['report'])} fresh seeds, second half of the held-out text")
+    print_table(pairs)
+
+
+def draw(record, path):
+    """Left: every grid, inside its edges. Right: every fresh seed at the best rate."""
+    import matplotlib.pyplot as plt
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.2), width_ratios=[1, 1.25])
+    looks = dict(zip(VARIANTS, (("#1f5a99", "-"), ("#1f5a99", "--"), ("#c4501b", "-"),
+                                ("#c4501b", "--"), ("#8a8a8a", ":"))))
+    for row, (name, v) in enumerate(record["variants"].items()):
+        color, line = looks[name]
+        left.plot(*zip(*v["grid"]), color=color, ls=line, marker="o", ms=3.5, label=name)
+        right.plot(v["nats"], [row] * len(v["nats"]), "o", ms=6, color=color, alpha=.6)
+        right.plot([v["mean"]] * 2, [row - .25, row + .25], color="#222222", lw=1.5)
+    rates = sorted({rate for v in record["variants"].values() for rate, _ in v["grid"]})
+    left.set_xscale("log")
+    left.set_xticks(rates, [f"{1000 * rate:.3g}" for rate in rates], rotation=45)
+    left.minorticks_off()
+    left.legend(fontsize=8)
+    left.set(xlabel="peak rate, thousandths", ylabel="nats a character, first half (two seeds)")
+    right.set_yticks(range(len(record["variants"])), list(record["variants"]))
+    right.invert_yaxis()
+    right.set(xlabel="nats a character, second half, best rate (dots: seeds, line: mean)")
+    told = [c for c in record["compared"] if c["told_apart"]]
+    fig.suptitle(f"{len(told)} of {len(record['compared'])} differences can be told apart: "
+                 + ("; ".join(f"{c['a']} and {c['b']}" for c in told[:2]) or "none"),
+                 x=.01, ha="left", fontsize=10)
+    save(fig, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fast", action="store_true", help="tiny sizes, a few seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "modern_parts", metavar="DIR",
+                        help="where modern_parts.json and .svg go; runs that are there are kept "
+                             "(runs/modern_parts)")
+    options = parser.parse_args()
+    plan = Plan.small() if options.fast else Plan()
+    path = options.out / ("modern_parts-fast.json" if options.fast else "modern_parts.json")
+    try:
+        prepare(options.out)
+        record = measure(plan, path)
+    except KeyboardInterrupt:
+        say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
+            else "stopped before the first run was finished; nothing half-written is left")
+        sys.exit(130)
+    except (UsageError, OSError) as error:
+        say(f"modern_parts: {error}")
+        sys.exit(2)
+    figure(draw, record, path.with_suffix(".svg"))
+    if options.json:
+        print(json.dumps(plain(record), ensure_ascii=False))
+        return
+    show(record)
+    say(f"{path.name} and {path.stem}.svg are in {nearby(options.out)}")
+
+
+if __name__ == "__main__":
+    main()
