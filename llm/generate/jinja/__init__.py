@@ -1,0 +1,1 @@
+"""The part of Jinja that chat templates use: values, expressions, programs."""
