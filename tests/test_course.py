@@ -238,6 +238,46 @@ SPOILS = {
     "torch in llm": (
         lambda r: swap(r, "llm/functions/first.py", "    return", "    import torch\n    return"),
         "llm/functions/first.py: imports torch, but llm/ imports NumPy"),
+    "torch after an if": (
+        lambda r: swap(r, "llm/functions/first.py", "def ",
+                       "if True:\n    import torch\n\n\ndef "),
+        "llm/functions/first.py: imports torch, but llm/ imports NumPy"),
+    "a peer after a try": (
+        lambda r: swap(r, "days/day01/run.py", "from dataclasses",
+                       "try:\n    import torch\nexcept ImportError:\n    pass\nfrom dataclasses"),
+        "days/day01/run.py: imports torch, which requirements.txt does not install"),
+    "torch by name": (
+        lambda r: swap(r, "llm/functions/first.py", "    return",
+                       "    import importlib\n    importlib.import_module('torch')\n    return"),
+        "llm/functions/first.py: imports torch, but llm/ imports NumPy"),
+    "a later day by a renamed import_module": (
+        lambda r: swap(r, "llm/functions/first.py", "    return",
+                       "    from importlib import import_module as get\n"
+                       "    get('.second', __package__)\n    return"),
+        "llm/functions/first.py: imports llm.functions.second, of day 02"),
+    "a name that is computed": (
+        lambda r: swap(r, "llm/functions/first.py", "    return",
+                       "    __import__('tor' + 'ch')\n    return"),
+        "llm/functions/first.py: imports a module whose name is not written out, so nobody can"),
+    "torch in text that is run": (
+        lambda r: swap(r, "llm/functions/first.py", "    return",
+                       "    exec('import torch')\n    return"),
+        "llm/functions/first.py: imports torch, but llm/ imports NumPy"),
+    "a later day in text that is run": (
+        lambda r: swap(r, "llm/functions/first.py", "def ",
+                       "TEXT = f'''\nfrom llm.functions.second import {7}\n'''\n\n\ndef run():\n"
+                       "    exec(compile(TEXT, 'x', 'exec'))\n\n\ndef "),
+        "llm/functions/first.py: imports llm.functions.second, of day 02"),
+    "llvmlite outside the kernels": (
+        lambda r: swap(r, "llm/functions/first.py", "def ", "import llvmlite.ir\n\n\ndef "),
+        "llm/functions/first.py: imports llvmlite.ir, but llm/ imports NumPy"),
+    "mpi4py at the top of a file": (
+        lambda r: put(r, "llm/scale/ranks.py", '"""Day 02 · Ranks."""\nfrom mpi4py import MPI\n'),
+        "llm/scale/ranks.py: imports mpi4py, which is an extra: import it inside the function"),
+    "Starlette beside the server": (
+        lambda r: put(r, "llm/generate/web.py",
+                      '"""Day 02 · Web."""\ndef f():\n    import starlette\n'),
+        "llm/generate/web.py: imports starlette, but llm/ imports NumPy"),
     "a peer in a day": (
         lambda r: swap(r, "days/day01/run.py", "from dataclasses",
                        "import transformers\nfrom dataclasses"),
@@ -453,6 +493,17 @@ def test_a_day_without_a_note_may_lack_parts(mini):
         (mini / "days/day02" / name).unlink()
     write.write(mini, None)
     assert static.faults(mini) == []
+
+
+def test_three_rooms_may_import_one_thing_more(mini):
+    put(mini, "llm/kernels/words.py", '"""Day 02 · Words."""\nfrom llvmlite import ir\n')
+    put(mini, "llm/scale/ranks.py",
+        '"""Day 02 · Ranks."""\ndef f():\n    from mpi4py import MPI\n    return MPI\n')
+    put(mini, "llm/generate/server.py",
+        '"""Day 02 · Server."""\ndef f():\n    import starlette.routing\n')
+    put(mini, "llm/functions/more.py", '"""Day 02 · More.\n\nimport torch\n"""\nimport re\n\n'
+                                       'model = eval("1")\nre.compile("x")\n')
+    assert [fault for fault in static.faults(mini) if "imports" in fault] == []
 
 
 def test_rooms_import_one_way():
