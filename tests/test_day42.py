@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from days.day42 import policies, timing
+from days.day42.run import measure
 from llm.functions.dense import gelu, silu
 from llm.generate import decode as decoding
 from llm.generate.architecture import Architecture, check_weights, gpt_weights, shapes
@@ -575,3 +577,70 @@ def test_weights_of_another_architecture_are_told_by_name(rng):
         gpt_weights({"embed.table": state["embed.table"], "blocks.0.odd.w": np.zeros(3),
                      "norm.gain": np.zeros(8), "positions.table": state["positions.table"]},
                     model.config)
+
+
+def test_what_is_scored_past_the_window_is_the_same_for_every_policy(rng):
+    model, arch, weights = gpt(rng, rotary=True, T=7, L=1)
+    piece = rng.integers(11, size=21)
+    windows = np.array([piece[t - 6:t + 1] for t in range(7, 20)])           # of T, ending at t
+    logits = model(windows).data[:, -1].astype(np.float64)
+    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = -logs[np.arange(13), piece[8:]].mean()
+    assert policies.read_anew(model, piece, 7, 7) == pytest.approx(expected, abs=1e-5)
+    for policy in (keep_first(0), keep_first(0, 1)):                         # exact in one layer
+        found = policies.with_policy(arch, weights, piece, 7, 7, policy)
+        assert found == pytest.approx(expected, abs=1e-5)
+    small = policies.read_anew(model, piece, 3, 7)                           # the same targets
+    assert small == pytest.approx(policies.with_policy(arch, weights, piece, 3, 7, keep_first(0)),
+                                  abs=1e-5)
+    longer = replace(arch, T=21)
+    whole = decode(longer, weights, piece[:-1], KVCache(longer, dtype=np.float64))[7:]
+    assert policies.without_limit(arch, weights, piece, 7) == pytest.approx(
+        policies.surprise(whole, piece[8:]), abs=1e-5)
+    assert [p.tolist() for p in policies.pieces(np.arange(10), 3, 3)] == [
+        [0, 1, 2, 3], [3, 4, 5, 6], [6, 7, 8, 9]]
+
+
+def test_the_control_lets_the_first_tokens_recede(rng):
+    arch, weights = make(rng, rotary=100.0, T=6, L=1)
+    ids = rng.integers(11, size=12)
+    reader = Reader(arch, weights, KVCache(arch, dtype=np.float64), policies.keep_first_in_text(2))
+    reader.read(ids)                                          # tokens 0, 1 and the last four
+    turned = {}
+    for T in (6, 12):
+        whole = KVCache(replace(arch, T=12), dtype=np.float64)
+        decode(whole.arch, weights, ids, whole)
+        turned[T] = whole.read(0)[0]
+    kept = turned[12][:, [0, 1, 8, 9, 10, 11]]                # as in the text, all moved back by 6
+    assert reader.cache.read(0)[0] == pytest.approx(turn(kept, np.full(6, -6), 100.0), abs=1e-12)
+
+
+def test_attention_on_the_first_token_is_measured(rng):
+    arch, weights = make(rng, rotary=100.0, T=8, L=1)
+    flat = weights | {"blocks.0.qkv.w": weights["blocks.0.qkv.w"] * 0,
+                      "blocks.0.qkv.b": weights["blocks.0.qkv.b"] * 0}       # all keys the same
+    found = policies.attention_on(arch, flat, rng.integers(11, size=8), 0)
+    assert found.shape == (1, 4)
+    assert found == pytest.approx(np.full((1, 4), np.mean([1 / 5, 1 / 6, 1 / 7, 1 / 8])))
+
+
+def test_a_token_meets_all_weights_but_biases_norms_and_positions(rng):
+    for other in ALL:
+        arch, weights = make(rng, **other)
+        met = sum(w.size for name, w in weights.items() if w.ndim == 2 and name != "positions")
+        assert timing.weights_in_products(arch) == met
+
+
+def test_the_run_holds_what_the_note_says():
+    result = measure(fast=True, seed=0)
+    assert max(error for _, error in result.equal) < 1e-5
+    assert [size for size, _ in result.equal] == [1, 3, 32]
+    for t, anew, cached, more, one in result.rows:
+        assert anew > 0 < cached and more / one == t + 1
+    assert all(formula == measured for _, formula, measured, _ in result.heads)
+    assert [K for K, *_ in result.heads] == [4, 2, 1]
+    assert [T for T, *_ in result.past] == [8, 32] and all(
+        len(values) == len(anew) == 3 for _, anew, more in result.past for values in more.values())
+    assert abs(np.mean(result.past[-1][2]["slide"])) < 0.05
+    assert np.mean(result.controls["no limit"]) > 0.05        # past all positions of training
+    assert np.mean(result.sink) < result.even                 # no sink to be kept
