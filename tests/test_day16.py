@@ -357,3 +357,11 @@ def test_counting_wins_at_equal_time_and_the_mixture_beats_both():
     assert result.hindsight[1] <= min(result.mixture, result.network, result.counted)
     _, _, counting, _, unseen, share, *_ = result.typos[-1]
     assert counting == unseen and share == 0       # 8 back is out of counting's sight
+
+
+def test_under_both_limits_the_total_is_never_above_the_steps():
+    rng = np.random.default_rng(0)
+    totals = []
+    train(NeuralNGram(5, 1, 2, 2, rng), draws(np.arange(5), 1, 2, rng),
+          lambda step, total: totals.append(total) or 0.1, steps=20, seconds=60)
+    assert totals == [20] * 20

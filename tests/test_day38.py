@@ -2,6 +2,11 @@
 
 import importlib
 import math
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +18,7 @@ from llm.grad.check import check_pair, check_twin
 from llm.grad.lowering import lower
 from llm.grad.tensor import Tensor
 from llm.kernels.elementwise import exp32
+from llm.kernels.threads import cores
 from llm.layers import attention, norm, residual
 from llm.layers.positions import ALiBi
 from llm.layers.rotary import Rotary
@@ -21,6 +27,7 @@ from llm.train import adam, clip
 from llm.train.adam import AdamW
 from llm.train.fast import fast, twins
 from llm.train.loop import fit
+from llm.train.pace import Pace, counts_up_to
 from llm.train.schedule import Constant
 
 rng = np.random.default_rng(38)
@@ -225,3 +232,225 @@ def test_the_figures_title_names_each_change_and_what_a_step_takes_after_it():
     found = run.title(run.Result("", [], [], [], *steps, [], 1, 0, 0, "", None))
     assert "100 ms on NumPy, 90 if freed memory is kept, 55 on kernels" in found
     assert found.endswith("spin, the same kernels take 160")
+
+
+def test_a_step_of_known_pace_by_hand():
+    """One thread takes 20 ms, two take 12: one piece to warm up and three that count, each way, and
+    two are kept. Then two take 60, five times the usual: a mean of eight tells, one is tried."""
+    pace, now, seen = Pace([1, 2]), 0.0, []
+
+    def pieces(n, seconds):
+        nonlocal now
+        for _ in range(n):
+            seen.append(pace.threads())
+            now += seconds[seen[-1]]
+            pace.note(seconds[seen[-1]], now)
+
+    pieces(7, {1: 0.020, 2: 0.012})
+    assert seen == [1] * 4 + [2] * 3 and pace.trial == 1
+    assert pace.limit() == 2 * pace.usual == pytest.approx(0.04)
+    pieces(2, {1: 0.020, 2: 0.012})
+    assert pace.trial is None and pace.at == 1 and pace.threads() == 2
+    assert pace.limit() == pytest.approx(0.024)
+    del seen[:]
+    pieces(30, {1: 0.020, 2: 0.060})
+    assert seen == [2] * 7 + [1] * 23 and pace.at == 0
+    assert pace.limit() == math.inf and pace.usual == pytest.approx(0.02)
+
+
+def imitated(load, threads, limit, source):
+    """(seconds, gave up) of a piece on two cores beside `load` other programs.
+
+    A piece has 25 meetings. With programs beside it, a meeting of two threads waits now and then
+    until the system lets the second thread run, up to 20 ms; over its limit the piece goes on alone.
+    """
+    alone = 0.045 * max(1, (load + 1) / 2) * source.uniform(0.95, 1.05)
+    if threads == 1:
+        return alone, False
+    spent = 0.0
+    for meeting in range(25):
+        spent += 0.0012 + (source.random() < 0.5 * load) * source.uniform(0, 0.04)
+        if spent > limit:
+            return spent + alone * (1 - meeting / 25), True
+    return spent, False
+
+
+def pieces_done(loads, seconds, fixed=None):
+    """How many pieces of work get done while the loads follow each other, some seconds each."""
+    pace, source, now, done = Pace([1, 2]), np.random.default_rng(3), 0.0, []
+    for load in loads:
+        end, n = now + seconds, 0
+        while now < end:
+            threads = fixed or pace.threads()
+            took, gave_up = imitated(load, threads, math.inf if fixed else pace.limit(), source)
+            now, n = now + took, n + 1
+            if not fixed:
+                pace.note(took, now, gave_up)
+        done.append(n)
+    return np.array(done)
+
+
+@pytest.mark.parametrize("loads", [[0], [1], [2], [4], [8], [0, 4, 0], [4, 0, 4], [0, 1, 0, 2]])
+def test_under_any_load_the_pace_is_near_the_better_of_one_and_two_threads(loads):
+    one, two, chosen = (pieces_done(loads, 30.0, fixed) for fixed in (1, 2, None))
+    assert (chosen > 0.8 * np.maximum(one, two)).all(), (one, two, chosen)
+    assert (chosen > 0.9 * one).all(), (one, chosen)
+    if 4 in loads:
+        i = loads.index(4)
+        assert one[i] > 3 * two[i]                  # what it would cost not to choose
+
+
+def test_a_failed_try_costs_a_twentieth_at_most():
+    pace, now, tried, worked = Pace([1, 2]), 0.0, 0.0, 0.0
+    for _ in range(20_000):
+        took = {1: 0.010, 2: 0.0199}[pace.threads()]
+        tried += took - 0.010
+        now += took
+        pace.note(took, now)
+    assert 0.001 * now < tried < now / 18
+
+
+def test_more_cores_are_climbed_step_by_step():
+    assert [counts_up_to(n) for n in (1, 2, 3, 4, 6)] == [[1], [1, 2], [1, 2, 3], [1, 2, 4],
+                                                          [1, 2, 4, 6]]
+    for best in (1, 2, 4, 6):                       # so many cores are free
+        pace, now = Pace(counts_up_to(6)), 0.0
+        for _ in range(200):
+            n = pace.threads()
+            took = 0.1 / n if n <= best else 0.1 / best * 1.5
+            now += took
+            pace.note(took, now, took > pace.limit())
+        assert pace.counts[pace.at] == best
+
+
+@pytest.mark.parametrize("files,cpus,expected", [
+    ({"self": "0::/a/b\n", "a/cpu.max": "150000 100000\n", "a/b/cpu.max": "max 100000\n"}, 8, 2),
+    ({"self": "0::/a/b\n", "a/b/cpu.max": "100000 100000\n"}, 8, 1),
+    ({"self": "0::/\n", "cpu.max": "50000 100000\n"}, 8, 1),
+    ({"self": "0::/\n", "cpu.max": "50000 0\n"}, 3, 3),
+    ({"self": "0::/host/path\n", "cpu.max": "300000 100000\n"}, 8, 3),      # the host's path
+    ({"self": "0::/x\n", "unified/x/cpu.max": "200000 100000\n"}, 8, 2),
+    ({"self": "3:cpuset:/x\n2:cpu,cpuacct:/x\n", "cpu,cpuacct/x/cpu.cfs_quota_us": "100000\n",
+      "cpu,cpuacct/x/cpu.cfs_period_us": "50000\n"}, 8, 2),
+    ({"self": "2:cpuacct,cpu:/x\n", "cpu/cpu.cfs_quota_us": "250000\n",
+      "cpu/cpu.cfs_period_us": "100000\n"}, 8, 3),
+    ({"self": "2:cpu:/x\n", "cpu/x/cpu.cfs_quota_us": "-1\n",
+      "cpu/x/cpu.cfs_period_us": "100000\n"}, 4, 4),
+    ({"self": "3:cpuset:/x\n", "cpuset/x/cpu.cfs_quota_us": "1\n",
+      "cpuset/x/cpu.cfs_period_us": "100000\n"}, 4, 4),
+    ({"self": "0::/a:b\n", "a:b/cpu.max": "200000 100000"}, 4, 2),
+    ({}, 5, 5),
+])
+def test_cores_are_counted_by_affinity_and_quota(files, cpus, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cpus)), raising=False)
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert cores(tmp_path / "self", tmp_path) == expected
+
+
+def test_where_affinity_is_unknown_the_machines_cores_count(monkeypatch, tmp_path):
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    assert cores(tmp_path / "none", tmp_path) == 7
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert cores(tmp_path / "none", tmp_path) == 1
+    assert cores() == 1
+
+
+def python(script, **variables):
+    """Run a script with two threads in both pools, and return what it printed."""
+    root = Path(__file__).resolve().parent.parent
+    environment = {**os.environ, "PYTHONPATH": str(root), "NUMBA_NUM_THREADS": "2",
+                   "OPENBLAS_NUM_THREADS": "2", **variables}
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=environment,
+                          cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+NUMBERS = """
+    import numba, numpy as np
+    import llm.kernels.threads as threads
+    import llm.train.pace as pace
+    from llm.grad import ops
+    from llm.grad.tensor import Tensor
+    from llm.train.fast import fast, twins
+    threads.cores = pace.cores = lambda: 2
+    small, large = (Tensor(np.ones(n, np.float32)) for n in (100, 1 << 18))
+    blas = pace.library()
+"""
+
+
+def test_fast_leaves_the_number_of_threads_as_it_was_and_never_goes_above_it():
+    seen = python(NUMBERS + """
+    with fast():
+        ops.gelu(small); print(numba.get_num_threads())        # one is enough for 100 numbers
+        ops.gelu(large); print(numba.get_num_threads())
+        ops.gelu(small)
+    print(numba.get_num_threads(), blas.threads())
+    numba.set_num_threads(1); blas.set_threads(1)              # the reader's own wish
+    with fast():
+        ops.gelu(large); print(numba.get_num_threads())
+        with fast():
+            pace.give(2); ops.gelu(large); print(numba.get_num_threads(), blas.threads())
+    print(numba.get_num_threads(), blas.threads())
+    numba.set_num_threads(2); blas.set_threads(2)
+    try:
+        with fast():
+            pace.give(1); print(numba.get_num_threads(), blas.threads())
+            with fast():
+                ops.gelu(large); print(numba.get_num_threads())
+            1 / 0
+    except ZeroDivisionError:
+        print(numba.get_num_threads(), blas.threads())
+    twins()[ops.gelu][0](small.data)                           # outside of fast() nothing is set
+    print(numba.get_num_threads())
+    pace.cores = lambda: 1
+    with fast():
+        ops.gelu(large); print(numba.get_num_threads(), blas.threads())
+    """)
+    known = seen[3] != "0"                                     # NumPy with another BLAS: 0
+    two, one = ("2", "1") if known else ("0", "0")
+    assert seen == ["1", "2", "2", two, "1", "1", one, "1", one, "1", one, "1", "2", two, "2",
+                    "1", one]
+
+
+def test_a_piece_that_is_late_goes_on_with_one_thread_and_the_next_begins_with_fewer():
+    seen = python(NUMBERS + """
+    import time
+    def work(seconds):
+        ops.gelu(large); a = numba.get_num_threads()
+        time.sleep(seconds)
+        ops.gelu(large)
+        return a, numba.get_num_threads()
+    with fast():
+        ops.gelu(large)                                        # compiled, or read
+        p = pace.pace_of("k")
+        p.at, p.usual, p.times = 1, 0.3, []
+        print(*pace.paced("k", work, 0.0))
+        print(*pace.paced("k", work, 0.7))
+        print(*pace.paced("k", work, 0.0), p.at, p.next_try > time.perf_counter())
+        print(pace.paced("other", lambda a, b: a - b, 5, 3))
+    """)
+    assert seen == ["2", "2", "2", "1", "1", "1", "0", "True", "2"]
+
+
+def test_a_run_is_timed_step_by_step_and_computes_the_same_on_any_number_of_threads():
+    seen = python("""
+    import llm.train.pace as pace
+    from llm.train.fast import fast
+    from tests.test_day38 import train
+    pace.cores = lambda: 2
+    numbers, threads = [], pace.Pace.threads
+    def turns(self):
+        numbers.append(len(numbers) % 2 + 1)
+        return numbers[-1]
+    losses = train(fast())
+    (kind, most), = pace._paces
+    print(kind[0], most, pace._paces[kind, most].times is not None)
+    pace.Pace.threads = turns
+    print(train(fast()) == losses, len(numbers) >= 10)
+    """)
+    assert seen == ["step", "2", "True", "True", "True"]

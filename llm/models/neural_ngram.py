@@ -60,7 +60,8 @@ def train(model, batches, rate, *, steps=None, seconds=None, update=descend, wat
     """Take steps until `steps` are done or `seconds` have passed; returns the loss of each, nats.
 
     batches: an iterator of (contexts, targets). rate: a number, or a function of (step, total)
-    with step = 1 … total; under a time limit `total` is the guess from the pace so far.
+    with step = 1 … total; under a time limit `total` is the guess from the pace so far, and never
+    above `steps`.
     update(parameters, rate) changes the parameters from their gradients. watch(step, total, loss)
     is called after each. Raises ValueError if neither limit is given.
     """
@@ -73,7 +74,10 @@ def train(model, batches, rate, *, steps=None, seconds=None, update=descend, wat
         if seconds is not None and passed >= seconds:
             break
         step = len(losses) + 1
-        total = steps if seconds is None else expected(step, passed, seconds)
+        total = steps
+        if seconds is not None:
+            by_time = expected(step, passed, seconds)
+            total = by_time if steps is None else min(steps, by_time)
         contexts, targets = next(batches)
         model.zero_grad()
         loss = ops.cross_entropy(model(contexts), targets)

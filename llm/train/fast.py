@@ -16,14 +16,19 @@ from llm.kernels.threads import settle
 from llm.layers import attention as attention_layer
 from llm.layers import norm as norm_layer
 from llm.layers import residual
-from llm.train import adam, clip
+from llm.train import adam, clip, loop
+from llm.train.pace import following
 
 
 @contextlib.contextmanager
 def fast():
-    """Lower all primitives, the optimizer's update and clipping until the block ends."""
+    """Lower all primitives, the optimizer's update and clipping until the block ends.
+
+    Threads follow what is free (pace.py): what was set before the block, for Numba and the BLAS,
+    is the most that is used, and is set again after it.
+    """
     settle()
-    with lower(twins()):
+    with following() as paced, lower(twins() | {loop.paced: paced}):
         yield
 
 

@@ -1,7 +1,8 @@
 """Day 35 · The training loop: one loop for pretraining, fine-tuning, reward models and policies.
 
 A step: draw a batch, compute the loss, go backward, clip, set the rate, update. What else one
-wants to do at a step (log, validate, save) is a hook. Ctrl-C ends the run after the step at hand.
+wants to do at a step (log, validate, save) is a hook. Ctrl-C, or being told to end by SIGTERM,
+ends the run after the step at hand.
 """
 
 import contextlib
@@ -11,7 +12,12 @@ import threading
 import time
 from dataclasses import dataclass
 
+import numpy as np
+
+from llm.grad.lowering import lowerable
 from llm.train.clip import clip_gradients, scale
+
+ONE_PRESS = 0.3         # seconds in which a second signal is the echo of the first
 
 
 @dataclass
@@ -36,35 +42,42 @@ class Run:
     tokens: int
     seconds: float
     skipped: int              # steps whose gradient was not finite
-    interrupted: bool         # by Ctrl-C
+    interrupted: bool         # by Ctrl-C or SIGTERM
 
 
 def fit(parameters, loss, batches, optimizer, schedule, *, steps=None, seconds=None, clip=1.0,
-        accumulate=1, hooks=(), start=0):
+        accumulate=1, hooks=(), start=0, on_interrupt=None):
     """Train until `steps` steps are done or `seconds` have passed, whichever comes first.
 
     parameters: {name: Tensor}. loss(batch) -> (Tensor, count): the mean over `count` targets.
     batches: an iterator; `accumulate` of them make one step, weighted by their counts, which
     equals one step on all of them at once. schedule(step, total) -> rate. hook(Step) after each.
-    start: steps done before, when a stopped run goes on.
-    Raises ValueError if neither limit is given.
+    clip: the longest norm of a gradient, or None. start: steps done before, when a stopped run
+    goes on. on_interrupt(): called once, at the moment of Ctrl-C, while the step at hand ends.
+    Raises ValueError if neither limit is given, if one makes no sense, or when batches run out.
     """
-    if steps is None and seconds is None:
-        raise ValueError("say how long: fit(..., steps=2000) or fit(..., seconds=60)")
+    check_limits(steps, seconds, accumulate)
     run = Run(start, [], 0, 0.0, 0, False)
+    size = sum(p.data.size for p in parameters.values())
     began = time.perf_counter()
-    with deferred_interrupt() as interrupt:
+
+    def one_step():
+        value, count = gradients(parameters, loss, batches, accumulate)
+        norm = clip_gradients([p.grad for p in parameters.values() if p.grad is not None],
+                              math.inf if clip is None else clip)
+        run.seconds = time.perf_counter() - began
+        total = expected_total(run.steps + 1, start, run.seconds, steps, seconds)
+        rate = schedule(run.steps + 1, total)
+        if math.isfinite(norm):
+            optimizer.step(rate)
+        else:
+            run.skipped += 1
+        return value, count, norm, rate, total
+
+    with deferred_interrupt(on_interrupt) as interrupt:
         while not finished(run, steps, seconds):
-            total = expected_total(run, start, steps, seconds)
+            value, count, norm, rate, total = paced(("step", size, accumulate), one_step)
             run.steps += 1
-            value, count = gradients(parameters, loss, batches, accumulate)
-            norm = clip_gradients([p.grad for p in parameters.values() if p.grad is not None],
-                                  clip)
-            rate = schedule(run.steps, max(total, run.steps))
-            if math.isfinite(norm):
-                optimizer.step(rate)
-            else:
-                run.skipped += 1
             run.losses.append(value)
             run.tokens += count
             run.seconds = time.perf_counter() - began
@@ -76,6 +89,24 @@ def fit(parameters, loss, batches, optimizer, schedule, *, steps=None, seconds=N
     return run
 
 
+def check_limits(steps, seconds, accumulate):
+    if steps is None and (seconds is None or seconds == math.inf):
+        raise ValueError("say how long: fit(..., steps=2000) or fit(..., seconds=60)")
+    if seconds is not None and not seconds >= 0 or steps is not None and steps < 0:
+        raise ValueError(f"seconds {seconds} and steps {steps} must be at least 0")
+    if accumulate < 1:
+        raise ValueError(f"a step takes at least 1 batch, not accumulate={accumulate}")
+
+
+@lowerable
+def paced(kind, work, *arguments):
+    """work(*arguments), a piece of work that comes again and again; `kind` names its size.
+
+    Day 38 takes this function's place: it times the pieces and chooses the threads for the next.
+    """
+    return work(*arguments)
+
+
 def gradients(parameters, loss, batches, accumulate):
     """Fill every .grad with the mean over all targets of `accumulate` batches.
 
@@ -85,8 +116,13 @@ def gradients(parameters, loss, batches, accumulate):
         p.grad = None
     total, weight = 0.0, 0
     for _ in range(accumulate):
-        value, count = loss(next(batches))
-        value.backward(None if accumulate == 1 else value.data * 0 + count)
+        try:
+            batch = next(batches)
+        except StopIteration:
+            raise ValueError("the batches have run out before the last step: give an iterator "
+                             "that goes on, or fewer steps") from None
+        value, count = loss(batch)
+        value.backward(None if accumulate == 1 else np.full_like(value.data, count))
         total, weight = total + float(value.data) * count, weight + count
     if accumulate > 1:
         for p in parameters.values():
@@ -100,30 +136,45 @@ def finished(run, steps, seconds):
             or (seconds is not None and run.seconds >= seconds))
 
 
-def expected_total(run, start, steps, seconds):
-    """The last step: as told, or as many as the time will allow at the pace so far."""
-    done = run.steps - start
-    if seconds is None or done == 0:
-        return steps if steps is not None else start + 10**6
-    by_time = start + int(done * seconds / run.seconds)
-    return by_time if steps is None else min(steps, by_time)
+def expected_total(step, start, passed, steps, seconds):
+    """The last step: as told, or as many as the time will allow at the pace so far.
+
+    step: the one at hand; it and those since `start` have taken `passed` seconds. Never less than
+    `step` itself, so that a schedule sees no step after the last.
+    """
+    if seconds is None or seconds == math.inf:
+        return max(steps, step)
+    by_time = start + int((step - start) * seconds / max(passed, 1e-9))
+    return max(by_time if steps is None else min(steps, by_time), step)
 
 
 @contextlib.contextmanager
-def deferred_interrupt():
-    """Turn the first Ctrl-C into a flag, so that no update is torn; a second one raises."""
-    flag = threading.Event()
+def deferred_interrupt(call=None):
+    """Turn the first Ctrl-C, or SIGTERM, into a flag, so that no update is torn; a second raises.
+
+    call(): called at the first. One press of Ctrl-C may arrive twice, from the terminal and from
+    the process that started this one: what follows within ONE_PRESS seconds is no second press.
+    """
+    flag, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():
         yield flag
         return
 
     def remember(signum, frame):
-        if flag.is_set():
+        nonlocal first
+        now = time.monotonic()
+        if not flag.is_set():
+            flag.set()
+            first = now
+            if call is not None:
+                call()
+        elif now - first > ONE_PRESS:
             raise KeyboardInterrupt
-        flag.set()
 
-    before = signal.signal(signal.SIGINT, remember)
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.signal(number, remember) for number in numbers]
     try:
         yield flag
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,177 @@
+"""Day 38 · Pace: as many threads as pay at this moment, found by the clock.
+
+Two threads that meet after every kernel go at the pace of the later one. On a quiet machine that
+is nearly twice as fast as one thread. Where another program has the second core, the first thread
+waits at every meeting until the system lets the second run again, some milliseconds each time, and
+a step with two hundred meetings takes twenty times as long as on one thread.
+
+Nobody tells a program how many cores are free, so `Pace` measures: it times pieces of work of one
+size, begins with one thread, tries more, keeps what was faster, and looks again when the work
+becomes slower or some time has passed. A try that fails is paid for: the next one comes when its
+cost has become a twentieth of the time passed. The numbers computed are the same with any number.
+Left out: more than one process of ours on a machine; each would take the other for a stranger.
+"""
+
+import contextlib
+import functools
+import math
+import time
+from contextvars import ContextVar
+
+import numba
+
+from llm.kernels.threads import allow, cores, kept, watched
+from llm.tensors.roofline import Blas
+
+BETTER = 0.95        # more threads must take less than this share of the time
+SLOWER = 1.25        # so much slower than usual is a reason to look again
+LATE = 2.0           # a piece that takes so much longer than usual goes on with one thread
+PRICE = 20           # after a failed try, wait so many times what it cost …
+PATIENCE = 1.0       # … and at least so many seconds
+_limits = ContextVar("(threads of Numba, of the BLAS) at most", default=None)
+_paces = {}          # (kind of work, counts) -> Pace: what was learned outlives a `fast()` block
+
+
+class Pace:
+    """The number of threads for one kind of work. Times are in seconds; `now` is any clock's."""
+
+    def __init__(self, counts):
+        self.counts = counts           # numbers of threads to choose from, ascending from 1
+        self.at = 0                    # the chosen one: counts[at]
+        self.trial = None              # the one being tried, or None
+        self.times = None              # of the pieces since then; None: the next one warms up
+        self.usual = None              # what a piece takes with counts[at]
+        self.next_try = -math.inf      # when more threads may be tried again
+        self.next_doubt = -math.inf    # when fewer may
+
+    def threads(self):
+        """How many the next piece should use."""
+        return self.counts[self.at if self.trial is None else self.trial]
+
+    def limit(self):
+        """Seconds after which that piece should give up its threads; infinity for one thread."""
+        return math.inf if self.threads() == 1 or self.usual is None else LATE * self.usual
+
+    def note(self, took, now, gave_up=False):
+        """A piece took so long; gave_up: it went over its limit and ended on one thread."""
+        if self.times is None:         # the first after a change only warms up
+            self.times = []
+            if not gave_up:
+                return
+        self.times.append(took)
+        mean = sum(self.times) / len(self.times)
+        if self.trial is not None:
+            if gave_up or self.trial > self.at and mean > LATE * self.usual:
+                self.decide(False, mean, now)
+            elif enough(self.times):
+                bar = self.usual * (BETTER if self.trial > self.at else 1)
+                self.decide(mean < bar, mean, now)
+        elif gave_up:
+            self.next_try = now + max(PATIENCE, PRICE * (took - self.usual))
+            self.at, self.usual, self.times = self.at - 1, None, []
+        elif self.usual is None or len(self.times) >= 8 or sum(self.times) > 1:
+            if enough(self.times):
+                self.judge(mean, now)
+        if self.trial is None and self.usual and now >= self.next_try and (
+                self.at + 1 < len(self.counts)):
+            self.trial, self.times = self.at + 1, None
+
+    def judge(self, mean, now):
+        """Is the work as fast as usual? If not, perhaps fewer threads are better now."""
+        worse = self.usual is not None and mean > SLOWER * self.usual
+        self.times = []
+        if worse and self.at > 0 and now >= self.next_doubt:
+            self.trial, self.times = self.at - 1, None
+            self.usual = mean
+        elif self.at == 0 or self.usual is None:
+            self.usual = mean
+        else:                          # slow decay must add up until it is noticed
+            self.usual = min(self.usual, mean)
+
+    def decide(self, won, mean, now):
+        """End a trial."""
+        wait = now + max(PATIENCE, PRICE * len(self.times) * max(mean - self.usual, 0))
+        up = self.trial > self.at
+        if won:
+            self.at, self.usual = self.trial, mean
+        if not (won and up):
+            self.next_try = wait
+        if not won and not up:
+            self.next_doubt = wait
+        self.trial, self.times = None, []
+
+
+def enough(times):
+    """Pieces for a verdict: three, and more where they are short; one or two where they are long."""
+    return sum(times) > (0.03 if len(times) >= 3 else 0.3)
+
+
+@contextlib.contextmanager
+def following():
+    """For `fast()`: yields the twin of `loop.paced`; afterwards all threads are as before.
+
+    What was set when the block began is the most that is used: Numba's number and that of the
+    BLAS, and never more than the cores that this process may use.
+    """
+    blas = library()
+    with kept() as threads:
+        before, token = blas.threads(), None
+        if _limits.get() is None:
+            most = cores()
+            token = _limits.set((min(threads, most), min(max(before, 1), most)))
+            give(_limits.get()[0])
+        try:
+            yield paced
+        finally:
+            if token is not None:
+                _limits.reset(token)
+                if before:
+                    blas.set_threads(before)
+
+
+library = functools.cache(Blas)
+
+
+def give(n):
+    """Let both pools use n threads, within their limits."""
+    for_numba, for_blas = _limits.get()
+    allow(min(n, for_numba))
+    if library().threads():
+        library().set_threads(min(n, for_blas))
+
+
+def paced(kind, work, *arguments):
+    """work(*arguments), timed, on as many threads as pays for this kind of work."""
+    pace = pace_of(kind)
+    gave_up = False
+
+    def give_up():
+        nonlocal gave_up
+        if not gave_up:
+            gave_up = True
+            give(1)
+
+    give(pace.threads())
+    began = time.perf_counter()
+    with watched(began + pace.limit(), give_up):
+        result = work(*arguments)
+    now = time.perf_counter()
+    pace.note(now - began, now, gave_up)
+    return result
+
+
+def pace_of(kind):
+    """What is known of this kind of work under these limits."""
+    most = max(_limits.get())
+    if len(_paces) > 256:              # kinds that were met once, and are not met again
+        _paces.clear()
+    return _paces.setdefault((kind, most), Pace(counts_up_to(most)))
+
+
+def counts_up_to(most):
+    """1, 2, 4, … and the last one itself.
+
+    >>> counts_up_to(6)
+    [1, 2, 4, 6]
+    """
+    return [2**i for i in range(most.bit_length()) if 2**i < most] + [most]
