@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from llm.grad.tensor import Tensor
 from llm.models.gpt import GPT, GPTConfig
 from llm.tokens.fast_bpe import FastBPE
 from llm.train.adam import AdamW
-from llm.train.loop import fit
+from llm.train.loop import expected_total, fit, gradients
 from llm.train.schedule import Constant, WarmupCosine
 from llm.train.snapshot import SnapshotError, load_snapshot, save_snapshot
 
@@ -155,6 +156,111 @@ def test_ctrl_c_finishes_the_step_and_returns():
               steps=100, hooks=[interrupt])
     assert run.interrupted and run.steps in (3, 4) and len(run.losses) == run.steps
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_resumed_run_never_takes_a_step_at_the_peak_rate():
+    _, parameters, loss = parabola(1.0)
+    seen = []
+    fit(parameters, loss, itertools.repeat(None), Descent(parameters), WarmupCosine(0.1, warmup=4),
+        seconds=0.05, hooks=[seen.append], start=2000)
+    assert seen[0].step == 2001 and seen[0].total >= 2001
+    assert max(s.rate for s in seen) < 0.09                   # with an unknown total it is 0.1
+    assert all(s.total >= s.step for s in seen)
+
+
+@pytest.mark.parametrize("step,start,passed,steps,seconds,expected", [
+    (10, 0, 2.0, None, 6.0, 30),                              # a third of the time: 3 × 10
+    (2010, 2000, 2.0, None, 6.0, 2030),                       # only this call's steps were timed
+    (10, 0, 2.0, 20, 6.0, 20), (10, 0, 2.0, 40, 6.0, 30),     # whichever comes first
+    (10, 0, 2.0, 40, None, 40), (10, 0, 2.0, 40, np.inf, 40),
+    (10, 0, 7.0, None, 6.0, 10), (10, 0, 1.0, 8, None, 10),   # never less than the step itself
+    (1, 0, 0.0, 5, 1.0, 5),
+])
+def test_the_total_is_guessed_from_the_pace(step, start, passed, steps, seconds, expected):
+    assert expected_total(step, start, passed, steps, seconds) == expected
+
+
+def test_past_the_guess_the_schedule_is_never_asked_for_a_step_after_the_last():
+    """The last step of a timed run may begin after its time is up; its total is itself."""
+    _, parameters, loss = parabola(1.0)
+    asked = []
+
+    def schedule(step, total):
+        asked.append((step, total))
+        return 0.0
+
+    def slow_after_5(batch):
+        time.sleep(0.05 if len(asked) >= 5 else 0.001)
+        return loss(batch)
+
+    run = fit(parameters, slow_after_5, itertools.repeat(None), Descent(parameters), schedule,
+              seconds=0.04)
+    assert run.steps >= 5 and all(total >= step for step, total in asked)
+
+
+def test_batches_that_end_and_limits_without_sense_are_refused():
+    _, parameters, loss = parabola(1.0)
+
+    def go(batches=None, **options):
+        return fit(parameters, loss, batches or itertools.repeat(None), Descent(parameters),
+                   Constant(0.1), **options)
+
+    assert go(iter([None] * 4), steps=4).steps == 4
+    with pytest.raises(ValueError, match="batches have run out.*fewer steps"):
+        go(iter([None] * 3), steps=4)
+    for bad in ({"seconds": float("nan")}, {"seconds": -1.0}, {"steps": -1}):
+        with pytest.raises(ValueError, match=str(next(iter(bad.values())))):
+            go(**bad)
+    with pytest.raises(ValueError, match="accumulate=0"):
+        go(steps=1, accumulate=0)
+    with pytest.raises(ValueError, match="say how long"):
+        go(seconds=np.inf)
+    assert go(seconds=np.inf, steps=3).steps == 3 and go(steps=0).steps == go(seconds=0).steps == 0
+
+
+def test_no_clip_leaves_a_long_gradient_as_it_is():
+    x, parameters, loss = parabola(100.0)
+    fit(parameters, loss, itertools.repeat(None), Descent(parameters), Constant(0.25), steps=1,
+        clip=None)
+    assert x.data[0] == 50.0
+
+
+def test_an_infinite_loss_in_one_microbatch_does_not_become_nan_where_nothing_is_infinite():
+    """0 · ∞ is NaN, so the seed of the backward must not be made from the loss."""
+    x, y = (Tensor(np.array([1.0]), requires_grad=True) for _ in range(2))
+
+    def loss(batch):
+        part = x * x if batch else y * Tensor(np.array([np.inf]))
+        return part.sum(), 3
+
+    gradients({"x": x, "y": y}, loss, iter([True, False]), 2)
+    assert x.grad[0] == 1.0 and y.grad[0] == np.inf           # 3 · 2x / 6
+
+
+def test_a_second_ctrl_c_raises_but_the_echo_of_the_first_does_not():
+    _, parameters, loss = parabola(1.0)
+    told, handlers = [], (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+    def press(*times):
+        def hook(step):
+            if step.step == 3:
+                for pause in times:
+                    time.sleep(pause)
+                    os.kill(os.getpid(), signal.SIGINT)
+        return fit(parameters, loss, itertools.repeat(None), Descent(parameters), Constant(0.1),
+                   steps=100, hooks=[hook], on_interrupt=lambda: told.append(1))
+
+    assert press(0, 0.01).steps in (3, 4) and told == [1]     # told once, at once
+    with pytest.raises(KeyboardInterrupt):
+        press(0, 0.35)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+
+
+def test_sigterm_finishes_the_step_too():
+    _, parameters, loss = parabola(1.0)
+    run = fit(parameters, loss, itertools.repeat(None), Descent(parameters), Constant(0.1),
+              steps=100, hooks=[lambda step: os.kill(os.getpid(), signal.SIGTERM)])
+    assert run.interrupted and run.steps in (1, 2)
 
 
 def snapshot_of(path, seed=0):

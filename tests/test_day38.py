@@ -261,8 +261,8 @@ def test_a_step_of_known_pace_by_hand():
 def imitated(load, threads, limit, source):
     """(seconds, gave up) of a piece on two cores beside `load` other programs.
 
-    A piece has 25 meetings. With programs beside it, a meeting of two threads waits now and then
-    until the system lets the second thread run, up to 20 ms; over its limit the piece goes on alone.
+    A piece has 25 meetings. With programs beside it, a meeting of two threads may have to wait until
+    the system lets the second one run, up to 40 ms; over its limit the piece goes on alone.
     """
     alone = 0.045 * max(1, (load + 1) / 2) * source.uniform(0.95, 1.05)
     if threads == 1:
@@ -301,7 +301,7 @@ def test_under_any_load_the_pace_is_near_the_better_of_one_and_two_threads(loads
 
 
 def test_a_failed_try_costs_a_twentieth_at_most():
-    pace, now, tried, worked = Pace([1, 2]), 0.0, 0.0, 0.0
+    pace, now, tried = Pace([1, 2]), 0.0, 0.0
     for _ in range(20_000):
         took = {1: 0.010, 2: 0.0199}[pace.threads()]
         tried += took - 0.010

@@ -14,7 +14,7 @@ MISTAKES = [
     Mistake(
         title="The mean of the microbatches' means",
         file="llm/train/loop.py",
-        right="        value.backward(None if accumulate == 1 else np.full_like(value.data, count))",
+        right="        value.backward(seed)",
         wrong="        value.backward()",
         symptom="With accumulation, training differs from one large batch as soon as the "
                 "microbatches hold different numbers of targets.",

@@ -122,7 +122,8 @@ def gradients(parameters, loss, batches, accumulate):
             raise ValueError("the batches have run out before the last step: give an iterator "
                              "that goes on, or fewer steps") from None
         value, count = loss(batch)
-        value.backward(None if accumulate == 1 else np.full_like(value.data, count))
+        seed = None if accumulate == 1 else np.full_like(value.data, count)
+        value.backward(seed)
         total, weight = total + float(value.data) * count, weight + count
     if accumulate > 1:
         for p in parameters.values():

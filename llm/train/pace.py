@@ -18,8 +18,6 @@ import math
 import time
 from contextvars import ContextVar
 
-import numba
-
 from llm.kernels.threads import allow, cores, kept, watched
 from llm.tensors.roofline import Blas
 
@@ -69,9 +67,9 @@ class Pace:
         elif gave_up:
             self.next_try = now + max(PATIENCE, PRICE * (took - self.usual))
             self.at, self.usual, self.times = self.at - 1, None, []
-        elif self.usual is None or len(self.times) >= 8 or sum(self.times) > 1:
-            if enough(self.times):
-                self.judge(mean, now)
+        elif enough(self.times) and (self.usual is None or len(self.times) >= 8
+                                     or sum(self.times) > 1):
+            self.judge(mean, now)
         if self.trial is None and self.usual and now >= self.next_try and (
                 self.at + 1 < len(self.counts)):
             self.trial, self.times = self.at + 1, None
@@ -102,7 +100,7 @@ class Pace:
 
 
 def enough(times):
-    """Pieces for a verdict: three, and more where they are short; one or two where they are long."""
+    """Are these pieces enough for a verdict? Three, more if they are short, one if it is long."""
     return sum(times) > (0.03 if len(times) >= 3 else 0.3)
 
 
