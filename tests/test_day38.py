@@ -261,8 +261,8 @@ def test_a_step_of_known_pace_by_hand():
 def imitated(load, threads, limit, source):
     """(seconds, gave up) of a piece on two cores beside `load` other programs.
 
-    A piece has 25 meetings. With programs beside it, a meeting of two threads may have to wait until
-    the system lets the second one run, up to 40 ms; over its limit the piece goes on alone.
+    A piece has 25 meetings. With programs beside it, a meeting of two threads may have to wait
+    until the system lets the second run, up to 40 ms; over its limit the piece goes on alone.
     """
     alone = 0.045 * max(1, (load + 1) / 2) * source.uniform(0.95, 1.05)
     if threads == 1:
