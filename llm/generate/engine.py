@@ -1,0 +1,120 @@
+"""Day 43 · The engine: a model packed once, and a token in one compiled call.
+
+Packs every matrix into its format's layout, lays out the tables and the workspace that the kernel
+(llm/kernels/decode.py) reads, and from then on allocates nothing: a step copies one row of the
+embedding, calls, and hands out a view of the logits. Left out: several texts at once (day 47), and
+what to do when the cache is full (day 42's policies, by `reset` and `prefill`).
+"""
+
+import numba
+import numpy as np
+
+from llm.generate.architecture import check_weights
+from llm.generate.cache import KVCache
+from llm.generate.decode import check_ids
+from llm.generate.layout import MATRICES, lay_out, pack
+from llm.generate.prefill import prefill
+from llm.kernels.barrier import LOST, MOST, TEAM, members
+from llm.kernels.decode import step as compute
+from llm.kernels.matvec import FLOAT32, Format, Packed
+
+CHUNK = 256                                 # ids that prefill reads at once
+LONGEST_REST = 256                          # tokens that a disturbed team lets one thread do alone
+
+
+class Engine:
+    """A decoder of one text. weights: as in `check_weights`, a matrix float32 or `Packed`.
+
+    format: a Format, or a dict from a pattern of names ("blocks.*.down.w", "head", "*") to one;
+    the first that fits is taken. T_max: room in the cache, at most arch.T. threads: at most so
+    many work on a token; None: as many as Numba has. `embed` need not be an array: indexed by
+    ids (n,) it gives rows (n, C), by one id a row (C,); then there must be a `head`.
+    Raises ValueError where weights and architecture do not fit, or a matrix has no format.
+    """
+
+    def __init__(self, arch, weights, format=FLOAT32, T_max=None, threads=None):
+        check_weights(arch, weights)
+        self.arch, self.cache = arch, KVCache(arch, T_max)
+        self.threads = min(threads or numba.config.NUMBA_NUM_THREADS, MOST)
+        formats = {"*": format} if isinstance(format, Format) else format
+        self.weights = {name: pack(name, array, formats) for name, array in weights.items()}
+        if "head" not in weights:
+            self.weights["head"] = pack("head", weights["embed"].T, formats)
+        self.rest, self.wait = 0, 1         # tokens still to do alone; and after the next trouble
+        self.plan = lay_out(arch, self.weights, self.cache, self.threads)
+
+    @property
+    def length(self):
+        """How many tokens have been read."""
+        return self.cache.length
+
+    def reset(self):
+        """Forget the text."""
+        self.cache.reset()
+
+    def truncate(self, n):
+        """Keep the first n tokens of the text; ValueError unless 0 ≤ n ≤ length."""
+        self.cache.truncate(n)
+
+    def step(self, i):
+        """Read one id -> logits (V,) for the next: a view that the next step overwrites.
+
+        Raises ValueError, with the text as it was, on an id outside 0 … V − 1 or a full cache.
+        """
+        if not 0 <= i < self.arch.V:
+            raise ValueError(f"id {i}: the vocabulary has 0 … {self.arch.V - 1}")
+        self.cache.check_room(1)
+        plan, position = self.plan, self.cache.length
+        plan.x[:] = self.weights["embed"][i]
+        if self.arch.rotary is None:
+            plan.x[:] += self.weights["positions"][position]
+        threads = 1 if self.rest else self.threads
+        numba.set_num_threads(threads)
+        plan.sync[:] = 0
+        compute(plan, position, threads)
+        self.take_stock(threads)
+        self.cache.advance(1)
+        return plan.logits[:self.arch.V]
+
+    def take_stock(self, threads):
+        """After a token by the team: was a thread missing, or its core taken from it meanwhile?
+
+        If a tenth of the token's time was lost, the machine is busy, and one thread alone is
+        faster than two that wait for each other. It then does 1, 2, 4, … LONGEST_REST tokens
+        before the team is tried again.
+        """
+        marks, sync = self.plan.marks, self.plan.sync
+        if self.rest:
+            self.rest -= 1
+        elif 10 * sync[LOST] > marks[-1] - marks[0] or members(sync[TEAM]) < threads:
+            self.rest, self.wait = self.wait, min(2 * self.wait, LONGEST_REST)
+        else:
+            self.wait = max(self.wait // 2, 1)
+
+    def prefill(self, ids):
+        """Read ids (n,), n ≥ 1 -> logits (V,) after the last, CHUNK tokens at a time.
+
+        Raises ValueError, with the text as it was, on no or wrong ids, or more than fit.
+        """
+        ids = check_ids(self.arch, ids)
+        self.cache.check_room(len(ids))
+        for first in range(0, len(ids), CHUNK):
+            part = ids[first:first + CHUNK]
+            logits = (self.step(int(part[0])) if len(part) == 1
+                      else prefill(self.arch, self.weights, part, self.cache))
+        return logits
+
+    def __call__(self, ids):
+        """`step` for day 42's `generate`: ids (n,) -> logits (V,) after the last."""
+        return self.prefill(ids) if len(ids) > 1 else self.step(int(ids[0]))
+
+    def matrices(self):
+        """The packed matrices, in the order in which a token reads them: name -> Packed."""
+        names = [f"blocks.{i}.{name}.w" for i in range(self.arch.L) for name in MATRICES]
+        return {name: self.weights[name] for name in [*names, "head"] if name in self.weights}
+
+    def bytes(self):
+        """What the engine holds: weights, cache and workspace."""
+        arrays = [w.data if isinstance(w, Packed) else w for w in self.weights.values()]
+        arrays += [part for part in self.plan if isinstance(part, np.ndarray)]
+        return sum(array.nbytes for array in arrays)

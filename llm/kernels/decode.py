@@ -1,0 +1,187 @@
+"""Day 43 · A whole token in one compiled call: every matrix, all threads, five barriers a layer.
+
+    every thread for itself     stream += branch · norm · prepare       (too small to share)
+    the threads share           the tiles of a matrix, or the heads     (bias, activation: own part)
+    barrier
+
+A phase needs all of the vector that the phase before has made, hence the barrier; nothing else is
+waited for. What a thread computes for itself, every other computes as well: C additions and a norm
+take less time than to make one thread do them and the others wait.
+
+The function is compiled once, for all formats, sizes and architectures: which `rows` is called,
+and on what, stands in tables (llm/kernels/pointers.py). Left out: more than one sequence (day 47).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit, prange
+
+from llm.kernels.barrier import meet, roll_call, ticks
+from llm.kernels.matvec import R
+from llm.kernels.pointers import bytes_at, call_prepare, call_rows
+from llm.kernels.step import add, attend, copy, gate, gelu, normalise, turned
+
+ROWS, PREPARE, DATA, SIZE, N, K = range(6)                   # columns of `matrices`
+QKV, PROJECT, UP, GATE, DOWN = range(5)                      # five matrices a layer; then the head
+GAIN1, SHIFT1, GAIN2, SHIFT2 = range(5, 9)                   # of the norms; 0 to 4 are the biases
+VECTORS = 9                                                  # of those matrices
+PHASES = 5                                                   # barriers a layer
+
+
+class Plan(NamedTuple):
+    """All that the step reads and writes; made once by llm/generate/engine.py."""
+
+    L: int                       # the letters of llm/generate/architecture.py
+    H: int
+    K: int
+    D: int
+    F: int
+    eps: np.float32
+    rms: bool
+    gated: bool
+    matrices: np.ndarray         # int64 (5L + 1, 6): addresses, bytes, outputs, inputs
+    vectors: np.ndarray          # float32: gains and biases, VECTORS a layer, one after another
+    places: np.ndarray           # int64: vector i is vectors[places[i]:places[i + 1]], or empty
+    cos: np.ndarray              # float32 (T, D/2), or (T, 0) without rotary
+    sin: np.ndarray
+    k: np.ndarray                # float32 (L, K, T, D): the cache
+    v: np.ndarray
+    x: np.ndarray                # (C,) in: the token's embedding
+    qkv: np.ndarray              # padded to whole tiles, as the next five; shared by all threads
+    heads: np.ndarray            # (H·D,)
+    branch: np.ndarray           # what is added to the stream next
+    up: np.ndarray
+    gate: np.ndarray
+    logits: np.ndarray           # out
+    desks: np.ndarray            # float32 (threads, …): each thread's stream, norm and scores
+    works: np.ndarray            # uint8 (threads, …): what `prepare` made
+    sync: np.ndarray             # int64: see llm/kernels/barrier.py
+    marks: np.ndarray            # int64 (5L + 2): ticks at the start, after each phase and the end
+
+
+@njit(error_model="numpy")
+def share(count, rank, team):
+    """Which of `count` things this thread does: first, last."""
+    return count * rank // team, count * (rank + 1) // team
+
+
+@njit(error_model="numpy")
+def vector(vectors, places, i):
+    """Gain or bias number i; empty where there is none."""
+    return vectors[places[i]:places[i + 1]]
+
+
+@njit(error_model="numpy")
+def product(matrix, bias, x, work, y, rank, team):
+    """This thread's tiles of y = W x + b, x having been prepared; where in y they are.
+
+    matrix: a row of Plan.matrices; bias (N,), or empty.
+    """
+    first, last = share((matrix[N] + R - 1) // R, rank, team)
+    data = bytes_at(matrix[DATA], matrix[SIZE])
+    call_rows(matrix[ROWS], (data, x, work, y, matrix[K], first, last))
+    add(y[R * first:R * last], bias[R * first:R * last])
+    return R * first, R * last
+
+
+@njit(error_model="numpy")
+def mix(qkv, keys, values, cos, sin, position, desk, heads, rank, team):
+    """This thread's heads: q (turned and scaled) meets the cache and the newest key.
+
+    qkv (H + 2K, D); keys, values (K, T, D) of one layer; heads (H, D) out. The thread that has a
+    group's first head writes the group's new key and value to the cache; others, who may need
+    them now, turn the key for themselves.
+    """
+    H, D = heads.shape
+    n_keys = len(keys)
+    group = H // n_keys
+    q, key, scores = desk[:D], desk[D:2 * D], desk[2 * D:]
+    factor = np.float32(1) / np.sqrt(np.float32(D))
+    first, last = share(H, rank, team)
+    for h in range(first, last):
+        g = h // group
+        value = qkv[H + n_keys + g]
+        if h == first or h % group == 0:
+            turned(qkv[H + g], cos, sin, np.float32(1), key)
+        if h % group == 0:
+            copy(key, keys[g, position])
+            copy(value, values[g, position])
+        turned(qkv[h], cos, sin, factor, q)
+        attend(q, keys[g].reshape(-1), values[g].reshape(-1), key, value, position, scores,
+               heads[h])
+
+
+@njit(error_model="numpy")
+def pass_barrier(sync, marks, phase, rank, team):
+    """Wait for all; the first of the team writes down when."""
+    meet(sync, team * (phase + 1))
+    if rank == 0:
+        marks[phase + 1] = ticks()
+
+
+@njit(error_model="numpy")
+def token(p, position, rank, team):
+    """One thread's part of a token: p.x -> its part of p.logits; position: tokens in the cache."""
+    C, sync, marks, vs, at = p.x.size, p.sync, p.marks, p.vectors, p.places
+    desk, work = p.desks[rank], p.works[rank]
+    stream, normal, rest = desk[:C], desk[C:2 * C], desk[2 * C:]
+    inner, branch = p.up[:p.F], p.branch[:C]
+    heads = p.heads.reshape(p.H, p.D)
+    qkv = p.qkv[:(p.H + 2 * p.K) * p.D].reshape(p.H + 2 * p.K, p.D)
+    if rank == 0:
+        marks[0] = ticks()
+    copy(p.x, stream)
+    for layer in range(p.L):
+        m, b, phase = p.matrices[5 * layer:], VECTORS * layer, PHASES * layer
+        if layer:
+            add(stream, branch)
+        normalise(stream, vector(vs, at, b + GAIN1), vector(vs, at, b + SHIFT1), p.eps, p.rms,
+                  normal)
+        call_prepare(m[QKV, PREPARE], (normal, work))
+        product(m[QKV], vector(vs, at, b + QKV), normal, work, p.qkv, rank, team)
+        pass_barrier(sync, marks, phase, rank, team)
+
+        mix(qkv, p.k[layer], p.v[layer], p.cos[position], p.sin[position], position, rest, heads,
+            rank, team)
+        pass_barrier(sync, marks, phase + 1, rank, team)
+
+        call_prepare(m[PROJECT, PREPARE], (p.heads, work))
+        product(m[PROJECT], vector(vs, at, b + PROJECT), p.heads, work, p.branch, rank, team)
+        pass_barrier(sync, marks, phase + 2, rank, team)
+
+        add(stream, branch)
+        normalise(stream, vector(vs, at, b + GAIN2), vector(vs, at, b + SHIFT2), p.eps, p.rms,
+                  normal)
+        call_prepare(m[UP, PREPARE], (normal, work))
+        first, last = product(m[UP], vector(vs, at, b + UP), normal, work, p.up, rank, team)
+        if p.gated:
+            if m[GATE, PREPARE] != m[UP, PREPARE]:
+                call_prepare(m[GATE, PREPARE], (normal, work))
+            product(m[GATE], vector(vs, at, b + GATE), normal, work, p.gate, rank, team)
+            gate(p.up[first:last], p.gate[first:last])
+        else:
+            gelu(p.up[first:last])
+        pass_barrier(sync, marks, phase + 3, rank, team)
+
+        call_prepare(m[DOWN, PREPARE], (inner, work))
+        product(m[DOWN], vector(vs, at, b + DOWN), inner, work, p.branch, rank, team)
+        pass_barrier(sync, marks, phase + 4, rank, team)
+    m, b = p.matrices[5 * p.L], VECTORS * p.L
+    add(stream, branch)
+    normalise(stream, vector(vs, at, b + GAIN1), vector(vs, at, b + SHIFT1), p.eps, p.rms, normal)
+    call_prepare(m[PREPARE], (normal, work))
+    product(m, vector(vs, at, b), normal, work, p.logits, rank, team)
+    pass_barrier(sync, marks, PHASES * p.L, rank, team)
+
+
+@njit(error_model="numpy", parallel=True, cache=True)
+def step(p, position, threads):
+    """A token by up to `threads` threads; who comes too late for the roll call is left out.
+
+    p.sync must be zero.
+    """
+    for thread in prange(threads):
+        rank, team = roll_call(p.sync, thread, threads)
+        if rank >= 0:
+            token(p, position, rank, team)
