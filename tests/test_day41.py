@@ -8,6 +8,10 @@ import re
 import numpy as np
 import pytest
 
+from days.day41.run import measure
+from days.day41.shaped import fits
+from days.day41.writing import cut_pieces, distinct, running, surprisals, words, write
+from llm.functions.probability import log_softmax
 from llm.generate.automaton import STATES, compile_pattern
 from llm.generate.beam import Hypothesis, beam_search
 from llm.generate.constrain import Constraint, TokenTable
@@ -16,6 +20,7 @@ from llm.generate.penalties import Bias, Penalty
 from llm.generate.sample import tempered
 from llm.generate.shape import anything, json_pattern
 from llm.generate.truncate import Chooser, min_p, top_k, top_p, typical
+from llm.models.gpt import GPT, GPTConfig
 
 BYTES = [bytes([b]) for b in range(256)]
 FILTERS = [(top_k, 3), (top_p, 0.7), (min_p, 0.2), (typical, 0.7)]
@@ -206,6 +211,8 @@ def test_a_chooser_draws_from_what_its_filters_leave(rng):
     drawn = np.bincount([chooser(z, []) for _ in range(3000)], minlength=4)
     assert drawn[2] == drawn[3] == 0 and drawn[0] / 3000 == pytest.approx(4 / 7, abs=0.03)
     assert isinstance(chooser(z, []), int)
+    sure = np.bincount([Chooser(rng)(logs(0.9, 0.1), []) for _ in range(3000)])
+    assert sure[0] / 3000 == pytest.approx(0.9, abs=0.025)
     warm = np.bincount([Chooser(rng, 2.0, top_k=2)(z, []) for _ in range(3000)])
     assert warm[0] / 3000 == pytest.approx(0.4**0.5 / (0.4**0.5 + 0.3**0.5), abs=0.03)
 
@@ -500,7 +507,7 @@ def random_pieces(rng, alphabet, n):
                     for _ in range(n)]
 
 
-def write(constraint, chooser, rng, V, prompt=()):
+def write_within(constraint, chooser, rng, V, prompt=()):
     ids = list(prompt)
     while not constraint.done(ids):
         ids.append(chooser(3 * rng.standard_normal(V), ids))
@@ -519,7 +526,7 @@ def test_every_output_matches_whatever_the_model_wants_and_whatever_the_limit(rn
         for _ in range(15):
             constraint = Constraint(table, limit, start=2, stop=stop)
             chooser = Chooser(rng, adjust=[constraint], top_k=3)
-            out = write(constraint, chooser, rng, len(pieces), prompt=[5, 5])
+            out = write_within(constraint, chooser, rng, len(pieces), prompt=[5, 5])
             assert len(out) <= limit
             if stop is not None:
                 assert out[-1] == stop and stop not in out[:-1]
@@ -586,6 +593,8 @@ def test_constraints_refuse_what_cannot_work():
         constraint(np.zeros(256), list(b"abc"))
     with pytest.raises(ValueError, match=r"\(255,\)"):
         constraint(np.zeros(255), [])
+    full = Constraint(TokenTable(compile_pattern("a*"), BYTES), 2, stop=0)
+    assert full.done([97, 97]) and full.done([97, 97, 97])     # no room for the stop token
     with pytest.raises(ValueError, match="left the pattern"):
         Constraint(table, 5, stop=0).allowed([97, 0, 98])
 
@@ -641,7 +650,7 @@ def test_what_is_drawn_in_a_shape_is_json_of_that_shape(rng):
     for limit in (int(table.needs[0]), 60, 90):
         for _ in range(15):
             constraint = Constraint(table, limit)
-            out = write(constraint, Chooser(rng, adjust=[constraint]), rng, len(pieces))
+            out = write_within(constraint, Chooser(rng, adjust=[constraint]), rng, len(pieces))
             value = json.loads(b"".join(pieces[i] for i in out).decode())
             assert list(value) == ["who", "age", "of", "acts", "more"]
             assert type(value["who"]) is str and type(value["age"]) is int
@@ -658,3 +667,48 @@ def test_shapes_that_are_none_are_refused():
     with pytest.raises(ValueError):
         json_pattern((math.nan,))
     assert json_pattern(anything()) == json_pattern(anything(1))
+
+
+# The measurements
+
+def test_pieces_are_written_row_by_row_as_the_model_would_alone(rng):
+    model = GPT(GPTConfig(V=12, T=16, C=8, L=1, H=2, rotary=True), rng)
+    prompts = rng.integers(0, 12, size=(3, 4))
+    choosers = [Chooser(None, 0), Chooser(np.random.default_rng(5)), Chooser(None, 0)]
+    pieces = write(model, prompts, choosers, 6)
+    assert pieces.shape == (3, 10) and (pieces[:, :4] == prompts).all()
+    for r, temperature in ((0, 0), (1, 1.0), (2, 0)):
+        alone = list(model.generate(prompts[r], 6, np.random.default_rng(5), temperature))
+        assert pieces[r, 4:].tolist() == alone
+    nats = surprisals(model, pieces, 4)
+    assert nats.shape == (3, 6)
+    log_p = log_softmax(model(pieces).data)
+    assert nats[1, 2] == pytest.approx(-log_p[1, 5, pieces[1, 6]], abs=1e-5)
+
+
+def test_measures_by_hand():
+    assert distinct([1, 2, 1, 2, 1], 2) == 0.5 and distinct([1, 2, 3], 1) == 1
+    assert distinct([7] * 5, 4) == 0.5
+    assert cut_pieces(np.arange(10), 3, 2).tolist() == [[0, 1], [4, 5], [8, 9]]
+    with pytest.raises(ValueError, match="3 pieces of 4 tokens"):
+        cut_pieces(np.arange(10), 3, 4)
+    assert words("ay, 'tis not he") == ["'tis", "not"]
+    assert running("HAMLET.\nI am.\n\n[Exit.]\n") == " I am. "
+    good = '{"speaker":"NURSE","says":"ay","age":3,"alone":true}'
+    assert fits(good) and not fits(good[:-1]) and not fits(good.replace("3", '"3"'))
+    assert not fits(good.replace("true", "1")) and not fits("[]")
+    assert not fits(good.replace("NURSE", "KENT"))
+
+
+def test_greedy_text_is_less_surprising_and_more_repetitive_than_peoples_and_json_is_valid():
+    result = measure(fast=True, seed=0)
+    rows = {name: rest for name, *rest in result.rows}
+    people = result.human
+    assert rows["greedy"][1] < people[1] - 0.5 and rows["beam of 4"][1] < people[1] - 0.5
+    assert rows["greedy"][3] < people[3] - 0.2 and rows["greedy"][8] == 1
+    assert rows["greedy, frequency 0.5"][3] > 0.9 and rows["greedy, frequency 0.5"][8] == 0
+    assert result.layout[0] >= people[3]
+    assert result.beam["human_over_greedy"] == 0 and result.beam["of"] == 4
+    shaped = result.shaped
+    assert shaped["valid"] == shaped["tries"] == 4 and shaped["free_valid"] == 0
+    assert shaped["log_valid"] < -50

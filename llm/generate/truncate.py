@@ -20,7 +20,7 @@ def top_k(logits, k):
     logits (V,) -> (V,). k ≥ 1 may exceed V, and tokens at −∞ stay there even if fewer than k are
     left. O(V): the k-th largest is selected, not sorted. Raises ValueError on k < 1, on logits
     that are not (V,), hold NaN or +∞, or are all −∞.
-    Source: Fan, Lewis and Dauphin (2018), "Hierarchical Neural Story Generation", section 5.
+    Source: Fan, Lewis and Dauphin (2018), "Hierarchical Neural Story Generation", with k = 10.
     """
     z = checked(logits)
     if not k >= 1 or k % 1:
@@ -52,7 +52,8 @@ def min_p(logits, p):
 
     logits (V,) -> (V,); 0 < p ≤ 1. No sum and no sort: O(V). A border missed by SLACK counts.
     Raises ValueError as top_k does, and on other p.
-    Source: Nguyen et al. (2024), "Turning Up the Heat: Min-p Sampling", section 3.
+    Source: Minh et al. (2025), "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM
+    Outputs", section 3.
     """
     z = checked(logits)
     within(p, "min-p")
@@ -64,7 +65,8 @@ def typical(logits, p):
 
     logits (V,) -> (V,); 0 < p ≤ 1, and 1 keeps all. Joins tokens in the order of |−ln pᵢ − H|, so
     that the likeliest may be the first to go. Same rule for sums, ties and errors as top_p.
-    Source: Meister, Pimentel, Wiher and Cotterell (2023), "Locally Typical Sampling", section 4.
+    Source: Meister, Pimentel, Wiher and Cotterell (2023), "Locally Typical Sampling", its truncated
+    set.
     """
     z = checked(logits)
     within(p, "typical-p")
@@ -82,7 +84,7 @@ def smallest_set(z, ranks, p):
     order = np.argsort(ranks, kind="stable")                       # ties stay in order of ids
     weights = np.exp(scaled(z, 1.0)[order])                        # not yet divided by their sum
     sums = np.cumsum(weights)
-    count = 1 + int((sums / sums[-1] < p - SLACK).sum())           # the first that reaches p, too
+    count = 1 + int((sums / sums[-1] < p - SLACK).sum())           # and the first to reach p
     kept = np.full_like(z, -np.inf)
     kept[order[:count]] = z[order[:count]]
     return kept
