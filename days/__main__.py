@@ -131,7 +131,9 @@ def span(text):
         return None
     days = set()
     for piece in text.split(","):
-        first, _, last = piece.partition("-")
+        first, dash, last = piece.partition("-")
+        if dash:                                        # 20- is 20 to 64, -20 is 1 to 20
+            first, last = first or "1", last or str(max(course.DAYS))
         days |= set(range(course.number(first), course.number(last or first) + 1))
     if not days:
         raise UsageError(f"--days {text} names no day; write it as 1-15")

@@ -227,7 +227,9 @@ SPOILS = {
     "no owner": (
         lambda r: put(r, "llm/functions/lost.py", '"""Lost."""\n'),
         "llm/functions/lost.py: has no owner"),
-    "an unknown place": (lambda r: put(r, "stray/file.txt", "x"), "stray/file.txt: has no owner"),
+    "an unknown place": (
+        lambda r: [put(r, "tests/data.bin", "x"), git(r, "add", "tests/data.bin")],
+        "tests/data.bin: has no owner"),
     "two owners": (spoil_test_owner, "tests/test_day01.py: has two owners, day 01 and day 02"),
     "two owners of a page": (
         lambda r: put(r, "notes/page.md", "<!-- Day 01 -->\n<!-- Day 02 -->\n"),
@@ -306,6 +308,18 @@ SPOILS = {
     "fragment of no file": (
         lambda r: swap(r, "days/day02/README.md", "functions/second.py", "functions/third.py"),
         "a fragment is said to be from llm/functions/third.py, which is not there"),
+    "a fragment that starts within a line": (
+        lambda r: swap(r, "days/day02/README.md", "\ndef quadruple(x):", "\nquadruple(x):"),
+        "the fragment 'quadruple(x):' is not verbatim in llm/functions/second.py"),
+    "an empty fragment": (
+        lambda r: swap(r, "days/day02/README.md", '\ndef quadruple(x):\n    """quadruple of x."""\n'
+                       "    return double(double(x))\n", "\n"),
+        "a fragment of llm/functions/second.py is empty"),
+    "a table without its end": (
+        lambda r: swap(r, "days/day02/README.md", "<!-- /result -->\n", ""),
+        "has no table between one <!-- result --> and one <!-- /result -->"),
+    "a map without its end": (
+        lambda r: swap(r, "README.md", "<!-- /map -->", ""), "README.md: has no <!-- map --> bl"),
     "stale table": (
         lambda r: swap(r, "days/day02/README.md", "| quadruple(1.5) | 6.00 |",
                        "| quadruple(1.5) | 6.01 |"),
@@ -528,6 +542,39 @@ def test_files_are_the_same_with_and_without_git(mini):
     assert ownership.files(mini) == with_git
 
 
+def test_what_a_reader_keeps_here_is_none_of_the_courses(mini):
+    for path in ["mynotes.txt", ".DS_Store", "llm/.DS_Store", "llm/try.ipynb", ".vscode/set.json",
+                 "mine/model.py", "days/todo.txt", "tests/.idea/x.py"]:
+        put(mini, path, "x")
+    before = ownership.files(mini)
+    assert static.faults(mini) == [] and "mynotes.txt" not in before
+    put(mini, "llm/functions/new.json", "{}")               # claimed by nobody: a reader's
+    put(mini, "experiments/new.py", '"""Day 02 · New."""\n')
+    put(mini, "experiments/new.json", "{}")
+    assert set(ownership.files(mini)) - set(before) == {"experiments/new.py",
+                                                        "experiments/new.json"}
+
+
+def test_what_a_reader_commits_outside_the_rooms_stays_on_every_day(mini):
+    put(mini, "mynotes.md", "[dead](link.md)")
+    put(mini, "mine/model.py", "import torch\n")
+    git(mini, "add", ".")
+    git(mini, "commit", "-qm", "mine")
+    assert static.faults(mini) == []
+    tags.build(mini)
+    assert {"mynotes.md", "mine/model.py"} <= set(
+        git(mini, "ls-tree", "-r", "--name-only", "day01").split())
+
+
+def test_without_git_the_files_are_walked(mini, monkeypatch):
+    with_git = ownership.files(mini)
+    monkeypatch.setenv("PATH", "")
+    assert ownership.files(mini) == with_git
+    assert static.faults(mini) == []
+    with pytest.raises(UsageError, match="git is not installed"):
+        tags.build(mini)
+
+
 def test_an_open_marker_does_not_swallow_the_next_one():
     text = "<!--=x--> and <!--=x-->?<!--/-->"
     assert generated.values(text, {"x": 1}) == "<!--=x--> and <!--=x-->1<!--/-->"
@@ -603,6 +650,36 @@ def test_an_early_checkout_is_sound_by_itself(mini):
     assert tags.day_of_checkout(mini) == 1
     assert not (mini / "llm/functions/second.py").exists()
     assert static.faults(mini) == []
+
+
+def test_tags_are_refused_where_later_days_are_missing(mini):
+    made = tags.build(mini)
+    git(mini, "checkout", "-q", "day01")
+    with pytest.raises(UsageError, match="the tree as of day 01.*go back first"):
+        tags.build(mini)
+    put(mini, "mine.txt", "x")
+    git(mini, "add", ".")
+    git(mini, "commit", "-qm", "Day 02: my own")
+    with pytest.raises(UsageError, match="the tree as of day 01"):
+        tags.build(mini)
+    assert tags.present_tags(mini) == list(made)
+
+
+def test_tags_tell_gits_own_words(mini, monkeypatch):
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    for name in ("GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM"):
+        monkeypatch.setenv(name, os.devnull)
+    with pytest.raises(UsageError, match="dubious ownership.*safe.directory"):
+        tags.build(mini)
+
+
+def test_an_exported_git_dir_is_no_other_repository(mini, original, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(original / ".git"))
+    put(mini, "experiments/new.py", '"""Day 02 · New."""\n')
+    assert "experiments/new.py" in ownership.files(mini)
+    tags.build(mini)
+    monkeypatch.delenv("GIT_DIR")
+    assert git(mini, "tag").split() == ["day01", "day02"] and not git(original, "tag")
 
 
 def test_tags_that_are_not_ours_are_not_moved(mini):
@@ -751,6 +828,53 @@ def test_check_grades_the_exercises(mini, capsys, body, status, line):
     assert check.check(mini, 1, solution=True) == 0
 
 
+@pytest.mark.parametrize("text", ["", "[1", "[]", "{}", '{"mistake": "1"}', '{"mistake": 9}',
+                                  '{"mistake": true}', "[" * 100_000])
+def test_a_damaged_drill_is_told_and_can_be_started_over(mini, text):
+    drill.drill(mini, 2)
+    put(mini, ".course/drill02.json", text)
+    with pytest.raises(UsageError, match="is damaged; start over with: .* drill 2 --new"):
+        drill.drill(mini, 2)
+    assert drill.drill(mini, 2, new=True) == 0
+
+
+def test_a_copy_that_is_not_finished_leaves_the_old_one(mini):
+    def stop(folder):
+        raise KeyError("stopped")
+
+    scratch.create(mini, "practice01", 1, lambda folder: put(folder, "mark.txt", "old"))
+    with pytest.raises(KeyError):
+        scratch.create(mini, "practice01", 1, stop)
+    assert (mini / ".course/practice01/mark.txt").read_text() == "old"
+    assert [path.name for path in (mini / ".course").iterdir()] == ["practice01"]
+
+    def meanwhile(folder):
+        put(folder, "mark.txt", "outer")
+        scratch.create(mini, "practice01", 1, lambda inner: put(inner, "mark.txt", "inner"))
+
+    scratch.create(mini, "practice01", 1, meanwhile)        # another command, at the same time
+    assert (mini / ".course/practice01/mark.txt").read_text() == "outer"
+    assert [path.name for path in (mini / ".course").iterdir()] == ["practice01"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_a_folder_that_python_cannot_import_from_is_told(mini, monkeypatch, capsys):
+    odd = mini.rename(mini.with_name("a:course"))
+    monkeypatch.setattr(cli, "ROOT", odd)
+    assert cli.main(["test", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "a ':' in the name of a folder" in said and len(said.strip().splitlines()) == 1
+
+
+def test_exit_in_an_exercise_is_a_failure(mini, capsys):
+    swap(mini, "days/day01/exercises.py", "raise NotImplementedError", "exit(0)")
+    assert check.check(mini, 1) == 1
+    assert "fails half: SystemExit in line" in " ".join(capsys.readouterr().out.split())
+    put(mini, "days/day01/exercises.py", "import sys\nsys.exit(0)\n")
+    with pytest.raises(UsageError, match="exercises.py: SystemExit: 0"):
+        check.check(mini, 1)
+
+
 # --- record: runs, and the prose beside their numbers
 
 def numbered(mini):
@@ -894,11 +1018,20 @@ def test_bad_arguments_are_one_line_and_status_2(mini, monkeypatch, capsys, argu
     assert len(shown.err.strip().splitlines()) == 1
 
 
-def test_damaged_progress_is_told(mini, monkeypatch, capsys):
-    put(mini, ".course/progress.json", "[1, 2")
+@pytest.mark.parametrize("text", ["[1, 2", '{"01": 5}', '{"01": {"drills": 5}}', "[]",
+                                  '{"01": {"drills": ["x"]}}'])
+def test_damaged_progress_is_told(mini, monkeypatch, capsys, text):
+    put(mini, ".course/progress.json", text)
     monkeypatch.setattr(cli, "ROOT", mini)
     assert cli.main([]) == 2
     assert "progress.json is damaged; delete it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text, days", [
+    ("7", {7}), ("1-3", {1, 2, 3}), ("1,4,9-11", {1, 4, 9, 10, 11}), ("62-", {62, 63, 64}),
+    ("-2", {1, 2}), (None, None)])
+def test_spans_of_days(text, days):
+    assert cli.span(text) == days
 
 
 def test_the_map_fits_80_columns_and_shows_progress(mini, monkeypatch, capsys):

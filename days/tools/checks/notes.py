@@ -71,7 +71,10 @@ def fragments(text, root, day, owners):
         first = fence[3].strip().split("\n")[0]
         if language != "python" or not (root / path).is_file():
             yield f"a fragment is said to be from {path}, which is not there"
-        elif fence[3].strip("\n") + "\n" not in (root / path).read_text(encoding="utf-8"):
+        elif not first:
+            yield f"a fragment of {path} is empty"
+        elif "\n" + fence[3].strip("\n") + "\n" not in (
+                "\n" + (root / path).read_text(encoding="utf-8")):
             yield f"the fragment '{first}' is not verbatim in {path}"
         elif owners.get(path, 0) > day:
             yield f"shows {path}, which belongs to day {owners[path]:02d}"
@@ -81,8 +84,8 @@ def stale(text, root, day):
     """Table and values must be what `write` would write; the figure must be shown."""
     if "(figure.svg)" not in text:
         yield "does not show its figure.svg"
-    if "<!-- result -->" not in text.split("\n"):
-        yield "has no table between <!-- result --> and <!-- /result -->"
+    if not generated.has_block(text, "result"):
+        yield "has no table between one <!-- result --> and one <!-- /result -->"
     if text.count("<!--=") != len(generated.MARKER.findall(text)):
         yield "a value marker <!--=…--> is not closed by <!--/-->"
     try:

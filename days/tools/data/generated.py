@@ -94,6 +94,12 @@ def block(text, name, body):
     return pattern.sub(lambda _: f"<!-- {name} -->\n{body}\n<!-- /{name} -->", text)
 
 
+def has_block(text, name):
+    """Is there one block of that name, with its beginning and its end?"""
+    found = re.findall(rf"^<!-- (/?){name} -->$", text, re.M)
+    return found == ["", "/"]
+
+
 def markdown(rows):
     """Rows (the first is the header) as a table; columns of numbers to the right."""
     cells = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]

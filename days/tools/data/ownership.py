@@ -5,6 +5,7 @@ replay of `verify` are all made from this one rule. Only the first three lines o
 """
 
 import fnmatch
+import os
 import re
 import subprocess
 from pathlib import PurePosixPath
@@ -12,6 +13,7 @@ from pathlib import PurePosixPath
 from days.tools.data.course import DAYS
 
 FRAME = 0
+ROOMS = {".ci", "days", "experiments", "llm", "notes", "tests"}
 FRAME_FILES = [
     ".ci/*", ".gitattributes", ".gitignore", "LICENSE", "Makefile", "README.md", "pyproject.toml",
     "requirements*.txt", "tests/test_course.py", "tests/conftest.py",
@@ -22,16 +24,42 @@ COMMENT = re.compile(r"<!-- Day (\d\d) -->")
 
 
 def files(root):
-    """Every file of the course, sorted, as posix paths: tracked, or new and not ignored."""
-    names = listed(root) if (root / ".git").exists() else walk(root)
+    """Every file of the course, sorted, as posix paths: what git tracks, and new files of days.
+
+    What else a reader keeps here (own notes, a notebook, .DS_Store) is none of the course's.
+    """
+    tracked = listed(root, "-cz")
+    new = walk(root) if tracked is None else listed(root, "-oz", "--exclude-standard")
+    names = [*(tracked or []), *(name for name in new if ours(name, head(root)))]
     return sorted({name for name in names if name and (root / name).is_file()})
 
 
-def listed(root):
-    """What git knows or would add."""
-    listing = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=root,
-                             capture_output=True, encoding="utf-8")
-    return listing.stdout.split("\0") if listing.returncode == 0 else walk(root)
+def listed(root, *flags):
+    """What git lists; None where there is no git or no clone."""
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "ls-files", *flags], cwd=root, capture_output=True,
+                              env=git_environment(), encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return None
+    return done.stdout.split("\0") if done.returncode == 0 else None
+
+
+def git_environment(**variables):
+    """The environment without GIT_DIR and its kin, which would point git at another repository."""
+    local = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
+             "GIT_NAMESPACE", "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX"}
+    return {**{k: v for k, v in os.environ.items() if k not in local}, **variables}
+
+
+def ours(path, read):
+    """Is a file that git does not track a new file of the course?"""
+    if any(part.startswith(".") for part in path.split("/")) and not path.startswith(".ci/"):
+        return path in FRAME_FILES
+    if "/" in path and path.split("/")[0] not in ROOMS:
+        return False
+    return bool(path) and ("/" in path and path.endswith(".py") or bool(named(path, read)))
 
 
 def walk(root):
@@ -56,7 +84,16 @@ def head(root):
 
 
 def claims(path, read):
-    """The set of days that claim a file; exactly one is right. `read(path)` gives its head."""
+    """The set of days that claim a file; exactly one is right. `read(path)` gives its head.
+
+    A file outside the course's rooms, which a reader has committed, stays on every day.
+    """
+    outside = "/" not in path or path.split("/")[0] not in ROOMS
+    return named(path, read) or ({FRAME} if outside else set())
+
+
+def named(path, read):
+    """The set of days that claim a file by its place or by its first lines."""
     room = path.split("/")[0] if "/" in path else ""
     python = path.endswith(".py")
     folder = IN_FOLDER.match(path)
@@ -72,7 +109,7 @@ def claims(path, read):
     elif room in ("notes", "experiments"):
         days |= {int(n) for n in COMMENT.findall(read(path))}
     if room == "experiments" and not python and not days:     # x.json belongs where x.py does
-        return claims(str(PurePosixPath(path).with_suffix(".py")), read)
+        return named(str(PurePosixPath(path).with_suffix(".py")), read)
     if room == "notes" and not days:
         days.add(FRAME)
     return days

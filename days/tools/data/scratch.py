@@ -9,7 +9,10 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
+from days.harness import UsageError
 from days.tools.data import course, ownership
 
 CAUGHT = 1          # pytest's exit status when tests ran and some failed
@@ -26,13 +29,18 @@ def fill(root, owners, into, wanted):
 def create(root, name, day, prepare):
     """Make .course/name, the tree as of that day changed by prepare(folder), in one step."""
     final = root / ".course" / name
-    part = final.with_name(name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    fill(root, ownership.owners_of(root), part, lambda owner: owner <= day)
-    prepare(part)
-    remove(root, name)
-    os.replace(part, final)
+    final.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=final.parent, prefix=f"{name}.", suffix=".part",
+                                     ignore_cleanup_errors=True) as folder:
+        part = Path(folder) / name
+        part.mkdir()
+        fill(root, ownership.owners_of(root), part, lambda owner: owner <= day)
+        prepare(part)
+        remove(root, name)
+        try:
+            os.replace(part, final)
+        except OSError:
+            raise UsageError(f"{final} was made by another command just now; try again") from None
     return final
 
 
@@ -55,6 +63,9 @@ def plant(root, mistake):
 
 def environment(root, **variables):
     """The variables under which `import llm` finds root/llm."""
+    if os.pathsep in str(root):
+        raise UsageError(f"Python cannot import from {root}: a '{os.pathsep}' in the name of a "
+                         "folder ends an entry of its search path; move the course")
     return {**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **variables}
 
 

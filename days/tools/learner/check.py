@@ -19,7 +19,7 @@ def check(root, day, solution=False):
     try:
         asked = course.load(path)
         answer = course.load(path.with_name("solution.py")) if solution else asked
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{error_place(error, path)}{type(error).__name__}: {error}") from None
     verdicts = grade(asked, answer)
     for name, verdict, why in verdicts:
@@ -44,7 +44,7 @@ def grade(asked, answer):
             found.append((name, PASS, ""))
         except NotImplementedError:
             found.append((name, OPEN, ""))
-        except Exception as error:
+        except (Exception, SystemExit) as error:       # exit(0) must not end the grading
             found.append((name, WRONG, reason(error)))
     return found
 

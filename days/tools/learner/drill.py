@@ -16,8 +16,8 @@ def drill(root, day, mistake=None, show=False, new=False):
     if mistake is not None and not 1 <= mistake <= len(mistakes):
         raise UsageError(f"day {day:02d} has drills 1 to {len(mistakes)}, not {mistake}")
     if show:
-        return reveal(mistakes, under_way(root, day), day)
-    planted = None if new else under_way(root, day)
+        return reveal(mistakes, under_way(root, day, len(mistakes)), day)
+    planted = None if new else under_way(root, day, len(mistakes))
     if planted is None:
         return begin(root, day, mistakes, mistake or next_one(root, day, len(mistakes)))
     if mistake not in (None, planted):
@@ -36,12 +36,19 @@ def note(root, day):
     return root / ".course" / f"{folder_name(day)}.json"
 
 
-def under_way(root, day):
+def under_way(root, day, count):
     """The number of the mistake that is planted now, or None."""
     folder = root / ".course" / folder_name(day)
     if not folder.exists() or not note(root, day).is_file():
         return None
-    return json.loads(note(root, day).read_text(encoding="utf-8"))["mistake"]
+    try:
+        planted = json.loads(note(root, day).read_text(encoding="utf-8"))["mistake"]
+        if type(planted) is int and 1 <= planted <= count:
+            return planted
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise UsageError(f"{note(root, day)} is damaged; start over with: "
+                     f"python -m days drill {day} --new")
 
 
 def next_one(root, day, count):

@@ -15,8 +15,11 @@ def read(root):
         return {}
     try:
         found = json.loads(path(root).read_text(encoding="utf-8"))
-        return {str(day): dict(done) for day, done in found.items()}
-    except (ValueError, AttributeError, TypeError):
+        done = {str(day): dict(done) for day, done in found.items()}
+        if not all(type(n) is int for steps in done.values() for n in steps.get("drills", [])):
+            raise ValueError("a drill has a number")
+        return done
+    except (ValueError, AttributeError, TypeError, RecursionError):
         raise UsageError(f"{path(root)} is damaged; delete it to start a new one") from None
 
 

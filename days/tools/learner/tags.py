@@ -5,7 +5,6 @@ dates are fixed, so the same tree gives the same ids. A temporary index is used:
 index, work tree and branches are not touched, and a tag that is not ours is never moved.
 """
 
-import os
 import re
 import subprocess
 import tempfile
@@ -22,7 +21,7 @@ IDENTITY = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
 
 def git(root, *arguments, feed=None, index=None):
     """The output of one git command, as text; UsageError with git's own words if it fails."""
-    environment = {**os.environ, **IDENTITY, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    environment = ownership.git_environment(**IDENTITY, GIT_OPTIONAL_LOCKS="0", LC_ALL="C")
     if index:
         environment["GIT_INDEX_FILE"] = str(index)
     try:
@@ -31,16 +30,17 @@ def git(root, *arguments, feed=None, index=None):
     except FileNotFoundError:
         raise UsageError("git is not installed, and the tags are made by git") from None
     if done.returncode:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["failed"]
-        raise UsageError(f"git {arguments[0]}: {said[-1]}")
+        said = " ".join(done.stderr.decode("utf-8", "replace").split()) or "failed"
+        raise UsageError(f"git {arguments[0]}: {said[:400]}")
     return done.stdout.decode("utf-8", "surrogateescape")
 
 
 def build(root):
     """Make or move the tags; returns {tag: commit}."""
-    if not is_clone(root):
-        raise UsageError(f"{root} is not a git clone with a commit, so it cannot have tags; "
-                         "clone the course with git")
+    need_clone(root)
+    if day_of_checkout(root) is not None:
+        raise UsageError(f"this is the tree as of day {day_of_checkout(root):02d}, and later days "
+                         "are not in it; go back first (git switch -), then make the tags")
     if git(root, "status", "--porcelain"):
         say("uncommitted changes are left alone, and are not in the tags")
     ours = present_tags(root)
@@ -55,14 +55,18 @@ def build(root):
     return made
 
 
-def is_clone(root):
-    """Is root the top of a git work tree that has a commit?"""
+def need_clone(root):
+    """UsageError where root is not the top of a git work tree that has a commit."""
     try:
         top = git(root, "rev-parse", "--show-toplevel").strip()
         git(root, "rev-parse", "--verify", "HEAD")
-    except UsageError:
-        return False
-    return Path(top).resolve() == Path(root).resolve()
+        if Path(top).resolve() == Path(root).resolve():
+            return
+    except UsageError as error:
+        if not re.search("not a git repository|single revision", str(error)):
+            raise
+    raise UsageError(f"{root} is not a git clone with a commit, so it cannot have tags; "
+                     "clone the course with git")
 
 
 def present_tags(root):
@@ -119,10 +123,11 @@ def commits(root, entries, owners):
 
 
 def day_of_checkout(root):
-    """NN where HEAD is our commit of day NN (`git checkout day17`), else None."""
+    """NN at `git checkout dayNN`, or on commits of one's own on top of it; else None."""
     try:
-        email, subject = git(root, "log", "-1", "--format=%ae%n%s").split("\n", 1)
-    except (UsageError, ValueError):
+        subject = git(root, "log", "-1", "--fixed-strings", f"--author={NAME} <{EMAIL}>",
+                      "--format=%s")
+    except UsageError:
         return None
     found = re.match(r"Day (\d\d): ", subject)
-    return int(found[1]) if found and email == EMAIL else None
+    return int(found[1]) if found else None
