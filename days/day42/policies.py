@@ -14,7 +14,7 @@ from llm.generate.rotate import turn
 from llm.grad.tensor import no_grad
 
 POLICIES = {"read half again": read_half_again, "slide": keep_first(0),
-            "keep the first 1": keep_first(1), "keep the first 4": keep_first(4)}
+            "keep the first": keep_first(1), "keep four": keep_first(4)}
 
 
 def pieces(ids, count, length):
@@ -92,9 +92,19 @@ def beyond(model, arch, weights, parts, sizes):
                                     for part in parts], anew)
                 step()
             past.append([T, anew, more])
-    controls = {"no limit": [without_limit(arch, weights, part, first) for part in parts]}
-    for s in (1, 4):
-        controls[f"first {s}, distances of the text"] = [
-            with_policy(arch, weights, part, arch.T, first, keep_first_in_text(s))
-            for part in parts]
+    controls = {"no limit": [without_limit(arch, weights, part, first) for part in parts],
+                "keep four, distances of the text": [
+                    with_policy(arch, weights, part, arch.T, first, keep_first_in_text(4))
+                    for part in parts]}
     return past, {name: minus(found, anew) for name, found in controls.items()}
+
+
+def spread(values):
+    """[mean, its standard error] over the pieces."""
+    return [float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)]
+
+
+def summed(past, controls):
+    """Means and standard errors over the pieces."""
+    means = lambda parts: {name: spread(values) for name, values in parts.items()}
+    return [[T, float(np.mean(anew)), means(more)] for T, anew, more in past], means(controls)

@@ -24,8 +24,9 @@ class Result:
     heads: list           # [K, bytes by formula, bytes measured, ms a token at the end]
     heads_shape: dict
     targets: int          # tokens scored in each piece
-    past: list            # [tokens of cache, nats a token anew, {policy: nats more, by piece}]
-    controls: dict        # nats more than anew, by piece, at the full window
+    pieces: int
+    past: list            # [tokens of cache, nats a token anew, {policy: [nats more, ± its error]}]
+    controls: dict        # [nats more than anew, ± its error], at the full window
     sink: list            # mean attention on the first token, a row for each layer
     even: float           # what it would be if all keys got the same
 
@@ -53,14 +54,15 @@ def measure(fast, seed):
     sizes, count = ((8, arch.T), 3) if fast else ((8, 16, 32, 64, arch.T), 12)
     targets = 40 if fast else 160
     parts = policies.pieces(ids, count, arch.T + targets)
-    past, controls = policies.beyond(reader.model, arch, weights, parts, sizes)
+    past, controls = policies.summed(
+        *policies.beyond(reader.model, arch, weights, parts, sizes))
     sink = np.mean([policies.attention_on(arch, weights, part[:arch.T], 0) for part in parts], 0)
     queries = np.arange(arch.T // 2, arch.T)
     return Result(
         reader.corpus.name, vars(arch), timing.equality(reader.model, arch, weights, ids), rows,
         timing.weights_in_products(arch) // (2 * arch.L * arch.K * arch.D),
-        [[size, 1e3 * s] for size, s in prompt.items()], tokens, heads, wide, targets, past,
-        controls, sink.tolist(), float(np.mean(1 / (queries + 1))))
+        [[size, 1e3 * s] for size, s in prompt.items()], tokens, heads, wide, targets, count,
+        past, controls, sink.tolist(), float(np.mean(1 / (queries + 1))))
 
 
 def table(result):
@@ -71,9 +73,11 @@ def table(result):
                      for t, anew, cached, more, one in result.rows]
 
 
-def spread(values):
-    """Mean and standard error, as text."""
-    return f"{np.mean(values):+.3f} ± {np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
+def past_table(past):
+    """Nats a token read anew, and what each policy costs more."""
+    return [["cache", "nats, read anew", *past[0][2]]] + [
+        [T, f"{anew:.3f}", *(f"{mean:+.3f} ± {error:.3f}" for mean, error in more.values())]
+        for T, anew, more in past]
 
 
 def show(result):
@@ -83,11 +87,9 @@ def show(result):
         f"heads of keys and values, {result.heads_shape['T']:,} tokens cached")
     print_table([["tokens a chunk", f"ms for a prompt of {result.prompt_tokens}"]] + [
         [size, f"{ms:.1f}"] for size, ms in result.prompt], "the prompt in chunks")
-    print_table([["cache", "nats, read anew", *result.past[0][2]]] + [
-        [T, f"{np.mean(anew):.3f}", *map(spread, more.values())]
-        for T, anew, more in result.past], "past the cache: nats a token more than read anew")
-    for name, values in result.controls.items():
-        print(f"{name}: {spread(values)} nats")
+    print_table(past_table(result.past), "past the cache: nats a token more than read anew")
+    for name, (mean, error) in result.controls.items():
+        print(f"{name}: {mean:+.3f} ± {error:.3f} nats")
     print(f"attention on the first token: {np.mean(result.sink):.4f} in the mean; even shares "
           f"would be {result.even:.4f}")
 
@@ -103,10 +105,9 @@ def draw(result, path):
     x = np.arange(len(result.past))
     names = list(result.past[0][2])
     for i, name in enumerate(names):
-        values = [more[name] for *_, more in result.past]
-        right.errorbar(x + 0.12 * (i - 1.5), [np.mean(v) for v in values],
-                       [np.std(v, ddof=1) / len(v) ** 0.5 for v in values], fmt="o", ms=4,
-                       capsize=2, color=["#c8553d", "#1b4965", "#6a994e", "#b58900"][i], label=name)
+        mean, error = zip(*(more[name] for *_, more in result.past))
+        right.errorbar(x + 0.12 * (i - 1.5), mean, error, fmt="o", ms=4, capsize=2, label=name,
+                       color=["#c8553d", "#1b4965", "#6a994e", "#b58900"][i])
     right.axhline(0, color="#bbbbbb", lw=1, zorder=0)
     right.set(xlabel="tokens that the cache holds", ylabel="nats a token more than read anew",
               xticks=x, xticklabels=[str(T) for T, *_ in result.past])
