@@ -17,6 +17,7 @@ from llm.generate.prefill import prefill
 from llm.kernels.barrier import LOST, MOST, TEAM, members
 from llm.kernels.decode import step as compute
 from llm.kernels.matvec import FLOAT32, Format, Packed
+from llm.kernels.plan import table_of
 
 CHUNK = 256                                 # ids that prefill reads at once
 LONGEST_REST = 256                          # tokens that a disturbed team lets one thread do alone
@@ -35,13 +36,16 @@ class Engine:
     def __init__(self, arch, weights, format=FLOAT32, T_max=None, threads=None):
         check_weights(arch, weights)
         self.arch, self.cache = arch, KVCache(arch, T_max)
-        self.threads = min(threads or numba.config.NUMBA_NUM_THREADS, MOST)
+        most = min(numba.config.NUMBA_NUM_THREADS, MOST)
+        self.threads = min(threads or most, most)
         formats = {"*": format} if isinstance(format, Format) else format
         self.weights = {name: pack(name, array, formats) for name, array in weights.items()}
         if "head" not in weights:
             self.weights["head"] = pack("head", weights["embed"].T, formats)
         self.rest, self.wait = 0, 1         # tokens still to do alone; and after the next trouble
         self.plan = lay_out(arch, self.weights, self.cache, self.threads)
+        self.table = table_of(self.plan)
+        self.where = self.table.ctypes.data
 
     @property
     def length(self):
@@ -71,7 +75,7 @@ class Engine:
         threads = 1 if self.rest else self.threads
         numba.set_num_threads(threads)
         plan.sync[:] = 0
-        compute(plan, position, threads)
+        compute(self.where, position, threads)
         self.take_stock(threads)
         self.cache.advance(1)
         return plan.logits[:self.arch.V]

@@ -9,8 +9,8 @@ import fnmatch
 import numpy as np
 
 from llm.kernels.barrier import WORDS
-from llm.kernels.decode import Plan
 from llm.kernels.matvec import Packed, R, aligned, scratch, tiles
+from llm.kernels.plan import Plan
 from llm.kernels.pointers import PREPARE, ROWS, address
 
 MATRICES = ("qkv", "project", "up", "gate", "down")     # in the order of the kernel's tables
@@ -53,9 +53,9 @@ def lay_out(arch, weights, cache, threads):
     longest = max(arch.C, arch.F, arch.H * arch.D)
     desk = 2 * arch.C + 2 * arch.D + cache.T_max
     return Plan(
-        L=arch.L, H=arch.H, K=arch.K, D=arch.D, F=arch.F, eps=np.float32(arch.eps),
-        rms=arch.norm == "rms", gated=arch.feed_forward == "swiglu", matrices=matrices,
-        places=places, vectors=vectors, cos=np.cos(angles).astype(np.float32),
+        L=arch.L, H=arch.H, K=arch.K, D=arch.D, F=arch.F, eps=arch.eps, rms=arch.norm == "rms",
+        gated=arch.feed_forward == "swiglu", matrices=matrices, vectors=vectors, places=places,
+        cos=np.cos(angles).astype(np.float32),
         sin=np.sin(angles).astype(np.float32), k=cache.k, v=cache.v, x=floats(arch.C),
         qkv=padded((arch.H + 2 * arch.K) * arch.D), heads=floats(arch.H * arch.D),
         branch=padded(arch.C), up=padded(arch.F), gate=padded(arch.F), logits=padded(arch.V),

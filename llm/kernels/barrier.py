@@ -123,7 +123,7 @@ def members(bits):
     return n
 
 
-@njit
+@njit(cache=True)
 def roll_call(sync, thread, threads):
     """Find out who takes part. Returns (rank, size of the team), or (−1, 0): come too late.
 

@@ -12,52 +12,33 @@ The function is compiled once, for all formats, sizes and architectures: which `
 and on what, stands in tables (llm/kernels/pointers.py). Left out: more than one sequence (day 47).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit, prange
 
 from llm.kernels.barrier import meet, roll_call, ticks
 from llm.kernels.matvec import R
+from llm.kernels.plan import (
+    DATA,
+    DOWN,
+    GAIN1,
+    GAIN2,
+    GATE,
+    PHASES,
+    PREPARE,
+    PROJECT,
+    QKV,
+    ROWS,
+    SHIFT1,
+    SHIFT2,
+    SIZE,
+    UP,
+    VECTORS,
+    K,
+    N,
+    plan_at,
+)
 from llm.kernels.pointers import bytes_at, call_prepare, call_rows
 from llm.kernels.step import add, attend, copy, gate, gelu, normalise, turned
-
-ROWS, PREPARE, DATA, SIZE, N, K = range(6)                   # columns of `matrices`
-QKV, PROJECT, UP, GATE, DOWN = range(5)                      # five matrices a layer; then the head
-GAIN1, SHIFT1, GAIN2, SHIFT2 = range(5, 9)                   # of the norms; 0 to 4 are the biases
-VECTORS = 9                                                  # of those matrices
-PHASES = 5                                                   # barriers a layer
-
-
-class Plan(NamedTuple):
-    """All that the step reads and writes; made once by llm/generate/engine.py."""
-
-    L: int                       # the letters of llm/generate/architecture.py
-    H: int
-    K: int
-    D: int
-    F: int
-    eps: np.float32
-    rms: bool
-    gated: bool
-    matrices: np.ndarray         # int64 (5L + 1, 6): addresses, bytes, outputs, inputs
-    vectors: np.ndarray          # float32: gains and biases, VECTORS a layer, one after another
-    places: np.ndarray           # int64: vector i is vectors[places[i]:places[i + 1]], or empty
-    cos: np.ndarray              # float32 (T, D/2), or (T, 0) without rotary
-    sin: np.ndarray
-    k: np.ndarray                # float32 (L, K, T, D): the cache
-    v: np.ndarray
-    x: np.ndarray                # (C,) in: the token's embedding
-    qkv: np.ndarray              # padded to whole tiles, as the next five; shared by all threads
-    heads: np.ndarray            # (H·D,)
-    branch: np.ndarray           # what is added to the stream next
-    up: np.ndarray
-    gate: np.ndarray
-    logits: np.ndarray           # out
-    desks: np.ndarray            # float32 (threads, …): each thread's stream, norm and scores
-    works: np.ndarray            # uint8 (threads, …): what `prepare` made
-    sync: np.ndarray             # int64: see llm/kernels/barrier.py
-    marks: np.ndarray            # int64 (5L + 2): ticks at the start, after each phase and the end
 
 
 @njit(error_model="numpy")
@@ -176,12 +157,13 @@ def token(p, position, rank, team):
 
 
 @njit(error_model="numpy", parallel=True, cache=True)
-def step(p, position, threads):
+def step(table, position, threads):
     """A token by up to `threads` threads; who comes too late for the roll call is left out.
 
-    p.sync must be zero.
+    table: the address of a plan's table, whose `sync` must be zero.
     """
     for thread in prange(threads):
+        p = plan_at(table, threads)
         rank, team = roll_call(p.sync, thread, threads)
         if rank >= 0:
             token(p, position, rank, team)

@@ -15,7 +15,7 @@ SQRT_2_PI, CUBIC = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
 ONE, ZERO = np.float32(1), np.float32(0)
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", cache=True)
 def normalise(x, gain, bias, eps, rms, out):
     """out ← LayerNorm (day 21) of x (C,), or RMSNorm, which takes no mean off. bias may be empty.
 
@@ -93,7 +93,7 @@ def weigh(w, values, n, out):
             out[d] += w[t] * values[t * D + d]
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", cache=True)
 def attend(q, keys, values, key, value, n, scores, out):
     """One query meets n cached keys and the newest, `key`; out (D,) ← the average of the values.
 
@@ -132,7 +132,7 @@ def add(x, more):
         x[j] += more[j]
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", cache=True)
 def gelu(x):
     """In place; day 10's formula as x · σ(2u), with one exponential (day 38)."""
     for j in range(x.size):
@@ -141,7 +141,7 @@ def gelu(x):
         x[j] = a / (ONE + exp32(-(u + u)))
 
 
-@njit(fastmath=True, error_model="numpy")
+@njit(fastmath=True, error_model="numpy", cache=True)
 def gate(x, by):
     """x ← silu(by) · x, silu(a) = a · σ(a)."""
     for j in range(x.size):
