@@ -18,7 +18,7 @@ from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import record, write
 from days.tools.checks import debts, mutants, notes, numbers, prose, replay, static
-from days.tools.data import course, generated, ownership, scratch
+from days.tools.data import course, first_run, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
 RUN = '''"""Day {n:02d} · Doubling, measured."""
@@ -400,7 +400,7 @@ SPOILS = {
     "broken exercises": (
         lambda r: put(r, "days/day02/exercises.py", "1 / 0\n"), "cannot be read: ZeroDivision"),
     "stale tree": (
-        lambda r: swap(r, "README.md", "first.py ", "furst.py "), "README.md: the map or the tree"),
+        lambda r: swap(r, "README.md", "first.py ", "furst.py "), "README.md: the map, the tree"),
     "no map": (
         lambda r: swap(r, "README.md", "<!-- map -->", ""), "README.md: has no <!-- map --> block"),
 }
@@ -573,6 +573,25 @@ def test_without_git_the_files_are_walked(mini, monkeypatch):
     assert static.faults(mini) == []
     with pytest.raises(UsageError, match="git is not installed"):
         tags.build(mini)
+
+
+def test_the_first_run_in_the_readme_is_what_the_main_day_shows(mini, monkeypatch, capsys):
+    monkeypatch.setattr(first_run, "MAIN", 2)
+    page = "Only two\nlines.\n\nTHREE.\nA line,\nand one more.\n\nLAST.\nOne,\ntwo.\n"
+    swap(mini, "days/day02/result.json", '"seed"', f'"page": {json.dumps(page)}, "seed"')
+    swap(mini, "README.md", "# Course\n",
+         "# Course\n\n<!-- first-run -->\n```text\nold\n```\n\nIt is <!--=value:.1f-->?<!--/-->.\n"
+         "<!-- /first-run -->\n")
+    stale = "README.md: the map, the tree or the first run is stale"
+    assert any(stale in fault for fault in static.faults(mini))
+    assert write.write(mini, []) == 0 and static.faults(mini) == []
+    text = (mini / "README.md").read_text(encoding="utf-8")
+    assert "```text\nTHREE.\nA line,\nand one more.\n[…]\n┏━" in text
+    assert "│ quadruple(1.5) │  6.00 │" in text and "It is <!--=value:.1f-->6.0<!--/-->." in text
+    assert first_run.excerpt("a\nb\nc\nd") == "a\nb\nc"
+    assert record.record(mini, [2]) == 1                    # the new result has no page
+    assert "README.md: KeyError: 'page'" in capsys.readouterr().err
+    assert any("README.md: cannot be written: KeyError" in fault for fault in static.faults(mini))
 
 
 def test_an_open_marker_does_not_swallow_the_next_one():

@@ -54,7 +54,7 @@ def record_one(root, day, full):
     for name, data in files.items():
         write_atomically(course.part(root, day, name), data)
     say(f"day {day:02d}: recorded {' and '.join(files)} in days/day{day:02d}")
-    return refresh(root, day)
+    return refresh(root, day) | write.write(root, [])
 
 
 def refresh(root, day):

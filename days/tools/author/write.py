@@ -7,7 +7,7 @@ from days.tools.data import course, generated
 def write(root, days):
     """Write the notes of these days (None: all that exist) and README.md; status 1 on a fault."""
     faults = 0
-    for day in days or [n for n in course.DAYS if course.written(root, n)]:
+    for day in days if days is not None else [n for n in course.DAYS if course.written(root, n)]:
         path = course.part(root, day, "README.md")
         if not path.is_file():
             raise UsageError(f"day {day:02d} has no note to write into")
@@ -17,7 +17,11 @@ def write(root, days):
             say(f"days/day{day:02d}/README.md: {type(error).__name__}: {error}")
             faults += 1
     if (root / "README.md").is_file():
-        replace(root / "README.md", lambda text: generated.readme(text, root))
+        try:
+            replace(root / "README.md", lambda text: generated.readme(text, root))
+        except Exception as error:
+            say(f"README.md: {type(error).__name__}: {error}")
+            faults += 1
     return 1 if faults else 0
 
 

@@ -25,13 +25,19 @@ def faults(root, days=None):
 
 
 def readme(root):
-    """README.md must hold the present map and tree."""
+    """README.md must hold the present map and tree, and what the main job shows."""
     path = root / "README.md"
     if not path.is_file():
         return ["README.md: is missing"]
     text = path.read_text(encoding="utf-8")
     found = [f"README.md: has no <!-- {name} --> block" for name in ("map", "tree")
              if not generated.has_block(text, name)]
-    if generated.readme(text, root) != text:
-        found.append("README.md: the map or the tree is stale; run `python -m days write`")
+    if text.count("<!--=") != len(generated.MARKER.findall(text)):
+        found.append("README.md: a value marker <!--=…--> is not closed by <!--/-->")
+    try:
+        if generated.readme(text, root) != text:
+            found.append("README.md: the map, the tree or the first run is stale; "
+                         "run `python -m days write`")
+    except Exception as error:      # whatever a half-written run.py does, the check goes on
+        found.append(f"README.md: cannot be written: {type(error).__name__}: {error}")
     return found

@@ -139,5 +139,7 @@ def tree(root):
 
 
 def readme(text, root):
-    """README.md with the present map and tree."""
-    return block(block(text, "map", course_map(root)), "tree", tree(root))
+    """README.md with the present map and tree, and what the main job showed."""
+    from days.tools.data import first_run  # it writes with the functions above
+    text = block(block(text, "map", course_map(root)), "tree", tree(root))
+    return first_run.fresh(text, root)
