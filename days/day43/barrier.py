@@ -21,11 +21,11 @@ def phases(sync, threads, n, board, wrong, slow):
                     while ticks() - start < 10_000_000:
                         pass
                 board[8 * rank] = p
-                meet(sync, team * (2 * p + 1))
+                meet(sync, team * (2 * p + 1), 0, 0)
                 for other in range(team):
                     if board[8 * other] != p:
                         wrong[8 * rank] += 1
-                meet(sync, team * (2 * p + 2))
+                meet(sync, team * (2 * p + 2), 0, 0)
 
 
 @njit(parallel=True, cache=True)
@@ -35,7 +35,7 @@ def barriers(sync, threads, n):
         rank, team = roll_call(sync, t, threads)
         if rank >= 0:
             for p in range(n):
-                meet(sync, team * (p + 1))
+                meet(sync, team * (p + 1), 0, 0)
 
 
 @njit(parallel=True, cache=True)

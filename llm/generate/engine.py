@@ -6,6 +6,8 @@ embedding, calls, and hands out a view of the logits. Left out: several texts at
 what to do when the cache is full (day 42's policies, by `reset` and `prefill`).
 """
 
+import time
+
 import numba
 import numpy as np
 
@@ -14,13 +16,13 @@ from llm.generate.cache import KVCache
 from llm.generate.decode import check_ids
 from llm.generate.layout import MATRICES, lay_out, pack
 from llm.generate.prefill import prefill
-from llm.kernels.barrier import LOST, MOST, TEAM, members
+from llm.kernels.barrier import MOST
 from llm.kernels.decode import step as compute
 from llm.kernels.matvec import FLOAT32, Format, Packed
 from llm.kernels.plan import table_of
 
 CHUNK = 256                                 # ids that prefill reads at once
-LONGEST_REST = 256                          # tokens that a disturbed team lets one thread do alone
+FACTOR = 32                                 # a team that fails rests up to so many times its loss
 
 
 class Engine:
@@ -30,19 +32,23 @@ class Engine:
     the first that fits is taken. T_max: room in the cache, at most arch.T. threads: at most so
     many work on a token; None: as many as Numba has. `embed` need not be an array: indexed by
     ids (n,) it gives rows (n, C), by one id a row (C,); then there must be a `head`.
+    dtype: of the cache, float32, or float16 for half the bytes.
     Raises ValueError where weights and architecture do not fit, or a matrix has no format.
     """
 
-    def __init__(self, arch, weights, format=FLOAT32, T_max=None, threads=None):
+    def __init__(self, arch, weights, format=FLOAT32, T_max=None, threads=None,
+                 dtype=np.float32):
         check_weights(arch, weights)
-        self.arch, self.cache = arch, KVCache(arch, T_max)
+        if np.dtype(dtype) not in (np.float16, np.float32):
+            raise ValueError(f"an engine's cache is float16 or float32, not {np.dtype(dtype)}")
+        self.arch, self.cache = arch, KVCache(arch, T_max, dtype)
         most = min(numba.config.NUMBA_NUM_THREADS, MOST)
         self.threads = min(threads or most, most)
         formats = {"*": format} if isinstance(format, Format) else format
         self.weights = {name: pack(name, array, formats) for name, array in weights.items()}
         if "head" not in weights:
             self.weights["head"] = pack("head", weights["embed"].T, formats)
-        self.rest, self.wait = 0, 1         # tokens still to do alone; and after the next trouble
+        self.alone, self.until, self.factor = 0.0, 0.0, 1
         self.plan = lay_out(arch, self.weights, self.cache, self.threads)
         self.table = table_of(self.plan)
         self.where = self.table.ctypes.data
@@ -72,28 +78,31 @@ class Engine:
         plan.x[:] = self.weights["embed"][i]
         if self.arch.rotary is None:
             plan.x[:] += self.weights["positions"][position]
-        threads = 1 if self.rest else self.threads
+        start = time.perf_counter()
+        threads = self.threads if self.alone and start >= self.until else 1
         numba.set_num_threads(threads)
         plan.sync[:] = 0
         compute(self.where, position, threads)
-        self.take_stock(threads)
+        self.take_stock(threads, start, time.perf_counter())
         self.cache.advance(1)
         return plan.logits[:self.arch.V]
 
-    def take_stock(self, threads):
-        """After a token by the team: was a thread missing, or its core taken from it meanwhile?
+    def take_stock(self, threads, start, end):
+        """Was the team worth its while? If not, one thread goes on alone for a time.
 
-        If a tenth of the token's time was lost, the machine is busy, and one thread alone is
-        faster than two that wait for each other. It then does 1, 2, 4, … LONGEST_REST tokens
-        before the team is tried again.
+        On a busy machine the members of a team wait for each other's cores, and in a tiny model
+        for the start of a region. What a token took longer than it takes one thread is lost; the
+        team then rests as long as it lost, after the next failure in a row twice as long, and so
+        on up to FACTOR times. In the long run no more than 1/FACTOR of the time is lost.
         """
-        marks, sync = self.plan.marks, self.plan.sync
-        if self.rest:
-            self.rest -= 1
-        elif 10 * sync[LOST] > marks[-1] - marks[0] or members(sync[TEAM]) < threads:
-            self.rest, self.wait = self.wait, min(2 * self.wait, LONGEST_REST)
+        seconds = end - start
+        if threads == 1:
+            self.alone += (seconds - self.alone) * (0.1 if self.alone else 1)
+        elif seconds > self.alone:
+            self.until = end + self.factor * (seconds - self.alone)
+            self.factor = min(2 * self.factor, FACTOR)
         else:
-            self.wait = max(self.wait // 2, 1)
+            self.factor = max(self.factor // 2, 1)
 
     def prefill(self, ids):
         """Read ids (n,), n ≥ 1 -> logits (V,) after the last, CHUNK tokens at a time.

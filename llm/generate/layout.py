@@ -55,8 +55,9 @@ def lay_out(arch, weights, cache, threads):
     return Plan(
         L=arch.L, H=arch.H, K=arch.K, D=arch.D, F=arch.F, eps=arch.eps, rms=arch.norm == "rms",
         gated=arch.feed_forward == "swiglu", matrices=matrices, vectors=vectors, places=places,
-        cos=np.cos(angles).astype(np.float32),
-        sin=np.sin(angles).astype(np.float32), k=cache.k, v=cache.v, x=floats(arch.C),
+        half=cache.k.dtype == np.float16, cos=np.cos(angles).astype(np.float32),
+        sin=np.sin(angles).astype(np.float32), k=cache.k, v=cache.v, k16=cache.k, v16=cache.v,
+        x=floats(arch.C),
         qkv=padded((arch.H + 2 * arch.K) * arch.D), heads=floats(arch.H * arch.D),
         branch=padded(arch.C), up=padded(arch.F), gate=padded(arch.F), logits=padded(arch.V),
         desks=floats(threads, R * tiles(desk)),

@@ -40,6 +40,8 @@ from llm.kernels.plan import (
 from llm.kernels.pointers import bytes_at, call_prepare, call_rows
 from llm.kernels.step import add, attend, copy, gate, gelu, normalise, turned
 
+AHEAD = 1 << 18                        # bytes: a quarter of a core's second cache
+
 
 @njit(error_model="numpy")
 def share(count, rank, team):
@@ -94,24 +96,34 @@ def mix(qkv, keys, values, cos, sin, position, desk, heads, rank, team):
 
 
 @njit(error_model="numpy")
-def pass_barrier(sync, marks, phase, rank, team):
-    """Wait for all; the first of the team writes down when."""
-    meet(sync, team * (phase + 1))
+def ahead(matrix, rank, team):
+    """Where this thread's tiles of a matrix begin, and how much of them to read ahead."""
+    count = (matrix[N] + R - 1) // R
+    first, last = share(count, rank, team)
+    tile = matrix[SIZE] // count
+    return matrix[DATA] + first * tile, min((last - first) * tile, AHEAD)
+
+
+@njit(error_model="numpy")
+def pass_barrier(p, phase, rank, team, where, size):
+    """Wait for all, reading ahead; the first of the team writes down when."""
+    meet(p.sync, team * (phase + 1), where, size)
     if rank == 0:
-        marks[phase + 1] = ticks()
+        p.marks[phase + 1] = ticks()
 
 
 @njit(error_model="numpy")
 def token(p, position, rank, team):
     """One thread's part of a token: p.x -> its part of p.logits; position: tokens in the cache."""
-    C, sync, marks, vs, at = p.x.size, p.sync, p.marks, p.vectors, p.places
+    C, vs, at = p.x.size, p.vectors, p.places
     desk, work = p.desks[rank], p.works[rank]
     stream, normal, rest = desk[:C], desk[C:2 * C], desk[2 * C:]
-    inner, branch = p.up[:p.F], p.branch[:C]
-    heads = p.heads.reshape(p.H, p.D)
+    inner, branch, heads = p.up[:p.F], p.branch[:C], p.heads.reshape(p.H, p.D)
     qkv = p.qkv[:(p.H + 2 * p.K) * p.D].reshape(p.H + 2 * p.K, p.D)
+    cos, sin = p.cos[position], p.sin[position]
+    group = share(p.H, rank, team)[0] * p.K // p.H              # that of this thread's first head
     if rank == 0:
-        marks[0] = ticks()
+        p.marks[0] = ticks()
     copy(p.x, stream)
     for layer in range(p.L):
         m, b, phase = p.matrices[5 * layer:], VECTORS * layer, PHASES * layer
@@ -121,15 +133,18 @@ def token(p, position, rank, team):
                   normal)
         call_prepare(m[QKV, PREPARE], (normal, work))
         product(m[QKV], vector(vs, at, b + QKV), normal, work, p.qkv, rank, team)
-        pass_barrier(sync, marks, phase, rank, team)
+        keys = p.k16[layer, group].ctypes.data if p.half else p.k[layer, group].ctypes.data
+        pass_barrier(p, phase, rank, team, keys, position * p.D * (2 if p.half else 4))
 
-        mix(qkv, p.k[layer], p.v[layer], p.cos[position], p.sin[position], position, rest, heads,
-            rank, team)
-        pass_barrier(sync, marks, phase + 1, rank, team)
+        if p.half:
+            mix(qkv, p.k16[layer], p.v16[layer], cos, sin, position, rest, heads, rank, team)
+        else:
+            mix(qkv, p.k[layer], p.v[layer], cos, sin, position, rest, heads, rank, team)
+        pass_barrier(p, phase + 1, rank, team, *ahead(m[PROJECT], rank, team))
 
         call_prepare(m[PROJECT, PREPARE], (p.heads, work))
         product(m[PROJECT], vector(vs, at, b + PROJECT), p.heads, work, p.branch, rank, team)
-        pass_barrier(sync, marks, phase + 2, rank, team)
+        pass_barrier(p, phase + 2, rank, team, *ahead(m[UP], rank, team))
 
         add(stream, branch)
         normalise(stream, vector(vs, at, b + GAIN2), vector(vs, at, b + SHIFT2), p.eps, p.rms,
@@ -143,17 +158,17 @@ def token(p, position, rank, team):
             gate(p.up[first:last], p.gate[first:last])
         else:
             gelu(p.up[first:last])
-        pass_barrier(sync, marks, phase + 3, rank, team)
+        pass_barrier(p, phase + 3, rank, team, *ahead(m[DOWN], rank, team))
 
         call_prepare(m[DOWN, PREPARE], (inner, work))
         product(m[DOWN], vector(vs, at, b + DOWN), inner, work, p.branch, rank, team)
-        pass_barrier(sync, marks, phase + 4, rank, team)
+        pass_barrier(p, phase + 4, rank, team, *ahead(m[DOWN + 1], rank, team))
     m, b = p.matrices[5 * p.L], VECTORS * p.L
     add(stream, branch)
     normalise(stream, vector(vs, at, b + GAIN1), vector(vs, at, b + SHIFT1), p.eps, p.rms, normal)
     call_prepare(m[PREPARE], (normal, work))
     product(m, vector(vs, at, b), normal, work, p.logits, rank, team)
-    pass_barrier(sync, marks, PHASES * p.L, rank, team)
+    pass_barrier(p, PHASES * p.L, rank, team, 0, 0)
 
 
 @njit(error_model="numpy", parallel=True, cache=True)

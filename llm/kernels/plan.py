@@ -19,7 +19,7 @@ QKV, PROJECT, UP, GATE, DOWN = range(5)          # five matrices a layer; then t
 GAIN1, SHIFT1, GAIN2, SHIFT2 = range(5, 9)       # vectors of a layer, after the biases of those
 VECTORS = 9
 PHASES = 5                                       # barriers a layer
-SIZES, ADDRESSES = 15, 18                        # entries of a table
+SIZES, ADDRESSES = 16, 20                        # entries of a table
 
 
 class Plan(NamedTuple):
@@ -32,6 +32,7 @@ class Plan(NamedTuple):
     F: int
     rms: bool
     gated: bool
+    half: bool                   # the cache holds float16
     eps: np.float32
     matrices: np.ndarray         # int64 (5L + 1, 6): addresses, bytes, outputs, inputs
     vectors: np.ndarray          # float32: gains and biases, VECTORS a layer, one after another
@@ -40,6 +41,8 @@ class Plan(NamedTuple):
     sin: np.ndarray
     k: np.ndarray                # float32 (L, K, T, D): the cache
     v: np.ndarray
+    k16: np.ndarray              # the same as uint16, for a cache of float16; else not to be read
+    v16: np.ndarray
     x: np.ndarray                # (C,) in: the token's embedding
     qkv: np.ndarray              # padded ((H + 2K)·D,), as the next: shared by all threads
     heads: np.ndarray            # (H·D,)
@@ -55,11 +58,11 @@ class Plan(NamedTuple):
 
 def table_of(plan):
     """A plan as int64 (SIZES + ADDRESSES,): what `plan_at` wants. It keeps no array alive."""
-    sizes = [plan.L, plan.H, plan.K, plan.D, plan.F, plan.rms, plan.gated,
+    sizes = [plan.L, plan.H, plan.K, plan.D, plan.F, plan.rms, plan.gated, plan.half,
              np.float32(plan.eps).view(np.int32), plan.vectors.size, plan.k.shape[2],
              plan.cos.shape[1], plan.x.size, plan.logits.size, *map(len, (plan.desks[0],
                                                                           plan.works[0]))]
-    return np.array(sizes + [array.ctypes.data for array in plan[8:]], np.int64)
+    return np.array(sizes + [array.ctypes.data for array in plan[9:]], np.int64)
 
 
 @njit
@@ -84,14 +87,16 @@ def padded(n):
 def plan_at(where, threads):
     """The plan whose table is at this address."""
     t = longs(where, (SIZES + ADDRESSES,))
-    L, H, K, D, F, T, C = t[0], t[1], t[2], t[3], t[4], t[9], t[11]
+    L, H, K, D, F, T, C = t[0], t[1], t[2], t[3], t[4], t[10], t[12]
     a = t[SIZES:]
     return Plan(
-        L, H, K, D, F, t[5] != 0, t[6] != 0, np.int32(t[7]).view(np.float32),
-        longs(a[0], (5 * L + 1, 6)), floats(a[1], (t[8],)), longs(a[2], (VECTORS * (L + 1) + 1,)),
-        floats(a[3], (T, t[10])), floats(a[4], (T, t[10])), floats(a[5], (L, K, T, D)),
-        floats(a[6], (L, K, T, D)), floats(a[7], (C,)), floats(a[8], (padded((H + 2 * K) * D),)),
-        floats(a[9], (H * D,)), floats(a[10], (padded(C),)), floats(a[11], (padded(F),)),
-        floats(a[12], (padded(F),)), floats(a[13], (t[12],)), floats(a[14], (threads, t[13])),
-        carray(pointer(a[15]), (threads, t[14]), np.uint8), longs(a[16], (WORDS,)),
-        longs(a[17], (PHASES * L + 2,)))
+        L, H, K, D, F, t[5] != 0, t[6] != 0, t[7] != 0, np.int32(t[8]).view(np.float32),
+        longs(a[0], (5 * L + 1, 6)), floats(a[1], (t[9],)), longs(a[2], (VECTORS * (L + 1) + 1,)),
+        floats(a[3], (T, t[11])), floats(a[4], (T, t[11])), floats(a[5], (L, K, T, D)),
+        floats(a[6], (L, K, T, D)), carray(pointer(a[7]), (L, K, T, D), np.uint16),
+        carray(pointer(a[8]), (L, K, T, D), np.uint16), floats(a[9], (C,)),
+        floats(a[10], (padded((H + 2 * K) * D),)), floats(a[11], (H * D,)),
+        floats(a[12], (padded(C),)), floats(a[13], (padded(F),)), floats(a[14], (padded(F),)),
+        floats(a[15], (t[13],)), floats(a[16], (threads, t[14])),
+        carray(pointer(a[17]), (threads, t[15]), np.uint8), longs(a[18], (WORDS,)),
+        longs(a[19], (PHASES * L + 2,)))

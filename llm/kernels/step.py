@@ -7,12 +7,34 @@ loops over neighbours. Everything is float32 and in place; nothing is allocated.
 import math
 
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 from llm.kernels.elementwise import exp32
 
 SQRT_2_PI, CUBIC = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
 ONE, ZERO = np.float32(1), np.float32(0)
+
+
+@intrinsic
+def wide(typingctx, a):
+    """float32 from a float32, or from the 16 bits (uint16) of a float16."""
+    def codegen(context, builder, signature, values):
+        if a == types.float32:
+            return values[0]
+        return builder.fpext(builder.bitcast(values[0], ir.HalfType()), ir.FloatType())
+    return types.float32(a), codegen
+
+
+@intrinsic
+def fit(typingctx, a, like):
+    """A float32 as it is where `like` is one; where it is a uint16, the nearest float16's bits."""
+    def codegen(context, builder, signature, values):
+        if like == types.float32:
+            return values[0]
+        return builder.bitcast(builder.fptrunc(values[0], ir.HalfType()), ir.IntType(16))
+    return like(types.float32, like), codegen
 
 
 @njit(fastmath=True, error_model="numpy", cache=True)
@@ -42,63 +64,68 @@ def turned(x, cos, sin, factor, out):
 
     Without angles (size 0) only scaled.
     """
-    half = cos.size
-    for i in range(half):
-        a, b = x[i], x[i + half]
+    pairs = cos.size
+    for i in range(pairs):
+        a, b = x[i], x[i + pairs]
         out[i] = factor * (a * cos[i] - b * sin[i])
-        out[i + half] = factor * (a * sin[i] + b * cos[i])
-    for i in range(2 * half, x.size):
+        out[i + pairs] = factor * (a * sin[i] + b * cos[i])
+    for i in range(2 * pairs, x.size):
         out[i] = factor * x[i]
 
 
 @njit(fastmath=True, error_model="numpy")
 def score(q, keys, n, out):
-    """out[t] ← q · keys[t] for t < n; q (D,), keys flat (≥ n·D,). Eight keys at a time."""
+    """out[t] ← q · keys[t] for t < n; q (D,), keys flat (≥ n·D,), float32 or 16-bit.
+
+    Eight keys at a time.
+    """
     D = q.size
     for t in range(0, n - 7, 8):
         k = keys[t * D:(t + 8) * D]
         s0, s1, s2, s3, s4, s5, s6, s7 = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
         for d in range(D):
-            s0 += q[d] * k[d]
-            s1 += q[d] * k[d + D]
-            s2 += q[d] * k[d + 2 * D]
-            s3 += q[d] * k[d + 3 * D]
-            s4 += q[d] * k[d + 4 * D]
-            s5 += q[d] * k[d + 5 * D]
-            s6 += q[d] * k[d + 6 * D]
-            s7 += q[d] * k[d + 7 * D]
+            s0 += q[d] * wide(k[d])
+            s1 += q[d] * wide(k[d + D])
+            s2 += q[d] * wide(k[d + 2 * D])
+            s3 += q[d] * wide(k[d + 3 * D])
+            s4 += q[d] * wide(k[d + 4 * D])
+            s5 += q[d] * wide(k[d + 5 * D])
+            s6 += q[d] * wide(k[d + 6 * D])
+            s7 += q[d] * wide(k[d + 7 * D])
         out[t], out[t + 1], out[t + 2], out[t + 3] = s0, s1, s2, s3
         out[t + 4], out[t + 5], out[t + 6], out[t + 7] = s4, s5, s6, s7
     for t in range(n // 8 * 8, n):
         s0 = ZERO
         for d in range(D):
-            s0 += q[d] * keys[t * D + d]
+            s0 += q[d] * wide(keys[t * D + d])
         out[t] = s0
 
 
 @njit(fastmath=True, error_model="numpy")
 def weigh(w, values, n, out):
-    """out (D,) += Σ_{t < n} w[t] · values[t]; values flat (≥ n·D,)."""
+    """out (D,) += Σ_{t < n} w[t] · values[t]; values flat (≥ n·D,), float32 or 16-bit."""
     D = out.size
     for t in range(0, n - 7, 8):
         v = values[t * D:(t + 8) * D]
         w0, w1, w2, w3 = w[t], w[t + 1], w[t + 2], w[t + 3]
         w4, w5, w6, w7 = w[t + 4], w[t + 5], w[t + 6], w[t + 7]
         for d in range(D):
-            out[d] += (w0 * v[d] + w1 * v[d + D] + w2 * v[d + 2 * D] + w3 * v[d + 3 * D]
-                       + w4 * v[d + 4 * D] + w5 * v[d + 5 * D] + w6 * v[d + 6 * D]
-                       + w7 * v[d + 7 * D])
+            out[d] += (w0 * wide(v[d]) + w1 * wide(v[d + D]) + w2 * wide(v[d + 2 * D])
+                       + w3 * wide(v[d + 3 * D]) + w4 * wide(v[d + 4 * D])
+                       + w5 * wide(v[d + 5 * D]) + w6 * wide(v[d + 6 * D])
+                       + w7 * wide(v[d + 7 * D]))
     for t in range(n // 8 * 8, n):
         for d in range(D):
-            out[d] += w[t] * values[t * D + d]
+            out[d] += w[t] * wide(values[t * D + d])
 
 
 @njit(fastmath=True, error_model="numpy", cache=True)
 def attend(q, keys, values, key, value, n, scores, out):
     """One query meets n cached keys and the newest, `key`; out (D,) ← the average of the values.
 
-    q is scaled already; keys, values flat; scores: room for n + 1. 4·(n + 1)·D FLOPs and
-    8·n·D bytes from the cache. The largest score is taken off first (day 01).
+    q is scaled already; keys, values flat, float32 or 16-bit; scores: room for n + 1. 4·(n + 1)·D
+    FLOPs, and 8·n·D bytes from the cache, or half of that. The largest score is taken off first
+    (day 01), so no exponential overflows.
     """
     score(q, keys, n, scores)
     score(q, key, 1, scores[n:n + 1])
@@ -120,9 +147,9 @@ def attend(q, keys, values, key, value, n, scores, out):
 
 @njit(error_model="numpy")
 def copy(x, out):
-    """out ← x."""
+    """out, float32 or 16-bit, ← x."""
     for j in range(x.size):
-        out[j] = x[j]
+        out[j] = fit(x[j], out[j])
 
 
 @njit(fastmath=True, error_model="numpy")
