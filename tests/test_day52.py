@@ -4,19 +4,25 @@ import json
 import struct
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from days.day52.made import floats, gguf_bytes, q4_1, q8_0, small_llama, text, vocabulary
+from days.day52 import speak, texts
+from days.day52.made import CHAT, floats, gguf_bytes, q4_1, q8_0, small_llama, text, vocabulary
+from days.day52.run import measure
+from days.day52.wrong import READERS, unpermuted
+from days.harness import UsageError
 from llm.data.download import TextError
 from llm.generate.architecture import Architecture
 from llm.generate.cache import KVCache
-from llm.generate.conversation import Assembler, Conversation
+from llm.generate.conversation import Conversation
 from llm.generate.decode import decode
 from llm.generate.evaluate import (
     answer,
     calibration,
+    calibration_by_chance,
     log_probabilities,
     nats_per_byte,
     overlap,
@@ -35,7 +41,7 @@ from llm.weights.gguf import GGUF, read
 from llm.weights.gpt2 import WeightsError, gpt2_state, read_arrays
 from llm.weights.llama import block_rows, describe, float_weights, names, row_order
 from llm.weights.smollm import fetch_smollm
-from llm.weights.vocabulary import stop_ids, tokenizer
+from llm.weights.vocabulary import first_id, stop_ids, tokenizer
 
 
 @pytest.fixture
@@ -388,8 +394,14 @@ CHANGES = {   # what is wrong: (a change of metadata and tensors, what is said)
              "rows of different length"),
     "NaN": (lambda m, t: t.update({"blk.1.attn_norm.weight": floats(np.full(32, np.nan))}),
             "blocks.1.norm1.gain holds weights that are not finite"),
-    "vocabulary": (lambda m, t: m.update({"tokenizer.ggml.model": ("str", "llama")}),
-                   "kind 'llama'; only byte-level"),
+    "vocabulary": (lambda m, t: m.update({"tokenizer.ggml.model": ("str", "bert")}),
+                   "kind 'bert'; only byte-level"),
+    "scores": (lambda m, t: m.update({"tokenizer.ggml.model": ("str", "llama")}),
+               "261 pieces, 0 scores and 0 of 256 bytes"),
+    "begin": (lambda m, t: m.update({"tokenizer.ggml.add_bos_token": ("bool", True),
+                                     "tokenizer.ggml.bos_token_id": ("u32", 300)}), "the id 300"),
+    "no begin": (lambda m, t: m.update({"tokenizer.ggml.add_bos_token": ("bool", True)}),
+                 "does not say its tokenizer.ggml.bos_token_id"),
     "rule": (lambda m, t: m.update({"tokenizer.ggml.pre": ("str", "dbrx")}), "rule 'dbrx'; known"),
     "pieces": (lambda m, t: m.pop("tokenizer.ggml.tokens"), "does not say its tokenizer.ggml.tok"),
     "merges": (lambda m, t: m.update({"tokenizer.ggml.merges": ("[str]", ["q"])}), "contradicts"),
@@ -398,7 +410,7 @@ CHANGES = {   # what is wrong: (a change of metadata and tensors, what is said)
     "types": (lambda m, t: m.update({"tokenizer.ggml.token_type": ("[i32]", [1])}), "and 1 types"),
     "arrays": (lambda m, t: m.update({"tokenizer.ggml.tokens": ("[[u8]]", [[1]] * 261)}),
                "contradicts itself"),
-    "end": (lambda m, t: m.update({"tokenizer.ggml.eos_token_id": ("u32", 261)}), "with id 261"),
+    "end": (lambda m, t: m.update({"tokenizer.ggml.eos_token_id": ("u32", 261)}), "the id 261"),
     "template": (lambda m, t: m.update({"tokenizer.chat_template": ("u32", 1)}), "wanted str"),
 }
 
@@ -424,6 +436,54 @@ def test_the_vocabulary_is_day_25s(tmp_path):
     assert stop_ids(file) == {260}
     both = vocabulary() | {"tokenizer.ggml.eot_token_id": ("u32", 259)}
     assert stop_ids(opened(tmp_path, gguf_bytes(both, {}))) == {259, 260}
+
+
+def scored_vocabulary():
+    """Metadata of a vocabulary with scores: bytes, letters, and "▁the" by way of "th", "the"."""
+    pieces = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+    pieces += ["▁", *"abcdehot.", "th", "he", "the", "▁the", "▁t", "▁a"]
+    kinds = [2, 3, 3] + [6] * 256 + [1] * 16
+    scores = [0.0] * 269 + [-1.0, -2.0, -3.0, -4.0, -2.5, -2.5]
+    return {"tokenizer.ggml.model": ("str", "llama"), "tokenizer.ggml.tokens": ("[str]", pieces),
+            "tokenizer.ggml.token_type": ("[i32]", kinds),
+            "tokenizer.ggml.scores": ("[f32]", scores), "tokenizer.ggml.bos_token_id": ("u32", 1),
+            "tokenizer.ggml.eos_token_id": ("u32", 2)}
+
+
+def test_a_vocabulary_with_scores_joins_the_best_pair_first(tmp_path):
+    file = opened(tmp_path, gguf_bytes(scored_vocabulary(), {}))
+    words = tokenizer(file)
+    name = lambda text: [words.table[i].decode() for i in words.encode(text)]
+    assert name("the hot") == [" the", " ", "h", "o", "t"]     # th, then he is gone; the; ▁the
+    assert name("a the a") == [" a", " the", " a"] and name("") == []
+    assert name("hehehe") == [" ", "he", "he", "he"]
+    assert words.encode("é").tolist() == [259, 3 + 0xC3, 3 + 0xA9]
+    assert words.encode("</s>a", "all").tolist() == [2, 274] and words.encode("</s>").size > 2
+    assert words.encode("a<s></s>a", ["<s>", "</s>"]).tolist() == [274, 1, 2, 274]
+    for said in ("the hot é", " a  b ", "</s>", "👍"):
+        assert words.decode(words.encode(said)) == said
+    assert words.vocab_size == 275 and words.decode([3 + 0xC3]) == "\ufffd"
+    with pytest.raises(ValueError, match="id 275 is not in the vocabulary of 275"):
+        words.decode([275])
+    with pytest.raises(ValueError, match="unknown special token '<x>'; .* has '<unk>', '<s>'"):
+        words.encode("a", ["<x>"])
+    with pytest.raises(ValueError, match="lone surrogate"):
+        words.encode("\ud800")
+    bare = tokenizer(opened(tmp_path, gguf_bytes(
+        scored_vocabulary() | {"tokenizer.ggml.add_space_prefix": ("bool", False)}, {})))
+    assert bare.encode("a").tolist() == [260] and bare.decode([274]) == " a"
+
+
+def test_a_text_begins_with_the_id_that_the_model_was_trained_with(tmp_path, rng):
+    assert first_id(opened(tmp_path, gguf_bytes(scored_vocabulary(), {}))) == 1
+    assert first_id(opened(tmp_path, gguf_bytes(vocabulary(), {}))) is None
+    metadata, tensors, _ = small_llama(rng)
+    metadata |= {"tokenizer.ggml.add_bos_token": ("bool", True),
+                 "tokenizer.ggml.bos_token_id": ("u32", 259)}
+    model = load(written(tmp_path, metadata, tensors))
+    assert model.encode("the").tolist() == [259, 257] and model.encode("x").dtype == np.int32
+    del metadata["tokenizer.ggml.add_bos_token"]
+    assert load(written(tmp_path, metadata, tensors)).encode("the").tolist() == [257]
 
 
 # --- the real model ---------------------------------------------------------------------------
@@ -590,28 +650,40 @@ def test_the_real_template_is_the_one_above(real):
 # --- conversations ----------------------------------------------------------------------------
 
 class Parrot:
-    """An engine that says what it is told, by any text; it keeps the ids, as a cache would."""
+    """An engine that says in every turn what it was told; it keeps the ids, as a cache would."""
 
     def __init__(self, says, T_max=200, V=261):
         self.says, self.V, self.ids, self.reads = says, V, [], []
-        self.cache = type("Cache", (), {"T_max": T_max})
+        self.cache = self
+        self.T_max = T_max
+
+    @property
+    def length(self):
+        return len(self.ids)
+
+    @property
+    def room(self):
+        return self.T_max - len(self.ids)
+
+    def check_room(self, n):
+        assert n <= self.room
 
     def reset(self):
         self.ids = []
 
     def truncate(self, n):
         assert 0 <= n <= len(self.ids)
-        self.ids = self.ids[:n]
+        self.ids, self.left = self.ids[:n], list(self.says)      # a new turn begins
 
     def prefill(self, ids):
         self.reads.append(len(ids))
-        self.ids, self.left = [*self.ids, *ids], list(self.says)
-        assert len(self.ids) <= self.cache.T_max
+        self.ids = [*self.ids, *ids]
+        assert len(self.ids) <= self.T_max
         return self.logits()
 
     def step(self, i):
         self.ids.append(i)
-        assert len(self.ids) <= self.cache.T_max
+        assert len(self.ids) <= self.T_max
         return self.logits()
 
     def logits(self):
@@ -670,17 +742,6 @@ def test_characters_are_shown_whole(tmp_path):
     assert pieces == ["n", "é", "中", "👍"]
     assert list(talk(tmp_path, [97, 0xE4, 0xB8]).say("x", greedy)) == ["a", "\ufffd"]
     assert list(talk(tmp_path, [97, 0xE4, 98]).say("x", greedy)) == ["a", "\ufffdb"]
-
-
-def test_a_stop_string_is_held_back_only_as_long_as_it_may_come(tmp_path):
-    words = made_words(tmp_path)
-    assembler = Assembler(words, ("END",))
-    assert [assembler.add(ord(c)) for c in "aENx"] == [("a", False), ("", False), ("", False),
-                                                       ("ENx", False)]
-    assert assembler.add(ord("E")) == ("", False) and assembler.finish() == "E"
-    assembler = Assembler(words, ("b", "ab", ""))
-    assert assembler.add(97) == ("", False) and assembler.add(98) == ("", True)
-    assert Assembler(words).add(97) == ("a", False)
 
 
 def test_the_window_is_used_to_its_last_token(tmp_path):
@@ -819,6 +880,15 @@ def test_calibration_by_hand():
         calibration([], [])
 
 
+def test_a_calibrated_model_errs_by_chance_and_no_more(rng):
+    sure = rng.uniform(size=2000)
+    chance = calibration_by_chance(sure, rng)
+    found = [calibration(sure, rng.random(2000) < sure)[1] for _ in range(50)]
+    assert chance == pytest.approx(np.mean(found), rel=0.1) and 0.01 < chance < 0.05
+    assert calibration(sure, rng.random(2000) < sure**2)[1] > 4 * chance
+    assert calibration_by_chance([1.0, 1.0], rng) == 0
+
+
 def test_top_predictions_name_the_likeliest_and_whether_it_came():
     table = np.log(np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.25, 0.25, 0.5]]))
     read = lambda ids: table[np.asarray(ids)]
@@ -914,3 +984,156 @@ def test_files_that_hold_no_arrays_are_refused_in_one_line(tmp_path, name, data,
     assert reason in str(error.value) and "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="cannot read"):
         read_arrays(tmp_path / "missing.npz")
+
+
+# --- the run ----------------------------------------------------------------------------------
+
+def test_wrong_readers_are_wrong_and_only_in_what_they_say(rng):
+    _, _, weights = small_llama(rng, H=2, K=2)
+    arch = Architecture(V=261, T=64, C=32, L=2, H=2, K=2, D=16, F=64, norm="rms", rotary=1e4,
+                        feed_forward="swiglu")
+    ids = rng.integers(261, size=30)
+    right = Plain(arch, weights).read(ids)
+    for name, change in READERS.items():
+        other_arch, other = change(replace(arch, rotary=1e5), weights)
+        assert {k: w.shape for k, w in other.items() if k != "head"} == {
+            k: w.shape for k, w in weights.items()}, name
+        if name == "rotary base 10,000":
+            assert (Plain(other_arch, other).read(ids) == right).all()
+        else:
+            off = np.abs(Plain(replace(other_arch, rotary=1e4), other).read(ids) - right).max()
+            assert (off == 0) == (name == "as the format says"), name
+
+
+def test_unpermuted_rows_are_those_of_the_file(tmp_path, rng):
+    metadata, tensors, weights = small_llama(rng, H=4, K=2)
+    model = load(written(tmp_path, metadata, tensors))
+    _, other = unpermuted(model.arch, weights)
+    rows = np.concatenate([model.file.array(f"blk.1.attn_{x}.weight") for x in "qkv"])
+    assert (other["blocks.1.qkv.w"] == rows.T).all()
+
+
+def test_the_questions_have_one_right_answer_in_the_text():
+    for items in (texts.FACTS, texts.LINES):
+        assert len(items) == 24
+        for stem, choices in items:
+            assert len(set(choices)) == 4 and all(c[0] == " " for c in choices) and stem[-1] != " "
+
+
+class Terminal:
+    """Takes what is written, and gives lines; a line that is an exception is raised."""
+
+    def __init__(self, lines=()):
+        self.lines, self.text = list(lines), ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def readline(self):
+        line = self.lines.pop(0) if self.lines else ""
+        if isinstance(line, str):
+            return line
+        raise line
+
+
+@pytest.fixture
+def talking(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(speak, "bandwidth", lambda: 1e9)
+    said = []
+    monkeypatch.setattr(speak, "say", said.append)
+    metadata, tensors, _ = small_llama(rng, T=256)
+    model = load(written(tmp_path, metadata | CHAT, tensors))
+    return model, speak.engine(model, 256), said
+
+
+def test_a_prompt_is_continued(talking):
+    model, quick, said = talking
+    out = Terminal()
+    speak.continue_prompt(quick, model, "the cat", 5, speak.chooser(0, 0), out)
+    ids, z = model.tokenizer.encode("the cat").tolist(), quick
+    z.reset()
+    logits, wanted = z.prefill(ids), []
+    for _ in range(5):
+        wanted.append(int(logits.argmax()))
+        logits = z.step(wanted[-1])
+    assert out.text == "the cat" + model.tokenizer.decode(wanted) + "\n"
+    assert said[0].startswith("5 tokens, ") and "% of the 1 GB/s" in said[0]
+
+
+@pytest.mark.parametrize("prompt, reason", [
+    ("", "is empty: give"), ("x" * 300, "has 300 tokens, and the window only 256"),
+    ("a\ud800", "lone surrogate")])
+def test_prompts_that_cannot_be_continued_are_refused(talking, prompt, reason):
+    model, quick, _ = talking
+    with pytest.raises(UsageError, match=reason) as error:
+        speak.continue_prompt(quick, model, prompt, 5, speak.chooser(0, 0), Terminal())
+    assert "\n" not in str(error.value)
+
+
+def interrupted(after):
+    """A chooser that is interrupted like a person does, in the middle of an answer."""
+    left = [after]
+
+    def choose(logits, so_far):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return ord("a")
+    return choose
+
+
+def test_ctrl_c_keeps_what_was_shown(talking):
+    model, quick, said = talking
+    out = Terminal()
+    speak.continue_prompt(quick, model, "the", 50, interrupted(3), out)
+    assert out.text == "theaaa\n" and said[0].startswith("3 tokens")
+
+
+def test_a_chat_answers_line_by_line_and_survives_ctrl_c_and_bad_lines(talking):
+    model, quick, said = talking
+    out = Terminal(["hi\n", "\n", "x" * 400 + "\n", "you\n"])
+    speak.chat(quick, model, 4, interrupted(2), out, out)
+    assert out.text == "> aa\n> > > \n> \n"
+    assert "ids were in the cache" in said[1] and "prompt of" in said[2] and len(said) == 4
+    assert quick.length > 20
+    with pytest.raises(KeyboardInterrupt):
+        speak.chat(quick, model, 4, interrupted(2), Terminal([KeyboardInterrupt()]), out)
+
+
+def test_a_model_without_a_template_cannot_chat(talking):
+    model, quick, _ = talking
+    with pytest.raises(GGUFError, match="brings no chat template.*give it a prompt"):
+        speak.chat(quick, replace(model, template=None), 4, None)
+    with pytest.raises(UsageError, match="made.gguf: the chat template lacks 'endif'"):
+        speak.chat(quick, replace(model, template="{% if 1 %}"), 4, None)
+
+
+def test_the_template_knows_the_files_special_tokens(talking):
+    model, _, _ = talking
+    assert str(replace(model, template="{{ bos_token }}|{{ eos_token }}").chat_template().render(
+        [])) == "|<|im_end|>"
+
+
+def test_settings_are_checked():
+    with pytest.raises(UsageError, match="--temperature -1 must be 0 or more"):
+        speak.chooser(-1, 0)
+    with pytest.raises(UsageError, match="--tokens 0 must be at least 1"):
+        measure(True, 0, prompt="x", tokens=0)
+    assert speak.chooser(0.5, 0).top_p == 0.95 and speak.chooser(0, 0).top_p is None
+
+
+def test_one_right_token_proves_little(capsys):
+    result = measure(fast=True, seed=0)
+    assert {name for name, *_ in result.kinds} == {"F32", "Q4_1"} and result.model == "made"
+    assert result.wrong[0][0] == "as the format says" and len(result.wrong) == 7
+    assert sum(token == result.wrong[0][2] for *_, token in result.wrong[1:]) >= 2
+    assert all(nats != result.wrong[0][1] for _, nats, _ in result.wrong[3:])
+    assert result.talk[1][2] > 40 and result.talk[0][2] == 0
+    assert result.rounded[1] == pytest.approx(result.rounded[0], rel=0.02)
+    assert [row[1] for row in result.evaluated[4:]] == ["right of 3"] * 3
+    for rows, error, count, chance in result.calibrated.values():
+        assert 0 <= error <= 1 and sum(row[2] for row in rows) == count and 0 < chance < 0.1
+    assert result.ids == [*map(int, result.ids)] and 0 <= result.next_id < 261

@@ -1,6 +1,9 @@
 """Day 52 · Small GGUF files for tests and exercises: written by hand, from what the format says."""
 
+import contextlib
 import struct
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
@@ -139,3 +142,21 @@ def small_llama(rng, C=32, L=2, H=2, K=1, F=64, T=64, write=floats, tied=True, b
                         f"blk.{i}.attn_k.bias": floats(interleaved(bk, K)),
                         f"blk.{i}.attn_v.bias": floats(bv)}
     return metadata, tensors, weights
+
+
+CHAT = {"general.name": ("str", "made"), "tokenizer.chat_template": ("str", (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"))}
+
+
+@contextlib.contextmanager
+def source(fast, gguf):
+    """The path of the file to read: the reader's, none for SmolLM2, or a made one."""
+    if gguf or not fast:
+        yield gguf
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        metadata, tensors, _ = small_llama(np.random.default_rng(0), T=256, write=q4_1)
+        path = Path(folder, "made.gguf")
+        path.write_bytes(gguf_bytes(metadata | CHAT, tensors))
+        yield path

@@ -7,15 +7,12 @@ When the window is full, the oldest question and its answer are forgotten, never
 Left out: summarising what is forgotten, tools, and several conversations at once (day 47).
 """
 
-import codecs
-
-import numpy as np
-
+from llm.generate.stream import Stream
 from llm.generate.template import Message
 
 
 class Conversation:
-    """Speaks through an engine: anything with cache, prefill, step, truncate and reset.
+    """Speaks through an engine: day 43's, or anything with its handles.
 
     template: a ChatTemplate; stops: ids that end an answer; system: the first message, if any.
     `messages` is the history, `read` the ids in the cache, `reused` and `fresh` how many ids of
@@ -40,14 +37,17 @@ class Conversation:
         if n < 1:
             raise ValueError(f"an answer of {n} tokens: ask for at least one")
         messages, ids = self.fit([*self.messages, Message("user", text)], n)
-        logits = self.prompt(ids)
+        old = self.rewind(ids)
+        stream = Stream(self.engine, self.tokenizer, ids[len(old):], n,
+                        lambda logits, fresh: choose(logits, old + fresh), until, self.stops)
         self.messages, answer = messages, []
         try:
-            for piece in self.answer(logits, choose, n, Assembler(self.tokenizer, until)):
+            for piece in stream:
                 answer.append(piece)
                 yield piece
         finally:
             self.messages = [*messages, Message("assistant", "".join(answer))]
+            self.read = (old + stream.so_far)[:self.engine.cache.length]
 
     def fit(self, messages, n):
         """Forget the oldest turns until the prompt and n tokens fit: (messages, ids).
@@ -57,7 +57,7 @@ class Conversation:
         T, first = self.engine.cache.T_max, 1 if messages[0].role == "system" else 0
         room = T - min(n, T // 2)
         while True:
-            ids = self.template.encode(self.tokenizer, messages)
+            ids = self.template.encode(self.tokenizer, messages).tolist()
             if len(ids) <= room:
                 return messages, ids
             if len(messages) <= first + 2:
@@ -66,67 +66,16 @@ class Conversation:
                                  "shorten it")
             messages = messages[:first] + messages[first + 2:]
 
-    def prompt(self, ids):
-        """Have the cache hold exactly `ids` (T,), T ≥ 1 -> logits (V,) for the next."""
-        ids = [int(i) for i in ids]
-        self.reused = min(common(self.read, ids), len(ids) - 1)     # one is read, for its logits
+    def rewind(self, ids):
+        """Cut the cache to what it shares with `ids`, but its last, which is read for its logits.
+
+        Returns the ids that stay.
+        """
+        self.reused = min(common(self.read, ids), len(ids) - 1)
         self.fresh = len(ids) - self.reused
         self.engine.truncate(self.reused)
         self.read = self.read[:self.reused]
-        logits = self.engine.prefill(np.array(ids[self.reused:]))
-        self.read = ids
-        return logits
-
-    def answer(self, logits, choose, n, assembler):
-        """Yield pieces of text until a stop, n tokens, or the end of the window."""
-        for left in range(min(n, self.engine.cache.T_max - len(self.read) + 1), 0, -1):
-            i = int(choose(logits, self.read))
-            if i in self.stops:
-                break
-            piece, done = assembler.add(i)
-            if piece:
-                yield piece
-            if done:
-                return
-            if left > 1:
-                logits = self.engine.step(i)
-                self.read.append(i)
-        rest = assembler.finish()
-        if rest:
-            yield rest
-
-
-class Assembler:
-    """Turns ids into text that can be shown: whole characters, and nothing of a stop string."""
-
-    def __init__(self, tokenizer, until=()):
-        self.tokenizer, self.until, self.held = tokenizer, tuple(filter(None, until)), ""
-        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def add(self, i):
-        """One id -> (text that is certain now, whether a stop string was completed)."""
-        self.held += self.decoder.decode(self.tokenizer.table[i])
-        ends = [at for stop in self.until if (at := self.held.find(stop)) >= 0]
-        if ends:
-            shown, self.held = self.held[:min(ends)], ""
-            return shown, True
-        keep = max((unfinished(self.held, stop) for stop in self.until), default=0)
-        shown, self.held = self.held[:len(self.held) - keep], self.held[len(self.held) - keep:]
-        return shown, False
-
-    def finish(self):
-        """What was held back: it turned out to be no stop string. Half a character is U+FFFD."""
-        return self.held + self.decoder.decode(b"", final=True)
-
-
-def unfinished(text, stop):
-    """How many characters at the end of `text` may be the beginning of `stop`.
-
-    >>> unfinished("one, two <|im", "<|im_end|>")
-    4
-    """
-    return max((k for k in range(1, min(len(stop), len(text) + 1)) if text.endswith(stop[:k])),
-               default=0)
+        return self.read
 
 
 def common(a, b):

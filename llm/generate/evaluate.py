@@ -51,13 +51,14 @@ def answer(read, tokenizer, question, choices):
     The sum is the probability of the whole continuation, and so prefers short ones; the mean per
     byte does not. A token that straddles question and choice counts as part of the choice.
     """
-    sums, means = [], []
+    sums, means, known, own = [], [], {}, tokenizer.encode(question)
     for choice in choices:
         ids = tokenizer.encode(question + choice)
-        own = tokenizer.encode(question)
         shared = next((i for i, (a, b) in enumerate(zip(own, ids)) if a != b), len(own))
-        z = log_softmax(np.asarray(read(ids[:-1]), dtype=np.float64))
-        score = z[np.arange(len(ids) - 1), ids[1:]][max(shared, 1) - 1:].sum()
+        context = tuple(ids[:-1].tolist())               # choices of one token share it: read once
+        if context not in known:
+            known[context] = log_softmax(np.asarray(read(ids[:-1]), dtype=np.float64))
+        score = known[context][np.arange(len(ids) - 1), ids[1:]][max(shared, 1) - 1:].sum()
         sums.append(score)
         means.append(score / len(choice.encode()))
     return int(np.argmax(sums)), int(np.argmax(means))
@@ -80,6 +81,16 @@ def calibration(confidence, right, bins=10):
     return rows, sum(count * abs(mean - share) for mean, share, count in rows) / len(right)
 
 
+def calibration_by_chance(confidence, rng, bins=10, times=200):
+    """The error that a perfectly calibrated model with these confidences would show: its mean.
+
+    Bins are finite, so even such a model's shares scatter around its confidences.
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    return float(np.mean([calibration(confidence, rng.random(len(confidence)) < confidence, bins)[1]
+                          for _ in range(times)]))
+
+
 def top_predictions(read, ids, window):
     """The likeliest next id at each place, its probability, and whether it came: for calibration.
 
@@ -100,8 +111,11 @@ def overlap(training, test, n=13):
 
     Words are compared without case and punctuation. 0 where the test has fewer than n words.
     """
-    runs = [set(zip(*(words(text)[i:] for i in range(n)))) for text in (training, test)]
-    return len(runs[0] & runs[1]) / len(runs[1]) if runs[1] else 0.0
+    found = []
+    for text in (training, test):
+        every = words(text)
+        found.append({hash(run) for run in zip(*(every[i:] for i in range(n)))})
+    return len(found[0] & found[1]) / len(found[1]) if found[1] else 0.0
 
 
 def words(text):

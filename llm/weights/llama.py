@@ -84,7 +84,7 @@ def row_order(heads, D):
 
     Half-split channel i of a head is interleaved channel 2i, and channel D/2 + i is 2i + 1.
     """
-    order = np.arange(D).reshape(D // 2, 2).T.reshape(D)             # 0, 2, 4, …, 1, 3, 5, …
+    order = np.arange(D).reshape(D // 2, 2).T.reshape(D)             # 0, 2, 4 … 1, 3, 5 …
     return (np.arange(heads)[:, None] * D + order).reshape(-1)
 
 
