@@ -27,6 +27,29 @@ def fill(root, owners, into, wanted):
             shutil.copy2(root / path, into / path)
 
 
+def restore(root, owners, copy, day):
+    """Make a folder the tree as of that day: what differs is copied, what is more is removed.
+
+    Compiled code stays: it is made again only where its source has another size or time.
+    """
+    wanted = {path for path, owner in owners.items() if owner <= day}
+    for folder, inside, names in os.walk(copy):
+        inside[:] = [name for name in inside if name != "__pycache__"]
+        for path in (Path(folder) / name for name in names):
+            if path.relative_to(copy).as_posix() not in wanted:
+                path.unlink()
+    for path in wanted:
+        if not (copy / path).is_file() or changed(root / path, copy / path):
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / path, copy / path)
+
+
+def changed(source, target):
+    """Is the copy of a file another one, by its time or its bytes?"""
+    return (source.stat().st_mtime_ns != target.stat().st_mtime_ns
+            or source.read_bytes() != target.read_bytes())
+
+
 def create(root, name, day, prepare):
     """Make .course/name, the tree as of that day changed by prepare(folder), in one step."""
     final = root / ".course" / name
