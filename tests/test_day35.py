@@ -281,7 +281,7 @@ def test_a_snapshot_holds_everything(tmp_path):
     assert about == {"step": 12} and rng_state == rng.bit_generator.state
     for name, array in model.state_dict().items():
         assert np.array_equal(weights[name], array)
-    assert moments.keys() == optimizer.state_dict().keys() and moments["t"] == 1
+    assert moments.keys() == optimizer.state_dict().keys() and (moments["t"] == 1).all()
     assert [p.name for p in (tmp_path / "new folder").iterdir()] == ["a.npz"]
 
 
@@ -731,3 +731,31 @@ def test_the_reference_recipe_is_what_later_days_were_promised():
     r = Recipe()
     assert (r.V, r.T, r.C, r.L, r.H, r.B, r.steps) == (1024, 128, 96, 3, 3, 8, 2500)
     assert r.characters >= 10**9 and r.C == 32 * r.H
+
+
+def test_only_the_rows_of_a_batch_are_converted(tmp_path):
+    path = tmp_path / "ids.bin"
+    np.arange(60_000, dtype=np.uint16).tofile(path)
+    ids = np.memmap(path, np.uint16, "r")
+    tracemalloc.start()
+    inputs, targets = next(random_windows(ids, 4, 8, np.random.default_rng(0)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert inputs.dtype == np.int32 and (targets == inputs + 1).all()
+    assert peak < 60_000                            # bytes: a quarter of the text as int32
+
+
+@pytest.mark.parametrize("wrong", [np.full(20, 2**40), np.full(20, 0.5), np.full(20, np.nan)])
+def test_ids_that_do_not_fit_are_refused(wrong):
+    for batches in (random_windows(wrong, 2, 4, np.random.default_rng(0)),
+                    sliding_windows(wrong, 2, 4, 2)):
+        with pytest.raises(ValueError, match="whole numbers below"), np.errstate(invalid="ignore"):
+            next(batches)
+
+
+@pytest.mark.parametrize("B, T", [(0, 4), (2, 0)])
+def test_a_batch_of_nothing_is_refused(B, T):
+    for batches in (random_windows(np.arange(20), B, T, np.random.default_rng(0)),
+                    sliding_windows(np.arange(20), B, T, 1)):
+        with pytest.raises(ValueError, match="at least 1"):
+            next(batches)

@@ -482,3 +482,88 @@ def test_a_run_is_timed_step_by_step_and_computes_the_same_on_any_number_of_thre
     print(train(fast()) == losses, len(numbers) >= 10)
     """)
     assert seen == ["step", "2", "True", "True", "True"]
+
+
+WRONG = {       # a call that the reference refuses, and which `fast()` must refuse as well
+    "targets of another shape": lambda: ops.cross_entropy(
+        Tensor(np.zeros((2, 3, 4), np.float32)), np.zeros((3, 2), np.int64)),
+    "flat targets": lambda: ops.cross_entropy(
+        Tensor(np.zeros((2, 3, 4), np.float32)), np.zeros(6, np.int64)),
+    "targets that are floats": lambda: ops.cross_entropy(
+        Tensor(np.zeros((2, 4), np.float32)), np.zeros(2)),
+    "targets that are booleans": lambda: ops.cross_entropy(
+        Tensor(np.zeros((2, 4), np.float32)), np.zeros(2, bool)),
+    "a target below 0": lambda: ops.cross_entropy(
+        Tensor(np.zeros((2, 4), np.float32)), np.array([0, -1])),
+    "an id below 0": lambda: ops.embedding(
+        Tensor(np.zeros((4, 3), np.float32)), np.array([0, -1])),
+    "a table of one axis": lambda: ops.embedding(
+        Tensor(np.zeros(4, np.float32)), np.array([0])),
+    "a table of three axes": lambda: ops.embedding(
+        Tensor(np.zeros((4, 3, 2), np.float32)), np.array([0])),
+    "no heads": lambda: attention.multi_head(Tensor(np.zeros((1, 2, 12), np.float32)), H=0),
+    "heads that do not divide": lambda: attention.multi_head(
+        Tensor(np.zeros((1, 2, 12), np.float32)), H=3),
+    "angles for smaller heads": lambda: attention.multi_head(
+        Tensor(np.zeros((1, 2, 15), np.float32)), H=1, rule=Rotary(4, 8)),
+    "sums of two shapes of one size": lambda: (
+        Tensor(np.zeros((512, 256), np.float32)) + Tensor(np.zeros((256, 512), np.float32))),
+}
+
+
+@pytest.mark.parametrize("call", WRONG.values(), ids=WRONG.keys())
+def test_the_twins_refuse_what_their_references_refuse(call):
+    with pytest.raises(ValueError) as reference:
+        call()
+    with fast(), pytest.raises(ValueError) as twin:
+        call()
+    assert str(twin.value) == str(reference.value)
+
+
+def test_ids_that_are_overwritten_after_the_forward_do_no_harm():
+    table = Tensor(np.ones((4, 3), np.float32), True)
+    ids, targets = np.array([[1, 2]]), np.array([[0, 2]])
+    with fast():
+        loss = ops.cross_entropy(ops.embedding(table, ids), targets)
+        ids[:], targets[:] = 10**9, 10**9           # once a write far outside the table
+        loss.backward()
+    expected = np.zeros((4, 3))
+    expected[1], expected[2] = [-1 / 3, 1 / 6, 1 / 6], [1 / 6, 1 / 6, -1 / 3]
+    np.testing.assert_allclose(table.grad, expected, atol=1e-6)
+
+
+def test_ids_in_another_byte_order_work():
+    table = Tensor(np.ones((4, 3), np.float32), True)
+    with fast():
+        ops.embedding(table, np.array([1, 1], ">i4")).sum().backward()
+    np.testing.assert_array_equal(table.grad[:, 0], [0, 2, 0, 0])
+
+
+def test_numbers_whose_squares_overflow_are_handled_as_by_the_references():
+    x = Tensor(np.array([[1.8e19, -1.8e19], [1e30, -1e30], [2.0, -1.0]], np.float32), True)
+    layer = norm.LayerNorm(2)
+    with fast():
+        normal, bent = layer(x), ops.gelu(x)
+        np.testing.assert_allclose(normal.data[:2], [[1, -1], [1, -1]], rtol=1e-6)
+        np.testing.assert_allclose(bent.data[:2], [[1.8e19, 0], [1e30, 0]], rtol=1e-6, atol=1e-30)
+        bent.sum().backward()
+    np.testing.assert_array_equal(x.grad[:2], [[1, 0], [1, 0]])
+
+
+def test_one_huge_gradient_leaves_no_moment_infinite():
+    p = Tensor(np.ones(4, np.float32), True)
+    optimizer = AdamW({"p": p})
+    with fast():
+        for g in (1.0, 3e38, 1.0):
+            p.grad = np.full(4, g, np.float32)
+            optimizer.step(0.1)
+    assert np.isfinite(p.data).all() and np.isfinite(optimizer.v["p"]).all()
+
+
+def test_adamw_moves_a_parameter_that_is_a_transposed_view():
+    w = np.ones((3, 2), np.float32)
+    p = Tensor(w.T, True)
+    p.grad = np.ones((2, 3), np.float32)
+    with fast():
+        AdamW({"p": p}, decay=0.0).step(0.1)
+    np.testing.assert_allclose(w, 0.9, rtol=1e-5)
