@@ -12,7 +12,7 @@ from numba import njit, prange
 from llm.kernels.threads import share
 
 GRAIN = 16384                                     # numbers in one partial sum: 64 KiB
-MOST = np.finfo(np.float32).max / np.float32(4)   # of v: an infinite one would never come down
+MOST = np.finfo(np.float32).max / np.float32(2**14)      # of v, as in train/adam.py
 
 
 @njit(fastmath=True, parallel=True, error_model="numpy", cache=True)

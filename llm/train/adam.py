@@ -34,13 +34,14 @@ class RMSProp:
 
 
 def add_square(v, g, beta):
-    """v ← βv + (1 − β)g² in place, and no more than a quarter of the largest number of its type.
+    """v ← βv + (1 − β)g² in place, and at most 2⁻¹⁴ of the largest number of its type.
 
-    A g² that overflows would make v infinite: it would never come down, and ∞ − ∞ is NaN.
+    A g² that overflows would make v infinite: it would never come down, and ∞ − ∞ is NaN. The
+    factor leaves room for the division by 1 − βᵗ, which is 0.001 at first.
     """
     with np.errstate(over="ignore"):
         v += (1 - beta) * (g * g - v)
-    np.minimum(v, np.finfo(v.dtype).max / 4, out=v)
+    np.minimum(v, np.finfo(v.dtype).max / 2**14, out=v)
 
 
 @lowerable
