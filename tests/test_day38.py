@@ -1,5 +1,6 @@
 """Day 38: a twin computes what its reference does, and takes its place only where asked to."""
 
+import contextlib
 import importlib
 import math
 import os
@@ -20,6 +21,7 @@ from llm.grad.tensor import Tensor
 from llm.kernels.elementwise import exp32
 from llm.kernels.threads import cores
 from llm.layers import attention, norm, residual
+from llm.layers.module import parameter
 from llm.layers.positions import ALiBi
 from llm.layers.rotary import Rotary
 from llm.models.gpt import GPT, GPTConfig
@@ -175,6 +177,52 @@ def test_bad_shapes_raise_the_references_errors():
                               1, 0.1, 0.9, 0.99, 1e-8, 0)
 
 
+def test_ids_outside_the_table_are_refused_before_a_kernel_reads_there():
+    table = Tensor(np.ones((4, 5), np.float32), requires_grad=True)
+    logits = Tensor(np.ones((3, 5), np.float32))
+    with fast():
+        for bad in (-1, 4, -5):
+            with pytest.raises(ValueError, match=str(bad)):
+                ops.embedding(table, np.array([1, bad]))
+        for bad in (-1, 5, -101):
+            with pytest.raises(ValueError, match="below 5"):
+                ops.cross_entropy(logits, np.array([0, bad, 4]))
+        assert ops.embedding(table, np.array([0, 3])).data.shape == (2, 5)
+        assert np.isfinite(float(ops.cross_entropy(logits, np.array([0, -100, 4])).data))
+
+
+def test_shapes_that_do_not_fit_raise_in_large_arrays_too():
+    """Large ones reach the kernel; sizes may be equal where shapes are not."""
+    with fast():
+        with pytest.raises(ValueError, match=r"\(512,256\) \(256,512\)"):
+            Tensor(np.ones((512, 256), np.float32)) + Tensor(np.ones((256, 512), np.float32))
+        with pytest.raises(ValueError, match=r"3"):
+            attention.multi_head(Tensor(np.ones((2, 9, 24), np.float32)), H=3,
+                                 rule=Rotary(2, 9))
+        with pytest.raises(ValueError, match=r"5"):
+            attention.multi_head(Tensor(np.ones((2, 9, 24), np.float32)), H=5,
+                                 rule=attention.heads.NO_RULE)
+
+
+def test_a_transposed_parameter_is_moved_and_not_a_copy_of_it():
+    """A reshape of what is not contiguous copies: a kernel would then update the copy."""
+    moved = []
+    for context in (fast(), contextlib.nullcontext()):
+        w = parameter(np.arange(6, dtype=np.float32).reshape(2, 3).T)
+        assert not w.data.flags.c_contiguous
+        w.grad = np.ones((3, 2), np.float32)
+        with context:
+            AdamW({"w": w}).step(0.1)
+            clip.clip_gradients([w.grad], 1.0)
+        moved.append((w.data.copy(), w.grad.copy()))
+    for mine, theirs in zip(*moved):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+    assert not np.array_equal(moved[0][0], np.arange(6).reshape(2, 3).T)
+    g = np.ones((3, 2), np.float32).T
+    twins()[clip.scale](g, 0.5)
+    assert (g == 0.5).all()
+
+
 def test_single_numbers_and_empty_arrays_go_to_the_reference():
     with fast():
         assert float(ops.gelu(Tensor(np.array(1, np.float32))).data) == pytest.approx(0.841192)
@@ -213,7 +261,6 @@ def train(context):
 
 
 def test_training_with_kernels_follows_training_without():
-    import contextlib
     np.testing.assert_allclose(train(fast()), train(contextlib.nullcontext()), atol=1e-3)
 
 
