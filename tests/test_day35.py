@@ -160,14 +160,27 @@ def test_ctrl_c_finishes_the_step_and_returns():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_resumed_run_never_takes_a_step_at_the_peak_rate():
+def timed(monkeypatch, durations, schedule, **options):
+    """A run whose steps take these seconds by an imitated clock: its Steps."""
     _, parameters, loss = parabola(1.0)
-    seen = []
-    fit(parameters, loss, itertools.repeat(None), Descent(parameters), WarmupCosine(0.1, warmup=4),
-        seconds=0.05, hooks=[seen.append], start=2000)
-    assert seen[0].step == 2001 and seen[0].total >= 2001
-    assert max(s.rate for s in seen) < 0.09                   # with an unknown total it is 0.1
-    assert all(s.total >= s.step for s in seen)
+    now, left, seen = [0.0], iter(durations), []
+
+    def lasting(batch):
+        now[0] += next(left)
+        return loss(batch)
+
+    monkeypatch.setattr("llm.train.loop.time.perf_counter", lambda: now[0])
+    fit(parameters, lasting, itertools.repeat(None), Descent(parameters), schedule,
+        hooks=[seen.append], **options)
+    return seen
+
+
+def test_a_resumed_run_never_takes_a_step_at_the_peak_rate(monkeypatch):
+    seen = timed(monkeypatch, itertools.repeat(0.25), WarmupCosine(0.1, warmup=4), seconds=1.25,
+                 start=2000)
+    assert [s.step for s in seen] == [2001, 2002, 2003, 2004, 2005]
+    assert {s.total for s in seen} == {2005}                  # known from the first step on
+    assert max(s.rate for s in seen) < 1e-5                   # with an unknown total it was 0.1
 
 
 @pytest.mark.parametrize("step,start,passed,steps,seconds,expected", [
@@ -182,22 +195,11 @@ def test_the_total_is_guessed_from_the_pace(step, start, passed, steps, seconds,
     assert expected_total(step, start, passed, steps, seconds) == expected
 
 
-def test_past_the_guess_the_schedule_is_never_asked_for_a_step_after_the_last():
-    """The last step of a timed run may begin after its time is up; its total is itself."""
-    _, parameters, loss = parabola(1.0)
-    asked = []
-
-    def schedule(step, total):
-        asked.append((step, total))
-        return 0.0
-
-    def slow_after_5(batch):
-        time.sleep(0.05 if len(asked) >= 5 else 0.001)
-        return loss(batch)
-
-    run = fit(parameters, slow_after_5, itertools.repeat(None), Descent(parameters), schedule,
-              seconds=0.04)
-    assert run.steps >= 5 and all(total >= step for step, total in asked)
+def test_past_the_guess_the_schedule_is_never_asked_for_a_step_after_the_last(monkeypatch):
+    """A slow last step ends late, and by its pace fewer steps would have been right."""
+    seen = timed(monkeypatch, [1, 1, 1, 6], lambda step, total: step <= total, seconds=4.5)
+    assert [(s.step, s.total, s.rate) for s in seen] == [(1, 4, True), (2, 4, True), (3, 4, True),
+                                                         (4, 4, True)]
 
 
 def test_batches_that_end_and_limits_without_sense_are_refused():
