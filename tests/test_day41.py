@@ -177,6 +177,7 @@ def test_min_p_after_a_temperature_is_another_min_p_before_it(rng):
         z, T, m = rng.standard_normal(40) * 2, rng.uniform(0.3, 3), rng.uniform(0.01, 0.9)
         assert kept(min_p(z / T, m)) == kept(min_p(z, m**T))
         assert kept(top_k(z / T, 7)) == kept(top_k(z, 7))
+        assert set(kept(top_p(z, m))) <= set(kept(top_p(z / max(T, 1), m)))      # heat adds
 
 
 def test_whole_numbers_and_lists_are_logits_too():
