@@ -26,6 +26,7 @@ class Result:
                        #  real words, share of pieces below the lowest human one]
     layout: list       # distinct-4 of people's text without speakers, directions and line ends:
                        # mean, spread, lowest, highest
+    lengths: dict      # n -> distinct-n of people: mean, spread; of each strategy in turn: mean
     curves: dict       # name -> nats a token, by place, BIN tokens a point
     beam: dict         # whose text is likelier, in how many pieces
     texts: dict        # name -> what it wrote after the first prompt
@@ -54,6 +55,9 @@ def measure(fast, seed):
         shaped = Shaped(reader.model, reader.tokenizer, 24 if fast else 48).measure(
             4 if fast else 40, np.random.default_rng(seed))
     bare = [distinct(row[T0:], N) for row in cut_pieces(bare, people, T)]
+    lengths = {k: [np.mean(x := [distinct(row[T0:], k) for row in given]), np.std(x), *(
+        np.mean([distinct(row[T0:], k) for row in found]) for found in pieces.values())]
+        for k in (1, 8)}
     greedy, beam = nats["greedy"].sum(axis=1), nats[f"beam of {WIDTH}"].sum(axis=1)
     likelier = {"pieces": beams, "beam_over_greedy": int((beam < greedy[:beams]).sum()),
                 "human_over_greedy": int((theirs.sum(axis=1) < greedy).sum()), "of": R,
@@ -63,8 +67,8 @@ def measure(fast, seed):
     texts = {name: reader.tokenizer.decode(found[0, T0:]) for name, found in pieces.items()}
     texts["prompt"] = reader.tokenizer.decode(prompts[0])
     return Result(reader.corpus.name, T0, n, human[1:-1], rows,
-                  [np.mean(bare), np.std(bare), min(bare), max(bare)], curves, likelier, texts,
-                  shaped)
+                  [np.mean(bare), np.std(bare), min(bare), max(bare)], lengths, curves, likelier,
+                  texts, shaped)
 
 
 def write_all(model, prompts, n, seed, advance):
