@@ -471,11 +471,16 @@ def test_a_grid_grows_until_its_best_rate_is_not_at_an_edge():
 def test_a_comparison_is_paired_and_says_when_it_cannot_tell():
     made = {"a": {"nats": [1.0, 2.0, 3.0]}, "b": {"nats": [1.1, 2.1, 3.1]},
             "c": {"nats": [2.0, 3.0, 1.0]}}
-    found = modern_parts.compare(made, "a", "b")
+    found = modern_parts.compare(made, "what", ["a"], ["b"])
     assert found["mean"] == pytest.approx(-.1) and found["half"] == pytest.approx(0, abs=1e-12)
-    assert found["told_apart"] and not modern_parts.compare(made, "a", "c")["told_apart"]
-    spread = modern_parts.compare(made, "c", "a")                   # differences 1, 1, −2
+    assert found["told_apart"] and found["what"] == "what"
+    assert not modern_parts.compare(made, "", ["a"], ["c"])["told_apart"]
+    spread = modern_parts.compare(made, "", ["c"], ["a"])           # differences 1, 1, −2
     assert spread["half"] == pytest.approx(9.925 * math.sqrt(3) / math.sqrt(3))
+    both = modern_parts.compare(made, "", ["a", "b"], ["b", "c"])   # (a − c)/2
+    assert both["half"] == pytest.approx(9.925 / 2)
+    names = {name for _, *sides in modern_parts.COMPARED for side in sides for name in side}
+    assert names == set(modern_parts.VARIANTS)
 
 
 def test_the_variants_are_what_they_are_called_and_equal_in_size():
@@ -487,8 +492,12 @@ def test_the_variants_are_what_they_are_called_and_equal_in_size():
         assert norms == {variant.split(",")[0]}
         inner = model.blocks[0].think.inner
         assert type(inner) is (SwiGLU if "SwiGLU" in variant else FeedForward)
-        assert variant.split()[-1].lower() in ("swiglu", inner.activation.__name__
-                                               if type(inner) is FeedForward else "")
+        if type(inner) is FeedForward:
+            assert inner.activation.__name__ == variant.split()[-1].lower()
+            bare = "bare" in variant
+            assert (inner.up.b is None) == (inner.down.b is None) == bare
+            std = (.75 if bare else 1) / math.sqrt(72) / 2
+            assert inner.down.w.data.std() == pytest.approx(std, rel=.03)
     assert max(sizes.values()) < 1.01 * min(sizes.values())
 
 
@@ -498,7 +507,7 @@ def test_the_experiment_goes_on_where_it_stopped_and_refuses_another_plan(tmp_pa
     kept = path.read_bytes()
     again = modern_parts.measure(plan, path)
     assert path.read_bytes() == kept and again["variants"] == first["variants"]
-    assert len(first["compared"]) == 5 and set(first["variants"]) == set(modern_parts.VARIANTS)
+    assert len(first["compared"]) == 9 and set(first["variants"]) == set(modern_parts.VARIANTS)
     assert json.loads(kept)["cpu_minutes"] > 0
     for v in first["variants"].values():
         assert v["lowest"] <= v["mean"] <= v["highest"] and len(v["nats"]) == 2

@@ -20,6 +20,7 @@ class Result:
     chance: float         # of a random direction: 1/C
     gradient: float       # the same share of the gradient that reaches the stream
     nats: list            # a token: as trained, folded into RMSNorms, means left in
+    nats_first: list      # the same on the first half of the held-out text
     apart: list           # largest difference of logits over their spread: folded, means left in
     tokens: int           # on so many held-out ones
     control: list         # [norm, [mean share of a small GPT trained with it, by seed]]
@@ -34,12 +35,12 @@ class Result:
 def measure(fast, seed):
     reader, rng = trained(fast), np.random.default_rng(seed)
     model, T = reader.model, reader.config.T
-    half = len(reader.corpus.validation) // 2
-    ids = reader.tokenizer.encode(reader.corpus.validation[half:][:2000 if fast else 60_000])
+    unseen, n = reader.corpus.validation, 2000 if fast else 60_000
+    first, ids = (reader.tokenizer.encode(unseen[i:i + n]) for i in (0, len(unseen) // 2))
     small, large, repeats = ((64, 24), (256, 48), 5) if fast else ((1024, 96), (16384, 768), 25)
     with kernels(), progress(6 + control.runs(fast), "measuring") as tick:
         models = [model, fold.Folded(model), fold.without_means(model)]
-        nats = [fold.nats(m, ids, T) for m in models]
+        nats_first, nats = ([fold.nats(m, half, T) for m in models] for half in (first, ids))
         tick(3)
         found = control.shares_after_training(reader.corpus, seed, fast, tick)
         times = [a + b for a, b in zip(
@@ -50,7 +51,7 @@ def measure(fast, seed):
         tick(3)
         return Result(
             reader.corpus.name, reader.config.C, fold.shares(model, ids, T), 1 / reader.config.C,
-            fold.gradient_along_one(model, *next(sliding_windows(ids, 8, T, T))), nats,
+            fold.gradient_along_one(model, *next(sliding_windows(ids, 8, T, T))), nats, nats_first,
             [fold.apart(model, m, ids, T) for m in models[1:]], len(ids) - 1, found["shares"],
             found["chance"], found["gradients"], found["growth"], list(small), list(large),
             [[name, size, ms, size2, ms2] for name, size, ms, _, size2, ms2 in times])
@@ -89,7 +90,7 @@ def draw(result, path):
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.8, 4.1), width_ratios=[1, 1.15])
     left.plot(range(1, len(result.shares) + 1), result.shares, "o-", color="#1f5a99",
-              label="the reader's GPT (LayerNorm)")
+              label="the reader's GPT, with LayerNorm")
     left.axhline(result.chance, color="#8a8a8a", ls="--", lw=1)
     left.annotate("a random direction: 1/C", (1, result.chance), (0, 5), color="#666666",
                   textcoords="offset points")
@@ -100,7 +101,7 @@ def draw(result, path):
     left.legend(loc="lower left")
     rows = result.times[:6]
     for side, (size, ms, color) in enumerate(((1, 2, "#9ec5e8"), (3, 4, "#1f5a99"))):
-        bars = right.barh([y + .2 - .4 * side for y in range(6)],
+        bars = right.barh([y - .2 + .4 * side for y in range(6)],
                           [row[size] / row[ms] / 1e6 for row in rows], .38, color=color,
                           label=(f"{shape(result.small)}, in the cache",
                                  f"{shape(result.large)}, from memory")[side])
@@ -119,8 +120,8 @@ def title(result):
     less = result.chance / np.mean(result.shares)
     rms, ln = result.times[1][4], result.times[2][4]
     close = "as long as" if abs(rms / ln - 1) < .1 else f"{rms / ln:.2f} times as long as"
-    return (f"What LayerNorm subtracts is {less:.0f} times smaller than a random direction's "
-            f"share;\nfrom memory, RMSNorm's forward takes {close} LayerNorm's")
+    return (f"LayerNorm subtracts a part {less:.0f} times smaller than that of a random direction;"
+            f"\nfrom memory, RMSNorm's forward takes {close} LayerNorm's")
 
 
 if __name__ == "__main__":
