@@ -27,7 +27,7 @@ class Result:
     worst: float           # largest difference from day 42's logits, of all ways and models
     phases: list           # for each model, [kind, phases, bytes a token, seconds a token]
     barrier: list          # seconds of a barrier, of an empty parallel region
-    layouts: list          # [K, N, MB, GB/s from tiles, from rows, from columns]
+    layouts: list          # [K, N, MB, GB/s from tiles by fours, by eights, rows, inputs]
     busy: list             # [machine, tokens/s alone, by a stubborn team, by the engine]
     load: int              # other programs in the last row of `busy`
     page: str
@@ -112,7 +112,7 @@ def show(r):
                 f"{r.worst:.0e} of the largest")
     print(f"a barrier of {r.threads} threads: {1e9 * r.barrier[0]:.0f} ns; a parallel region: "
           f"{1e6 * r.barrier[1]:.1f} µs")
-    print_table([["K", "N", "MB", "tiles", "rows", "inputs"]] + [
+    print_table([["K", "N", "MB", "tiles, by fours", "by eights", "rows", "inputs"]] + [
         [K, f"{N:,}", f"{mb:.1f}", *(f"{x:.1f}" for x in rates)]
         for K, N, mb, *rates in r.layouts], "the same product from three layouts, GB/s")
     print_table([["machine", "one thread", "team, never resting", "engine"]] + [

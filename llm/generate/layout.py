@@ -13,6 +13,7 @@ from llm.kernels.matvec import Packed, R, aligned, scratch, tiles
 from llm.kernels.plan import Plan
 from llm.kernels.pointers import PREPARE, ROWS, address
 
+AHEAD = 1 << 18                         # bytes: a quarter of what a core's second cache holds
 MATRICES = ("qkv", "project", "up", "gate", "down")     # in the order of the kernel's tables
 
 
@@ -53,11 +54,11 @@ def lay_out(arch, weights, cache, threads):
     longest = max(arch.C, arch.F, arch.H * arch.D)
     desk = 2 * arch.C + 2 * arch.D + cache.T_max
     return Plan(
-        L=arch.L, H=arch.H, K=arch.K, D=arch.D, F=arch.F, eps=arch.eps, rms=arch.norm == "rms",
-        gated=arch.feed_forward == "swiglu", matrices=matrices, vectors=vectors, places=places,
-        half=cache.k.dtype == np.float16, cos=np.cos(angles).astype(np.float32),
-        sin=np.sin(angles).astype(np.float32), k=cache.k, v=cache.v, k16=cache.k, v16=cache.v,
-        x=floats(arch.C),
+        L=arch.L, H=arch.H, K=arch.K, D=arch.D, F=arch.F, eps=arch.eps, ahead=AHEAD,
+        rms=arch.norm == "rms", gated=arch.feed_forward == "swiglu",
+        half=cache.k.dtype == np.float16, matrices=matrices, vectors=vectors, places=places,
+        cos=np.cos(angles).astype(np.float32), sin=np.sin(angles).astype(np.float32),
+        k=cache.k, v=cache.v, k16=cache.k, v16=cache.v, x=floats(arch.C),
         qkv=padded((arch.H + 2 * arch.K) * arch.D), heads=floats(arch.H * arch.D),
         branch=padded(arch.C), up=padded(arch.F), gate=padded(arch.F), logits=padded(arch.V),
         desks=floats(threads, R * tiles(desk)),

@@ -40,8 +40,6 @@ from llm.kernels.plan import (
 from llm.kernels.pointers import bytes_at, call_prepare, call_rows
 from llm.kernels.step import add, attend, copy, gate, gelu, normalise, turned
 
-AHEAD = 1 << 18                        # bytes: a quarter of a core's second cache
-
 
 @njit(error_model="numpy")
 def share(count, rank, team):
@@ -96,12 +94,13 @@ def mix(qkv, keys, values, cos, sin, position, desk, heads, rank, team):
 
 
 @njit(error_model="numpy")
-def ahead(matrix, rank, team):
-    """Where this thread's tiles of a matrix begin, and how much of them to read ahead."""
+def ahead(p, m, rank, team):
+    """Where this thread's tiles of matrix m begin, and how much of them to read ahead."""
+    matrix = p.matrices[m]
     count = (matrix[N] + R - 1) // R
     first, last = share(count, rank, team)
     tile = matrix[SIZE] // count
-    return matrix[DATA] + first * tile, min((last - first) * tile, AHEAD)
+    return matrix[DATA] + first * tile, min((last - first) * tile, p.ahead)
 
 
 @njit(error_model="numpy")
@@ -134,17 +133,18 @@ def token(p, position, rank, team):
         call_prepare(m[QKV, PREPARE], (normal, work))
         product(m[QKV], vector(vs, at, b + QKV), normal, work, p.qkv, rank, team)
         keys = p.k16[layer, group].ctypes.data if p.half else p.k[layer, group].ctypes.data
-        pass_barrier(p, phase, rank, team, keys, position * p.D * (2 if p.half else 4))
+        size = position * p.D * (2 if p.half else 4)
+        pass_barrier(p, phase, rank, team, keys, min(size, p.ahead))
 
         if p.half:
             mix(qkv, p.k16[layer], p.v16[layer], cos, sin, position, rest, heads, rank, team)
         else:
             mix(qkv, p.k[layer], p.v[layer], cos, sin, position, rest, heads, rank, team)
-        pass_barrier(p, phase + 1, rank, team, *ahead(m[PROJECT], rank, team))
+        pass_barrier(p, phase + 1, rank, team, *ahead(p, 5 * layer + PROJECT, rank, team))
 
         call_prepare(m[PROJECT, PREPARE], (p.heads, work))
         product(m[PROJECT], vector(vs, at, b + PROJECT), p.heads, work, p.branch, rank, team)
-        pass_barrier(p, phase + 2, rank, team, *ahead(m[UP], rank, team))
+        pass_barrier(p, phase + 2, rank, team, *ahead(p, 5 * layer + UP, rank, team))
 
         add(stream, branch)
         normalise(stream, vector(vs, at, b + GAIN2), vector(vs, at, b + SHIFT2), p.eps, p.rms,
@@ -158,11 +158,11 @@ def token(p, position, rank, team):
             gate(p.up[first:last], p.gate[first:last])
         else:
             gelu(p.up[first:last])
-        pass_barrier(p, phase + 3, rank, team, *ahead(m[DOWN], rank, team))
+        pass_barrier(p, phase + 3, rank, team, *ahead(p, 5 * layer + DOWN, rank, team))
 
         call_prepare(m[DOWN, PREPARE], (inner, work))
         product(m[DOWN], vector(vs, at, b + DOWN), inner, work, p.branch, rank, team)
-        pass_barrier(p, phase + 4, rank, team, *ahead(m[DOWN + 1], rank, team))
+        pass_barrier(p, phase + 4, rank, team, *ahead(p, 5 * layer + 5, rank, team))
     m, b = p.matrices[5 * p.L], VECTORS * p.L
     add(stream, branch)
     normalise(stream, vector(vs, at, b + GAIN1), vector(vs, at, b + SHIFT1), p.eps, p.rms, normal)

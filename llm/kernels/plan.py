@@ -19,7 +19,7 @@ QKV, PROJECT, UP, GATE, DOWN = range(5)          # five matrices a layer; then t
 GAIN1, SHIFT1, GAIN2, SHIFT2 = range(5, 9)       # vectors of a layer, after the biases of those
 VECTORS = 9
 PHASES = 5                                       # barriers a layer
-SIZES, ADDRESSES = 16, 20                        # entries of a table
+SIZES, ADDRESSES = 17, 20                        # entries of a table
 
 
 class Plan(NamedTuple):
@@ -33,6 +33,7 @@ class Plan(NamedTuple):
     rms: bool
     gated: bool
     half: bool                   # the cache holds float16
+    ahead: int                   # bytes that a waiting thread reads ahead at most
     eps: np.float32
     matrices: np.ndarray         # int64 (5L + 1, 6): addresses, bytes, outputs, inputs
     vectors: np.ndarray          # float32: gains and biases, VECTORS a layer, one after another
@@ -59,10 +60,10 @@ class Plan(NamedTuple):
 def table_of(plan):
     """A plan as int64 (SIZES + ADDRESSES,): what `plan_at` wants. It keeps no array alive."""
     sizes = [plan.L, plan.H, plan.K, plan.D, plan.F, plan.rms, plan.gated, plan.half,
-             np.float32(plan.eps).view(np.int32), plan.vectors.size, plan.k.shape[2],
+             plan.ahead, np.float32(plan.eps).view(np.int32), plan.vectors.size, plan.k.shape[2],
              plan.cos.shape[1], plan.x.size, plan.logits.size, *map(len, (plan.desks[0],
                                                                           plan.works[0]))]
-    return np.array(sizes + [array.ctypes.data for array in plan[9:]], np.int64)
+    return np.array(sizes + [array.ctypes.data for array in plan[10:]], np.int64)
 
 
 @njit
@@ -87,16 +88,16 @@ def padded(n):
 def plan_at(where, threads):
     """The plan whose table is at this address."""
     t = longs(where, (SIZES + ADDRESSES,))
-    L, H, K, D, F, T, C = t[0], t[1], t[2], t[3], t[4], t[10], t[12]
+    L, H, K, D, F, T, C = t[0], t[1], t[2], t[3], t[4], t[11], t[13]
     a = t[SIZES:]
     return Plan(
-        L, H, K, D, F, t[5] != 0, t[6] != 0, t[7] != 0, np.int32(t[8]).view(np.float32),
-        longs(a[0], (5 * L + 1, 6)), floats(a[1], (t[9],)), longs(a[2], (VECTORS * (L + 1) + 1,)),
-        floats(a[3], (T, t[11])), floats(a[4], (T, t[11])), floats(a[5], (L, K, T, D)),
+        L, H, K, D, F, t[5] != 0, t[6] != 0, t[7] != 0, t[8], np.int32(t[9]).view(np.float32),
+        longs(a[0], (5 * L + 1, 6)), floats(a[1], (t[10],)), longs(a[2], (VECTORS * (L + 1) + 1,)),
+        floats(a[3], (T, t[12])), floats(a[4], (T, t[12])), floats(a[5], (L, K, T, D)),
         floats(a[6], (L, K, T, D)), carray(pointer(a[7]), (L, K, T, D), np.uint16),
         carray(pointer(a[8]), (L, K, T, D), np.uint16), floats(a[9], (C,)),
         floats(a[10], (padded((H + 2 * K) * D),)), floats(a[11], (H * D,)),
         floats(a[12], (padded(C),)), floats(a[13], (padded(F),)), floats(a[14], (padded(F),)),
-        floats(a[15], (t[13],)), floats(a[16], (threads, t[14])),
-        carray(pointer(a[17]), (threads, t[15]), np.uint8), longs(a[18], (WORDS,)),
+        floats(a[15], (t[14],)), floats(a[16], (threads, t[15])),
+        carray(pointer(a[17]), (threads, t[16]), np.uint8), longs(a[18], (WORDS,)),
         longs(a[19], (PHASES * L + 2,)))
