@@ -1,0 +1,82 @@
+"""Day 52 · Writing a loop in the compiler's own language: vectors of integers and floats.
+
+Numba translates Python into LLVM's intermediate language, and an `@intrinsic` may write that
+language itself. `Emit` is a handful of shorthands for it: loads and stores at addresses, the same
+number in all lanes, a loop with its running values, and one instruction by name. Everything here
+runs while Numba compiles; what it emits runs later. Left out: anything of one width only.
+Source: LLVM Language Reference; llvmlite's manual, "IR layer".
+"""
+
+from llvmlite import binding, ir
+
+I16, I32, I64, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+CONTRACT = ("contract",)                     # a·b + c may be rounded once
+
+
+class Emit:
+    """Shorthands over an IRBuilder for vectors of `lanes` numbers of 32 bits."""
+
+    def __init__(self, builder, lanes):
+        self.b, self.lanes = builder, lanes
+        self.ints, self.floats = ir.VectorType(I32, lanes), ir.VectorType(F32, lanes)
+        self.halves = ir.VectorType(ir.HalfType(), lanes)
+
+    def sum(self, *terms):
+        """Terms added as 64-bit integers; Python's ints become constants."""
+        terms = [ir.Constant(I64, t) if isinstance(t, int) else t for t in terms]
+        total = terms[0]
+        for term in terms[1:]:
+            total = self.b.add(total, term)
+        return total
+
+    def times(self, a, n):
+        return self.b.mul(a, ir.Constant(I64, n))
+
+    def load(self, address, kind, align=4):
+        value = self.b.load(self.b.inttoptr(address, kind.as_pointer()))
+        value.align = align
+        return value
+
+    def store(self, value, address):
+        self.b.store(value, self.b.inttoptr(address, value.type.as_pointer())).align = 4
+
+    def all(self, number):
+        """A vector with one number in every lane; number: an LLVM value or a Python int."""
+        if isinstance(number, int):
+            return ir.Constant(self.ints, [number] * self.lanes)
+        nothing = ir.Constant(ir.VectorType(number.type, self.lanes), ir.Undefined)
+        one = self.b.insert_element(nothing, number, ir.Constant(I32, 0))
+        return self.b.shuffle_vector(one, nothing, self.all(0))
+
+    def half(self, address):
+        """Load a vector of float16 as float32."""
+        return self.b.fpext(self.load(address, self.halves, 2), self.floats)
+
+    def fma(self, a, b, c):
+        return self.b.fadd(self.b.fmul(a, b, flags=CONTRACT), c, flags=CONTRACT)
+
+    def loop(self, n, state, body):
+        """for i in range(n): state = body(i, state), with n ≥ 1; state: a list of values."""
+        b, before = self.b, self.b.block
+        inside, after = b.append_basic_block("inside"), b.append_basic_block("after")
+        b.branch(inside)
+        b.position_at_end(inside)
+        i = b.phi(I64)
+        i.add_incoming(ir.Constant(I64, 0), before)
+        now = [b.phi(value.type) for value in state]
+        for phi, value in zip(now, state):
+            phi.add_incoming(value, before)
+        new = body(i, now)
+        following, last = b.add(i, ir.Constant(I64, 1)), b.block
+        i.add_incoming(following, last)
+        for phi, value in zip(now, new):
+            phi.add_incoming(value, last)
+        b.cbranch(b.icmp_signed("<", following, n), inside, after)
+        b.position_at_end(after)
+        return new
+
+    def asm(self, text, constraints, *arguments):
+        """One instruction on vectors of integers."""
+        binding.initialize_native_asmparser()
+        kind = ir.FunctionType(self.ints, [self.ints] * len(arguments))
+        return self.b.call(ir.InlineAsm(kind, text, constraints), arguments)

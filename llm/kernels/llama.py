@@ -1,0 +1,84 @@
+"""Day 52 · The formats of real weights: GGUF's blocks in tiles, on whatever the processor has.
+
+    format  bits stored, with scales      a weight              serves exactly
+    Q4_1    5      4-bit q, minima        scale · q + minimum   Q4_1
+    Q4_0    4.5    4-bit q                scale · (q − 8)       Q4_0
+    Q5_1    9      5-bit q in a byte      scale · q + minimum   Q5_1
+    Q8_0    8.5    8-bit q                scale · (q − 128)     Q8_0, and Q5_0 (its q moved by 112)
+
+Blocks are 32 weights. What no format serves exactly is rounded once more, by llm/weights/repack.py.
+Decoding reads every weight once a token, so bits are time: five bits a byte costs Q5 files that.
+`formats()` gives these for the best path of this processor; "plain" is the one with float32
+activations. Left out: a path of its own for ARM, and AVX-VNNI without AVX-512.
+Source: ggml's `block_q4_0` … `block_q8_0` (ggml-common.h).
+"""
+
+from functools import cache, partial
+
+import numpy as np
+
+from llm.kernels.blocks import BLOCK, Layout, dense, quantise, tile_blocks
+from llm.kernels.cpu import choose
+from llm.kernels.matvec import Format, R, aligned, scratch, tiles
+from llm.kernels.products import compiled, compiled_plain, prepare8, prepare_sums
+
+LAYOUTS = {"Q4_1": Layout(4, True), "Q4_0": Layout(4, False),
+           "Q5_1": Layout(8, True), "Q8_0": Layout(8, False)}
+FEW = 8                                     # vectors up to which the plain path uses no BLAS
+SLICE = 16                                  # tiles that it widens to float32 at a time
+
+
+def pack(layout, w):
+    """float32 (K, N), as `Linear` stores it -> data; rounded to nearest, block by block."""
+    w = np.asarray(w, np.float32)
+    if w.ndim != 2 or w.size == 0:
+        raise ValueError(f"a matrix of shape {w.shape} cannot be packed: wanted (inputs, outputs)")
+    return tile_blocks(layout, *quantise(layout, w.T))
+
+
+def matmul(product, data, x, N):
+    """x (n, K) -> x Wᵀ (n, N), by the compiled product of a path."""
+    x = np.ascontiguousarray(x, np.float32)
+    works = aligned(len(x) * scratch(x.shape[1])).reshape(len(x), -1)
+    y = np.empty((len(x), R * tiles(N)), np.float32)
+    product(data, x, works, y)
+    return y[:, :N]
+
+
+def matmul_plain(layout, product, data, x, N):
+    """The same in float32: few vectors by the kernel, many by BLAS on a slice of tiles made wide.
+
+    Widening costs as much as a few vectors and BLAS then runs at the speed of floats.
+    """
+    if len(x) <= FEW:
+        return matmul(product, data, x, N)
+    K, out = x.shape[1], np.empty((len(x), N), np.float32)
+    size = K // BLOCK * layout.step                             # bytes of a tile
+    for first in range(0, tiles(N), SLICE):
+        rows = slice(R * first, min(R * (first + SLICE), N))
+        part = dense(layout, data[size * first:size * (first + SLICE)], rows.stop - rows.start, K)
+        np.matmul(x, part, out=out[:, rows])
+    return out
+
+
+@cache
+def make(name, path):
+    """The Format of LAYOUTS[name] on one path."""
+    layout = LAYOUTS[name]
+    if path == "plain":
+        rows, product = compiled_plain(layout)
+        prepare, multiply = prepare_sums, partial(matmul_plain, layout, product)
+    else:
+        rows, product = compiled(path, layout)
+        prepare, multiply = prepare8, partial(matmul, product)
+    return Format(f"{name} ({path})", 8 * layout.step / (R * BLOCK), partial(pack, layout),
+                  prepare, rows, multiply, partial(dense, layout))
+
+
+def formats(path=None):
+    """{name: Format} on a path: "vnni", "avx2" or "plain"; None: the fastest of this processor.
+
+    Raises ValueError if the processor cannot take the path.
+    """
+    path = choose(path)
+    return {name: make(name, path) for name in LAYOUTS}
