@@ -19,12 +19,13 @@ import numpy as np
 
 from llm.kernels.blocks import BLOCK, Layout, dense, quantise, tile_blocks
 from llm.kernels.cpu import choose
-from llm.kernels.matvec import Format, R, aligned, scratch, tiles
+from llm.kernels.matvec import Format, R, tiles
 from llm.kernels.products import compiled, compiled_plain, prepare8, prepare_sums
 
 LAYOUTS = {"Q4_1": Layout(4, True), "Q4_0": Layout(4, False),
            "Q5_1": Layout(8, True), "Q8_0": Layout(8, False)}
 FEW = 8                                     # vectors up to which the plain path uses no BLAS
+WORK = 44                                   # bytes that a block of prepared activations takes
 SLICE = 16                                  # tiles that it widens to float32 at a time
 
 
@@ -36,22 +37,22 @@ def pack(layout, w):
     return tile_blocks(layout, *quantise(layout, w.T))
 
 
-def matmul(product, data, x, N):
-    """x (n, K) -> x Wᵀ (n, N), by the compiled product of a path."""
+def matmul(products, data, x, N):
+    """x (n, K) -> x Wᵀ (n, N), by the compiled products of a path."""
     x = np.ascontiguousarray(x, np.float32)
-    works = aligned(len(x) * scratch(x.shape[1])).reshape(len(x), -1)
+    works = np.empty((len(x), x.shape[1] // BLOCK * WORK), np.uint8)
     y = np.empty((len(x), R * tiles(N)), np.float32)
-    product(data, x, works, y)
+    products(data, x, works, y)
     return y[:, :N]
 
 
-def matmul_plain(layout, product, data, x, N):
+def matmul_plain(layout, products, data, x, N):
     """The same in float32: few vectors by the kernel, many by BLAS on a slice of tiles made wide.
 
     Widening costs as much as a few vectors and BLAS then runs at the speed of floats.
     """
     if len(x) <= FEW:
-        return matmul(product, data, x, N)
+        return matmul(products, data, x, N)
     K, out = x.shape[1], np.empty((len(x), N), np.float32)
     size = K // BLOCK * layout.step                             # bytes of a tile
     for first in range(0, tiles(N), SLICE):
@@ -66,11 +67,11 @@ def make(name, path):
     """The Format of LAYOUTS[name] on one path."""
     layout = LAYOUTS[name]
     if path == "plain":
-        rows, product = compiled_plain(layout)
-        prepare, multiply = prepare_sums, partial(matmul_plain, layout, product)
+        rows, products = compiled_plain(layout)
+        prepare, multiply = prepare_sums, partial(matmul_plain, layout, products)
     else:
-        rows, product = compiled(path, layout)
-        prepare, multiply = prepare8, partial(matmul, product)
+        rows, products = compiled(path, layout)
+        prepare, multiply = prepare8, partial(matmul, products)
     return Format(f"{name} ({path})", 8 * layout.step / (R * BLOCK), partial(pack, layout),
                   prepare, rows, multiply, partial(dense, layout))
 

@@ -10,13 +10,13 @@ Many vectors at once share the weights that a register holds: that is what prefi
 import numpy as np
 from numba import njit, prange
 
-from llm.kernels.lanes import many, one
+from llm.kernels.lanes import product
 from llm.kernels.matvec import R, aligned, scratch, tiles
 
 ROUND, ROUNDED = np.float32(1.5 * 2 ** 23), np.int32(0x4B400000)     # that number's bits
 TWO_112 = np.float32(2.0 ** 112)
 LANES = {"vnni": 16, "avx2": 8}                                      # outputs in a register
-TOKENS = {"vnni": 12, "avx2": 8}                                     # vectors that share weights
+SHARE = {"vnni": (6, 2), "avx2": (8, 1)}     # (vectors, groups of outputs) that share registers
 
 
 @njit(fastmath=True, error_model="numpy", cache=True)
@@ -69,41 +69,42 @@ def widen(h):
 
 
 def compiled(path, layout):
-    """(rows, product) of a path in registers and a layout; product(data, x, works, y) is `rows`
+    """(rows, products) of a path in registers and a layout; products(data, x, works, y) is `rows`
     for x (n, K) and y (n, 64·tiles), on all threads; works: uint8 (n, …), scratch.
 
     Only numbers are captured, so that Numba finds the compiled function in its cache again.
     """
-    lanes, tokens = LANES[path], TOKENS[path]
+    lanes, (tokens, groups) = LANES[path], SHARE[path]
+    everything, width = R // lanes, lanes * groups
     bits, minima, step = layout.bits, int(layout.minima), layout.step
 
     @njit(error_model="numpy", cache=True)
     def rows(data, x, work, y, K, first, last):
         nb = K // 32
         for tile in range(first, last):
-            one(data.ctypes.data + tile * nb * step, work.ctypes.data,
-                y.ctypes.data + 4 * R * tile, nb, lanes, bits, minima)
+            product(data.ctypes.data + tile * nb * step, work.ctypes.data, 0,
+                    y.ctypes.data + 4 * R * tile, 0, nb, 0, everything, 1, lanes, bits, minima)
 
     @njit(error_model="numpy", parallel=True, cache=True)
-    def product(data, x, works, y):
+    def products(data, x, works, y):
         (n, K), wide, stride = x.shape, 4 * y.shape[1], works.shape[1]
-        nb, parts = K // 32, R // lanes
+        nb, parts = K // 32, R // width
         for i in prange(n):
             prepare8(x[i], works[i])
-        for part in prange(y.shape[1] // lanes):                # `lanes` outputs of all vectors
-            tile, row = part // parts, part % parts * lanes
-            at, to = data.ctypes.data + tile * nb * step, y.ctypes.data + 4 * lanes * part
+        for part in prange(y.shape[1] // width):                # `width` outputs of all vectors
+            tile, row = part // parts, part % parts * width
+            at, to = data.ctypes.data + tile * nb * step, y.ctypes.data + 4 * width * part
             for i in range(0, n - tokens + 1, tokens):
-                many(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb, row,
-                     tokens, lanes, bits, minima)
+                product(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb, row,
+                        groups, tokens, lanes, bits, minima)
             for i in range(n // tokens * tokens, n):
-                many(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb, row, 1,
-                     lanes, bits, minima)
-    return rows, product
+                product(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb, row,
+                        groups, 1, lanes, bits, minima)
+    return rows, products
 
 
 def compiled_plain(layout):
-    """(rows, product) in floats: y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx by blocks.
+    """(rows, products) in floats: y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx by blocks.
 
     A word holds four weights of an output, or eight; sixteen neighbouring outputs grow together.
     """
@@ -139,11 +140,11 @@ def compiled_plain(layout):
                             out[16 * t + r] += scale * (total - offset * sums[b])
 
     @njit(error_model="numpy", parallel=True, cache=True)
-    def product(data, x, works, y):
+    def products(data, x, works, y):
         K = x.shape[1]
         for i in prange(x.shape[0]):
             prepare_sums(x[i], works[i])
         for tile in prange(y.shape[1] // R):
             for i in range(x.shape[0]):
                 rows(data, x[i], works[i], y[i], K, tile, tile + 1)
-    return rows, product
+    return rows, products

@@ -1,0 +1,84 @@
+"""Day 52 · A real model in the compiled engine: blocks stay blocks, from the file to the registers.
+
+`engine` opens nothing and dequantises no matrix: rows of blocks are read from the mapped file,
+put into the order of our heads, and moved into tiles (llm/weights/repack.py). The embedding stays
+in the file; a token takes one row of it. Left out: several texts at once.
+"""
+
+import numpy as np
+
+from llm.generate.decode import check_ids
+from llm.generate.engine import Engine
+from llm.generate.read_prompt import CHUNK, Reader, can_read
+from llm.weights.blocks import dequantise
+from llm.weights.cursor import GGUFError
+from llm.weights.llama import block_rows, describe, names
+from llm.weights.repack import repack
+
+
+class Rows:
+    """A table (V, C) whose rows are dequantised when they are asked for.
+
+    table[i] is row i, (C,) float32; table[ids] with ids (n,) is (n, C). raw: (V, bytes) uint8 of
+    blocks of one kind, mapped from the file: `nbytes` counts what is held besides, nothing.
+    """
+
+    nbytes = 0
+
+    def __init__(self, raw, kind):
+        self.raw, self.kind = raw, kind
+        self.shape = (len(raw), raw.shape[1] // kind.bytes * kind.weights)
+
+    def __getitem__(self, ids):
+        rows = dequantise(np.atleast_2d(self.raw[ids]), self.kind)
+        return rows[0] if np.ndim(ids) == 0 else rows
+
+
+def packed_weights(model, path=None):
+    """{name: Packed, Rows or float32 array} of a `Pretrained`, for the engine.
+
+    path: see llm/kernels/cpu.py; None: the fastest of this processor; "plain": float activations.
+    Raises GGUFError where arrays are missing or not finite, ValueError for an impossible path.
+    """
+    about, weights = describe(model.file), {}
+    sources = names(model.file, about["L"])
+    for name, theirs in sources.items():
+        parts = block_rows(model.file, about, theirs)
+        if name == "embed":
+            weights[name] = Rows(parts[0][1], parts[0][0])
+        if name == "head" or name.endswith(".w") or name == "embed" and "head" not in sources:
+            try:
+                weights["head" if name == "embed" else name] = repack(parts, path)
+            except ValueError as error:
+                raise GGUFError(f"{model.file.path}: {name}: {error}") from None
+        elif name != "embed":
+            weights[name] = np.concatenate([dequantise(*part[::-1]).reshape(-1) for part in parts])
+    return weights
+
+
+class LlamaEngine(Engine):
+    """Day 43's engine, which reads prompts by llm/generate/read_prompt.py where it can."""
+
+    def __init__(self, arch, weights, T_max=None, threads=None):
+        super().__init__(arch, weights, T_max=T_max, threads=threads)
+        self.reader = None
+        if can_read(arch, self.weights):
+            self.reader = Reader(arch, self.weights, self.cache, self.plan.cos, self.plan.sin)
+
+    def prefill(self, ids):
+        """As Engine.prefill: ids (n,) -> logits (V,) after the last."""
+        ids = check_ids(self.arch, ids)
+        self.cache.check_room(len(ids))
+        if self.reader is None or len(ids) == 1:
+            return super().prefill(ids)
+        for first in range(0, len(ids), CHUNK):
+            last = self.reader.read(ids[first:first + CHUNK])
+        return self.reader.multiply("head", last)[0]
+
+
+def engine(model, path=None, T_max=None, threads=None):
+    """An Engine that runs a `Pretrained` with the weights as its file has them.
+
+    T_max: room in the cache, which takes 2·L·K·T_max·D float32; None: the whole context.
+    """
+    return LlamaEngine(model.arch, packed_weights(model, path), T_max=T_max, threads=threads)

@@ -1,0 +1,73 @@
+"""Day 52 · Reading a prompt fast: many tokens through every matrix at once, on compiled parts.
+
+The same steps as llm/generate/prefill.py, in workspace that is made once. The products are the
+formats' `matmul`, which rounds activations to 8 bits exactly as one token's product does, so that
+a prompt read at once gives the numbers that reading it token by token would, up to the order in
+which attention adds. Left out: biases, LayerNorm and learned positions (day 43's prefill has them).
+"""
+
+import numba
+import numpy as np
+
+from llm.kernels.floats import COLUMNS, ROWS
+from llm.kernels.matvec import R, tiles
+from llm.kernels.prompt import attend_rows, gate_rows, place, rms_rows, transpose_keys
+
+CHUNK = 256                                  # tokens at once: their activations stay in cache
+
+
+def can_read(arch, weights):
+    """Is this a model that `Reader` reads? Norms, rotation and gate of a Llama, no biases."""
+    return (arch.norm == "rms" and arch.feed_forward == "swiglu" and arch.rotary is not None
+            and arch.D % COLUMNS == 0 and not any(name.endswith(".b") for name in weights))
+
+
+class Reader:
+    """Reads chunks of a prompt into a cache. weights: an engine's, the matrices Packed.
+
+    cos, sin (T_max, D/2): of the rotary angles. Workspace: about CHUNK·(3·C + 4·F)·4 bytes, and
+    K·T_max·D·4 for transposed keys.
+    """
+
+    def __init__(self, arch, weights, cache, cos, sin):
+        self.arch, self.weights, self.cache, self.cos, self.sin = arch, weights, cache, cos, sin
+        n = -(-CHUNK // ROWS) * ROWS
+        T = -(-cache.T_max // COLUMNS) * COLUMNS
+        zeros = lambda *shape: np.zeros(shape, np.float32)
+        self.normal, self.inside = zeros(CHUNK, arch.C), zeros(CHUNK, arch.F)
+        self.q, self.heads = zeros(arch.H, n, arch.D), zeros(n, arch.H * arch.D)
+        self.keys = zeros(arch.K, arch.D, T)
+        self.desks = zeros(numba.config.NUMBA_NUM_THREADS, ROWS, T)
+
+    def read(self, ids):
+        """ids (n,), n ≤ CHUNK, checked -> the stream's last row after the last block, normed (1, C).
+
+        ValueError, with the cache as it was, if there is no room.
+        """
+        arch, cache, weights, n = self.arch, self.cache, self.weights, len(ids)
+        cache.check_room(n)
+        start, eps = cache.length, np.float32(arch.eps)
+        x = np.ascontiguousarray(weights["embed"][ids], np.float32)           # (n, C)
+        branch, normal = x[:0], self.normal[:n]
+        for i in range(arch.L):
+            name = f"blocks.{i}."
+            rms_rows(x, branch, weights[name + "norm1.gain"], eps, normal)
+            qkv = self.multiply(name + "qkv.w", normal)
+            place(qkv, start, arch.H, arch.K, self.cos, self.sin, cache.k[i], cache.v[i], self.q)
+            transpose_keys(cache.k[i], start + n, self.keys)
+            attend_rows(self.q, self.keys, cache.v[i], n, start, self.desks, self.heads)
+            branch = self.multiply(name + "project.w", self.heads[:n])
+            rms_rows(x, branch, weights[name + "norm2.gain"], eps, normal)
+            inside = self.inside[:n]
+            gate_rows(self.multiply(name + "up.w", normal), self.multiply(name + "gate.w", normal),
+                      inside)
+            branch = self.multiply(name + "down.w", inside)
+        cache.advance(n)
+        last = self.normal[:1]
+        rms_rows(x[-1:], branch[-1:], weights["norm.gain"], eps, last)
+        return last
+
+    def multiply(self, name, x):
+        """x (n, K) by the matrix `name` -> (n, N)."""
+        matrix = self.weights[name]
+        return matrix.format.matmul(matrix.data, x, matrix.N)

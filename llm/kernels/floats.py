@@ -1,0 +1,57 @@
+"""Day 52 · A small float32 product whose sums stay in registers, for the scores of a prompt.
+
+    c[i, j] = Σ_k a[i, k] · b[k, j]        for a few rows i and a few columns j
+
+Each step of k loads a row of b and multiplies it by one number of a for each row of c: with 12
+rows and two registers of 16 columns, 24 sums grow at once and only 14 loads feed them. BLAS does
+the same, but is not asked for a product this small, one head and a few queries at a time, between
+kernels that run on other threads. LLVM's own vectors: any processor, in whatever registers it has.
+"""
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from llm.kernels.cpu import features
+from llm.kernels.emit import F32, Emit
+
+# Of c at once, and lanes: 24 of 32 registers hold sums, or 12 of 16.
+ROWS, COLUMNS, LANES = (12, 32, 16) if "avx512f" in features() else (6, 16, 8)
+
+
+def codegen_of(rows, columns, lanes):
+    """The code of `tile` for these constants."""
+    def codegen(context, builder, signature, arguments):
+        a, a_row, a_step, b, b_row, c, c_row, n = arguments
+        e, groups = Emit(builder, lanes), columns // lanes
+        starts, outs = [a], [c]
+        for _ in range(rows - 1):
+            starts.append(e.sum(starts[-1], a_row))
+            outs.append(e.sum(outs[-1], c_row))
+
+        def body(k, sums):
+            row, at, new = e.sum(b, e.b.mul(k, b_row)), e.b.mul(k, a_step), []
+            vectors = [e.load(e.sum(row, 4 * lanes * j), e.floats) for j in range(groups)]
+            for i, start in enumerate(starts):
+                number = e.all(e.load(e.sum(start, at), F32))
+                new += [e.fma(number, v, s) for v, s in zip(vectors, sums[groups * i:])]
+            return new
+
+        sums = e.loop(n, [e.b.bitcast(e.all(0), e.floats)] * (rows * groups), body)
+        for i, out in enumerate(outs):
+            for j in range(groups):
+                e.store(sums[groups * i + j], e.sum(out, 4 * lanes * j))
+        return context.get_dummy_value()
+    return codegen
+
+
+@intrinsic(prefer_literal=True)
+def tile(typingctx, a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes):
+    """c (rows, columns) = a (rows, n) b (n, columns), n ≥ 1, on addresses and strides in bytes.
+
+    a_step: from a number of a to the next in its row. The last three are constants.
+    """
+    kinds = types.void(a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes)
+    code = codegen_of(*(kind.literal_value for kind in kinds.args[8:]))
+    return kinds, lambda context, builder, signature, values: code(context, builder, signature,
+                                                                   values[:8])
