@@ -62,7 +62,7 @@ class LlamaEngine(Engine):
     def __init__(self, arch, weights, T_max=None, threads=None):
         super().__init__(arch, weights, T_max=T_max, threads=threads)
         self.reader = None
-        if can_read(arch, self.weights):
+        if can_read(arch, self.weights, self.cache.T_max):
             self.reader = Reader(arch, self.weights, self.cache, self.plan.cos, self.plan.sin)
 
     def prefill(self, ids):

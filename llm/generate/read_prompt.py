@@ -10,34 +10,30 @@ import numba
 import numpy as np
 
 from llm.kernels.floats import COLUMNS, ROWS
-from llm.kernels.matvec import R, tiles
-from llm.kernels.prompt import attend_rows, gate_rows, place, rms_rows, transpose_keys
+from llm.kernels.prompt import attend_rows, gate_rows, place, rms_rows
 
-CHUNK = 256                                  # tokens at once: their activations stay in cache
+CHUNK = 192                                  # tokens at once: their activations stay in cache
 
 
-def can_read(arch, weights):
+def can_read(arch, weights, T_max):
     """Is this a model that `Reader` reads? Norms, rotation and gate of a Llama, no biases."""
-    return (arch.norm == "rms" and arch.feed_forward == "swiglu" and arch.rotary is not None
+    return (T_max >= ROWS and arch.norm == "rms" and arch.feed_forward == "swiglu" and arch.rotary is not None
             and arch.D % COLUMNS == 0 and not any(name.endswith(".b") for name in weights))
 
 
 class Reader:
     """Reads chunks of a prompt into a cache. weights: an engine's, the matrices Packed.
 
-    cos, sin (T_max, D/2): of the rotary angles. Workspace: about CHUNK·(3·C + 4·F)·4 bytes, and
-    K·T_max·D·4 for transposed keys.
+    cos, sin (T_max, D/2): of the rotary angles. Workspace: about CHUNK·(5·C + 4·F)·4 bytes, and
+    128·T_max for the scores of each thread.
     """
 
     def __init__(self, arch, weights, cache, cos, sin):
         self.arch, self.weights, self.cache, self.cos, self.sin = arch, weights, cache, cos, sin
-        n = -(-CHUNK // ROWS) * ROWS
-        T = -(-cache.T_max // COLUMNS) * COLUMNS
         zeros = lambda *shape: np.zeros(shape, np.float32)
         self.normal, self.inside = zeros(CHUNK, arch.C), zeros(CHUNK, arch.F)
-        self.q, self.heads = zeros(arch.H, n, arch.D), zeros(n, arch.H * arch.D)
-        self.keys = zeros(arch.K, arch.D, T)
-        self.desks = zeros(numba.config.NUMBA_NUM_THREADS, ROWS, T)
+        self.q, self.heads = zeros(arch.H, arch.D, CHUNK), zeros(CHUNK, arch.H * arch.D)
+        self.desks = zeros(numba.config.NUMBA_NUM_THREADS, cache.T_max + 2, COLUMNS)
 
     def read(self, ids):
         """ids (n,), n ≤ CHUNK, checked -> the stream's last row after the last block, normed (1, C).
@@ -54,8 +50,7 @@ class Reader:
             rms_rows(x, branch, weights[name + "norm1.gain"], eps, normal)
             qkv = self.multiply(name + "qkv.w", normal)
             place(qkv, start, arch.H, arch.K, self.cos, self.sin, cache.k[i], cache.v[i], self.q)
-            transpose_keys(cache.k[i], start + n, self.keys)
-            attend_rows(self.q, self.keys, cache.v[i], n, start, self.desks, self.heads)
+            attend_rows(self.q, cache.k[i], cache.v[i], n, start, self.desks, self.heads)
             branch = self.multiply(name + "project.w", self.heads[:n])
             rms_rows(x, branch, weights[name + "norm2.gain"], eps, normal)
             inside = self.inside[:n]

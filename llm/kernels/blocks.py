@@ -5,11 +5,11 @@ formats have no minima, w = scale · (q − 8) or scale · (q − 128). A tile o
 block by block, and one block of the tile is
 
     scales    64 float16                         minima    64 float16, if the format has any
-    words     (4, g, 16) words of four bytes, g = 4 (4 bits) or 8 (8 bits)
+    words     (g, 64) words of four bytes, g = 4 (4 bits) or 8 (8 bits)
 
-Word (t, g, r) belongs to output 16 t + r. With 8 bits it holds inputs 4 g … 4 g + 3. With 4 bits
-it holds inputs 4 g … 4 g + 3 in the low halves of its bytes and 16 + 4 g … in the high halves:
-that is GGUF's own order in a block, so that repacking a file moves words and computes nothing.
+Word (g, n) belongs to output n. With 8 bits it holds inputs 4 g … 4 g + 3. With 4 bits it holds
+inputs 4 g … 4 g + 3 in the low halves of its bytes and 16 + 4 g … in the high halves: that is
+GGUF's own order in a block, so that repacking a file moves words and computes nothing.
 All of a tile is read once, from front to back: 1,280 bytes a block for Q4_1, 5 bits a weight.
 Left out: blocks of another length than 32; see kernels/llama.py for what becomes of them.
 """
@@ -64,9 +64,8 @@ def spread(words, heads, data, step, head):
                 n = 64 * tile + i
                 for part in range(heads.shape[2]):
                     out16[start // 2 + 64 * part + i] = heads[n, b, part]
-                at = (start + head) // 4 + (i // 16 * groups) * 16 + i % 16
                 for g in range(groups):
-                    out32[at + 16 * g] = words[n, b, g]
+                    out32[(start + head) // 4 + 64 * g + i] = words[n, b, g]
 
 
 def tile_blocks(layout, words, heads):
@@ -127,8 +126,8 @@ def unpack(layout, data, N, K):
     heads = np.ascontiguousarray(blocks[..., :layout.head]).view(np.float16)
     heads = heads.reshape(tiles(N), nb, -1, R).transpose(0, 3, 1, 2).reshape(-1, nb, layout.head
                                                                              // (2 * R))[:N]
-    q = blocks[..., layout.head:].reshape(tiles(N), nb, 4, layout.bits, 16, 4)
-    q = q.transpose(0, 2, 4, 1, 3, 5).reshape(-1, nb, 4 * layout.bits)[:N]
+    q = blocks[..., layout.head:].reshape(tiles(N), nb, layout.bits, R, 4)
+    q = q.transpose(0, 3, 1, 2, 4).reshape(-1, nb, 4 * layout.bits)[:N]
     if layout.bits == 4:
         q = np.concatenate([q & 15, q >> 4], axis=2)
     heads = heads.astype(np.float32)

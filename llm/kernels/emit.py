@@ -75,6 +75,12 @@ class Emit:
         b.position_at_end(after)
         return new
 
+    def ask(self, name, kind, *arguments):
+        """Call one of LLVM's own functions."""
+        wanted = ir.FunctionType(kind, [argument.type for argument in arguments])
+        function = self.b.module.globals.get(name) or ir.Function(self.b.module, wanted, name)
+        return self.b.call(function, arguments, fastmath=("nnan",) if kind is F32 else ())
+
     def asm(self, text, constraints, *arguments):
         """One instruction on vectors of integers."""
         binding.initialize_native_asmparser()

@@ -15,8 +15,9 @@ from numba.extending import intrinsic
 from llm.kernels.cpu import features
 from llm.kernels.emit import F32, Emit
 
-# Of c at once, and lanes: 24 of 32 registers hold sums, or 12 of 16.
-ROWS, COLUMNS, LANES = (12, 32, 16) if "avx512f" in features() else (6, 16, 8)
+# Rows and columns of c at once, and lanes: 24 of 32 registers hold sums, or 12 of 16. SOME: a
+# number of rows that divides COLUMNS.
+ROWS, SOME, COLUMNS, LANES = (12, 8, 32, 16) if "avx512f" in features() else (6, 4, 16, 8)
 
 
 def codegen_of(rows, columns, lanes):

@@ -34,7 +34,7 @@ def vnni(e, layout, word, x, totals, groups):
     there are as many as vectors times groups, and the processor works on all of them.
     """
     dots = [[start_at(e, layout.offset, total)] * groups for total in totals]
-    for g in (0, 4, 1, 5, 2, 6, 3, 7):              # words g and 4 + g lie in the same four bytes
+    for g in range(8) if layout.bits == 8 else (0, 4, 1, 5, 2, 6, 3, 7):    # as they lie in memory
         words = [word(r, g) for r in range(groups)]
         for m, row in enumerate(dots):
             for r, w in enumerate(words):
@@ -79,8 +79,7 @@ def product(typingctx, data, work, stride, y, wide, nb, row, groups, tokens, lan
     """product(…): y[m, :groups · lanes] for outputs from `row` of a tile on, m < tokens vectors.
 
     data, work, y: addresses of the tile, of the prepared activations and of y[0, row]; stride,
-    wide: bytes from one vector to the next in work and y; nb blocks. `row` is a multiple of 16 or
-    of the lanes. The last five are constants where it is called.
+    wide: bytes from one vector to the next in work and y; nb blocks. The last five are constants where it is called.
     """
     kinds = types.void(data, work, stride, y, wide, nb, row, groups, tokens, lanes, bits, minima)
     groups, tokens, lanes, bits, minima = (kind.literal_value for kind in kinds.args[7:])
@@ -93,18 +92,16 @@ def product(typingctx, data, work, stride, y, wide, nb, row, groups, tokens, lan
         for _ in range(tokens - 1):
             starts.append(e.sum(starts[-1], stride))
         scales, sums, lows = (e.times(nb, n) for n in (32, 36, 40))
-        first = e.sum(e.times(e.b.and_(row, ir.Constant(I64, 15)), 4),
-                      e.times(e.b.lshr(row, ir.Constant(I64, 4)), 64 * bits))
 
         def body(b, rows):
             block, xb, four = e.sum(data, e.times(b, layout.step)), e.times(b, 32), e.times(b, 4)
-            words, heads = e.sum(block, layout.head, first), e.sum(block, e.times(row, 2))
+            words, heads = (e.sum(block, layout.head, e.times(row, 4)),
+                            e.sum(block, e.times(row, 2)))
             loaded, new = {}, list(rows)
 
             def word(r, g):
-                of = lanes * r                                  # outputs from `row` on
                 if (r, g % bits) not in loaded:
-                    at = e.sum(words, of // 16 * 64 * bits + of % 16 * 4 + 64 * (g % bits))
+                    at = e.sum(words, 4 * (lanes * r + R * (g % bits)))
                     loaded[r, g % bits] = e.load(at, e.ints)
                 w = loaded[r, g % bits]
                 if bits == 8:

@@ -17,15 +17,15 @@ from functools import cache, partial
 
 import numpy as np
 
+from llm.kernels.activations import WORK, prepare8, prepare_sums
 from llm.kernels.blocks import BLOCK, Layout, dense, quantise, tile_blocks
 from llm.kernels.cpu import choose
 from llm.kernels.matvec import Format, R, tiles
-from llm.kernels.products import compiled, compiled_plain, prepare8, prepare_sums
+from llm.kernels.products import compiled, compiled_plain
 
 LAYOUTS = {"Q4_1": Layout(4, True), "Q4_0": Layout(4, False),
            "Q5_1": Layout(8, True), "Q8_0": Layout(8, False)}
 FEW = 8                                     # vectors up to which the plain path uses no BLAS
-WORK = 44                                   # bytes that a block of prepared activations takes
 SLICE = 16                                  # tiles that it widens to float32 at a time
 
 

@@ -1,7 +1,7 @@
 """Day 52 · A vector, or many, against tiles of blocks: in 8-bit activations, or plain in floats.
 
 Three paths lead to the same product (kernels/cpu.py says which the processor can take):
-vnni and avx2 round activations to 8 bits, 32 to a scale (`prepare8`), and use kernels/lanes.py;
+vnni and avx2 round activations to 8 bits, 32 to a scale (`prepare8`) and use kernels/lanes.py;
 plain keeps them in float32 and is nothing but Numba, for any processor, or where 8 bits are too
 few. It is slower, since each weight is widened to a float before it is multiplied.
 Many vectors at once share the weights that a register holds: that is what prefill wants.
@@ -10,53 +10,13 @@ Many vectors at once share the weights that a register holds: that is what prefi
 import numpy as np
 from numba import njit, prange
 
+from llm.kernels.activations import prepare8, prepare_sums
 from llm.kernels.lanes import product
-from llm.kernels.matvec import R, aligned, scratch, tiles
+from llm.kernels.matvec import R
 
-ROUND, ROUNDED = np.float32(1.5 * 2 ** 23), np.int32(0x4B400000)     # that number's bits
 TWO_112 = np.float32(2.0 ** 112)
 LANES = {"vnni": 16, "avx2": 8}                                      # outputs in a register
 SHARE = {"vnni": (6, 2), "avx2": (8, 1)}     # (vectors, groups of outputs) that share registers
-
-
-@njit(fastmath=True, error_model="numpy", cache=True)
-def prepare8(x, work):
-    """x (K,) -> work: K int8; then, K/32 of each, scales, sums of the int8 (int32), and products
-    of scale and sum (float32).
-
-    scale = max |x| / 127 of its block, q = x / scale to nearest, so |x − scale · q| ≤ scale / 2.
-    A float of 1.5 · 2²³ has no bits for fractions: added to, it holds the rounded sum, whose
-    difference in bits is the integer.
-    """
-    K = x.shape[0]
-    nb = K // 32
-    q, rest = work[:K].view(np.int8), work[K:K + 12 * nb]
-    scales, sums = rest[:4 * nb].view(np.float32), rest[4 * nb:8 * nb].view(np.int32)
-    lows = rest[8 * nb:].view(np.float32)
-    for b in range(nb):
-        block, out = x[32 * b:32 * b + 32], q[32 * b:32 * b + 32]
-        top = np.float32(0)
-        for k in range(32):
-            top = max(top, abs(block[k]))
-        inverse = np.float32(127) / top if top > np.float32(0) else np.float32(0)
-        total = np.int32(0)
-        for k in range(32):
-            n = np.float32(block[k] * inverse + ROUND).view(np.int32) - ROUNDED
-            total += n
-            out[k] = np.int8(n)
-        scales[b], sums[b] = top / np.float32(127), total
-        lows[b] = scales[b] * np.float32(total)
-
-
-@njit(fastmath=True, error_model="numpy", cache=True)
-def prepare_sums(x, work):
-    """x (K,) -> work: K/32 sums of 32 numbers each (float32), for the minima."""
-    sums = work[:x.shape[0] // 8].view(np.float32)
-    for b in range(sums.shape[0]):
-        total = np.float32(0)
-        for k in range(32 * b, 32 * b + 32):
-            total += x[k]
-        sums[b] = total
 
 
 @njit(inline="always")
@@ -94,12 +54,14 @@ def compiled(path, layout):
         for part in prange(y.shape[1] // width):                # `width` outputs of all vectors
             tile, row = part // parts, part % parts * width
             at, to = data.ctypes.data + tile * nb * step, y.ctypes.data + 4 * width * part
-            for i in range(0, n - tokens + 1, tokens):
+            if n < tokens:
+                for i in range(n):
+                    product(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb,
+                            row, groups, 1, lanes, bits, minima)
+            for start in range(0, n if n >= tokens else 0, tokens):
+                i = min(start, n - tokens)                      # the last ones overlap
                 product(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb, row,
                         groups, tokens, lanes, bits, minima)
-            for i in range(n // tokens * tokens, n):
-                product(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb, row,
-                        groups, 1, lanes, bits, minima)
     return rows, products
 
 
@@ -122,22 +84,20 @@ def compiled_plain(layout):
                 at = (tile * nb + b) * step
                 heads = data[at:at + head].view(np.uint16)
                 words, part = data[at + head:at + step].view(np.uint32), x[32 * b:32 * b + 32]
-                for t in range(4):
-                    for r in range(16):
-                        total = np.float32(0)
-                        for g in range(bits):
-                            word = words[(bits * t + g) * 16 + r]
-                            for j in range(4):
-                                q = (word >> np.uint32(8 * j)) & mask
-                                total += np.float32(np.int32(q)) * part[4 * g + j]
-                                if bits == 4:
-                                    q = (word >> np.uint32(8 * j + 4)) & mask
-                                    total += np.float32(np.int32(q)) * part[16 + 4 * g + j]
-                        scale = widen(heads[16 * t + r])
-                        if minima:
-                            out[16 * t + r] += scale * total + widen(heads[R + 16 * t + r]) * sums[b]
-                        else:
-                            out[16 * t + r] += scale * (total - offset * sums[b])
+                for r in range(R):
+                    total = np.float32(0)
+                    for g in range(bits):
+                        word = words[R * g + r]
+                        for j in range(4):
+                            q = (word >> np.uint32(8 * j)) & mask
+                            total += np.float32(np.int32(q)) * part[4 * g + j]
+                            if bits == 4:
+                                q = (word >> np.uint32(8 * j + 4)) & mask
+                                total += np.float32(np.int32(q)) * part[16 + 4 * g + j]
+                    if minima:
+                        out[r] += widen(heads[r]) * total + widen(heads[R + r]) * sums[b]
+                    else:
+                        out[r] += widen(heads[r]) * (total - offset * sums[b])
 
     @njit(error_model="numpy", parallel=True, cache=True)
     def products(data, x, works, y):

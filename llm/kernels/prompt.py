@@ -1,17 +1,17 @@
 """Day 52 · The parts of a prompt that are not products with weights: norms, rotation, attention.
 
-n tokens at once, float32, all threads. Attention takes ROWS queries of one head at a time: their
-scores against all keys they may see lie in the near cache, are turned into weights there, and meet
-the values. Nothing of size (n, T) is ever made. Keys are transposed once a layer, so that sixteen
-keys lie in the lanes. Left out: scores in pieces with a running maximum (day 50), which a context
-of some 10,000 tokens would need.
+n tokens at once, float32, all threads. Attention takes COLUMNS queries of one head at a time, and
+lays their scores out as keys by queries, with the queries in the lanes: then neither keys nor
+values need another order than the cache has, and the softmax over keys is a loop over rows. The
+scores of a block of queries stay in the near cache; nothing of size (n, T) is made. Left out:
+scores in pieces with a running maximum (day 50), which contexts beyond 10,000 tokens would need.
 """
 
 import numpy as np
 from numba import get_thread_id, njit, prange
 
 from llm.kernels.elementwise import exp32
-from llm.kernels.floats import COLUMNS, LANES, ROWS, tile
+from llm.kernels.floats import COLUMNS, LANES, ROWS, SOME, tile
 
 ONE, ZERO = np.float32(1), np.float32(0)
 
@@ -43,7 +43,7 @@ def gate_rows(up, gate, out):
 
 @njit(fastmath=True, error_model="numpy", inline="always")
 def turn(x, cos, sin, factor, out):
-    """out (D,) ← factor · x, pairs (i, i + D/2) turned."""
+    """out (D,) ← factor · x, pairs (i, i + D/2) turned by day 31's angles."""
     half = cos.size
     for i in range(half):
         a, b = x[i], x[i + half]
@@ -53,16 +53,16 @@ def turn(x, cos, sin, factor, out):
 
 @njit(fastmath=True, error_model="numpy", parallel=True, cache=True)
 def place(qkv, start, H, K, cos, sin, k, v, q):
-    """Rotate and store: k, v (K, T, D) from `start` on, and q (H, ≥ n, D), scaled by 1/√D.
+    """Rotate and store: k, v (K, T, D) from `start` on, and q (H, D, ≥ n), scaled by 1/√D.
 
     qkv (n, ≥ (H + 2K)·D): queries, keys, values of n tokens.
     """
-    D = q.shape[2]
+    D = q.shape[1]
     factor = ONE / np.sqrt(np.float32(D))
     for i in prange(qkv.shape[0]):
         t = start + i
         for h in range(H):
-            turn(qkv[i, h * D:h * D + D], cos[t], sin[t], factor, q[h, i])
+            turn(qkv[i, h * D:h * D + D], cos[t], sin[t], factor, q[h, :, i])
         for g in range(K):
             at = (H + g) * D
             turn(qkv[i, at:at + D], cos[t], sin[t], ONE, k[g, t])
@@ -70,55 +70,57 @@ def place(qkv, start, H, K, cos, sin, k, v, q):
                 v[g, t, d] = qkv[i, at + K * D + d]
 
 
-@njit(error_model="numpy", parallel=True, cache=True)
-def transpose_keys(k, end, out):
-    """out (K, D, ≥ end) ← k (K, T, D) for the first `end` keys, sixteen at a time."""
-    D = k.shape[2]
-    for part in prange(k.shape[0] * ((end + 15) // 16)):
-        g, first = part % k.shape[0], part // k.shape[0] * 16
-        for t in range(first, min(first + 16, end)):
-            for d in range(D):
-                out[g, d, t] = k[g, t, d]
-
-
 @njit(fastmath=True, error_model="numpy")
-def weights_of(scores, seen):
-    """The first `seen` scores become their softmax, the rest 0."""
-    top = scores[0]
-    for t in range(seen):
-        top = max(top, scores[t])
-    total = ZERO
-    for t in range(seen):
-        scores[t] = exp32(scores[t] - top)
-        total += scores[t]
-    inverse = ONE / total
-    for t in range(seen):
-        scores[t] *= inverse
-    for t in range(seen, scores.size):
-        scores[t] = ZERO
+def weights_of(scores, end, first, total):
+    """scores (≥ end, COLUMNS): exp(score − the largest of its column); total ← sums by column.
+
+    Column i sees rows 0 … first + i; the others become 0. A loop over columns is a register or
+    two: nothing here crosses lanes.
+    """
+    top, sums = total[0], total[1]
+    for i in range(COLUMNS):
+        top[i], sums[i] = scores[0, i], ZERO
+    for t in range(min(first + 1, end)):
+        for i in range(COLUMNS):
+            top[i] = max(top[i], scores[t, i])
+    for t in range(first + 1, end):
+        for i in range(t - first, COLUMNS):
+            top[i] = max(top[i], scores[t, i])
+    for t in range(end):
+        for i in range(COLUMNS):
+            scores[t, i] = exp32(scores[t, i] - top[i])
+        for i in range(min(t - first, COLUMNS)):
+            scores[t, i] = ZERO
+        for i in range(COLUMNS):
+            sums[i] += scores[t, i]
 
 
 @njit(error_model="numpy", parallel=True, cache=True)
-def attend_rows(q, keys, v, n, start, desks, out):
-    """out (≥ n, H·D) ← attention of q (H, n padded to ROWS, D) at positions start … start + n − 1.
+def attend_rows(q, k, v, n, start, desks, out):
+    """out (≥ n, H·D) ← attention of q (H, D, n padded) at positions start … start + n − 1.
 
-    keys (K, D, T padded to COLUMNS), transposed; v (K, T, D); D a multiple of COLUMNS. desks
-    (threads, ROWS, T padded): scores. out has rows for n padded too. 4·H·D FLOPs a query and a key.
-    Queries with few keys and with many take turns, so that threads get about as much each.
+    k, v (K, T, D), T ≥ ROWS, D a multiple of COLUMNS. desks (threads, T + 2, COLUMNS): scores.
+    n is padded to a multiple of COLUMNS; what is computed there is not read. 4·H·D FLOPs a query
+    and a key. Queries with few keys and with many take turns, so that threads get as much each.
     """
-    H, _, D = q.shape
-    parts = (n + ROWS - 1) // ROWS
-    wide = keys.shape[2]
+    H, D, wide = q.shape
+    parts = (n + COLUMNS - 1) // COLUMNS
     for part in prange(H * parts):
         h, i = part % H, part // H
-        first = (i // 2 if i % 2 else parts - 1 - i // 2) * ROWS
-        g, end = h // (H // keys.shape[0]), start + min(first + ROWS, n)
-        scores = desks[get_thread_id()]
-        for t in range(0, end, COLUMNS):
-            tile(q[h, first].ctypes.data, 4 * D, 4, keys[g].ctypes.data + 4 * t, 4 * wide,
-                 scores.ctypes.data + 4 * t, 4 * wide, D, ROWS, COLUMNS, LANES)
-        for i in range(ROWS):
-            weights_of(scores[i, :end], min(start + first + i + 1, end))
+        first = (i // 2 if i % 2 else parts - 1 - i // 2) * COLUMNS
+        g, end = h // (H // k.shape[0]), start + min(first + COLUMNS, n)
+        total, scores = desks[get_thread_id(), :2], desks[get_thread_id(), 2:]
+        for t in range(0, end, ROWS):
+            at = min(t, k.shape[1] - ROWS)                      # the last ones overlap
+            tile(k[g, at].ctypes.data, 4 * D, 4, q[h].ctypes.data + 4 * first, 4 * wide,
+                 scores[at].ctypes.data, 4 * COLUMNS, D, ROWS, COLUMNS, LANES)
+        weights_of(scores, end, start + first, total)
         for d in range(0, D, COLUMNS):
-            tile(scores.ctypes.data, 4 * wide, 4, v[g].ctypes.data + 4 * d, 4 * D,
-                 out[first].ctypes.data + 4 * (h * D + d), 4 * H * D, end, ROWS, COLUMNS, LANES)
+            for j in range(0, COLUMNS, SOME):
+                tile(scores.ctypes.data + 4 * j, 4, 4 * COLUMNS, v[g].ctypes.data + 4 * d, 4 * D,
+                     out[first + j].ctypes.data + 4 * (h * D + d), 4 * H * D, end, SOME, COLUMNS,
+                     LANES)
+        for j in range(min(COLUMNS, n - first)):
+            inverse = ONE / total[1, j]
+            for d in range(D):
+                out[first + j, h * D + d] *= inverse
