@@ -5,6 +5,7 @@ put into the order of our heads, and moved into tiles (llm/weights/repack.py). T
 in the file; a token takes one row of it. Left out: several texts at once.
 """
 
+import numba
 import numpy as np
 
 from llm.generate.decode import check_ids
@@ -59,8 +60,8 @@ def packed_weights(model, path=None):
 class LlamaEngine(Engine):
     """Day 43's engine, which reads prompts by llm/generate/read_prompt.py where it can."""
 
-    def __init__(self, arch, weights, T_max=None, threads=None):
-        super().__init__(arch, weights, T_max=T_max, threads=threads)
+    def __init__(self, arch, weights, **options):
+        super().__init__(arch, weights, **options)
         self.reader = None
         if can_read(arch, self.weights, self.cache.T_max):
             self.reader = Reader(arch, self.weights, self.cache, self.plan.cos, self.plan.sin)
@@ -71,14 +72,16 @@ class LlamaEngine(Engine):
         self.cache.check_room(len(ids))
         if self.reader is None or len(ids) == 1:
             return super().prefill(ids)
+        numba.set_num_threads(self.threads)
         for first in range(0, len(ids), CHUNK):
             last = self.reader.read(ids[first:first + CHUNK])
         return self.reader.multiply("head", last)[0]
 
 
-def engine(model, path=None, T_max=None, threads=None):
+def engine(model, path=None, **options):
     """An Engine that runs a `Pretrained` with the weights as its file has them.
 
-    T_max: room in the cache, which takes 2·L·K·T_max·D float32; None: the whole context.
+    options: T_max, threads and dtype of the Engine. The cache takes 2·L·K·T_max·D float32 or
+    float16, as it fills: without T_max it has room for the model's whole context.
     """
-    return LlamaEngine(model.arch, packed_weights(model, path), T_max=T_max, threads=threads)
+    return LlamaEngine(model.arch, packed_weights(model, path), **options)

@@ -33,6 +33,9 @@ class Reader:
         zeros = lambda *shape: np.zeros(shape, np.float32)
         self.normal, self.inside = zeros(CHUNK, arch.C), zeros(CHUNK, arch.F)
         self.q, self.heads = zeros(arch.H, arch.D, CHUNK), zeros(CHUNK, arch.H * arch.D)
+        self.half = cache.k.dtype == np.float16
+        if self.half:                                     # one layer, in float32
+            self.k, self.v = zeros(*cache.k.shape[1:]), zeros(*cache.k.shape[1:])
         self.desks = zeros(numba.config.NUMBA_NUM_THREADS, cache.T_max + 2, COLUMNS)
 
     def read(self, ids):
@@ -49,8 +52,11 @@ class Reader:
             name = f"blocks.{i}."
             rms_rows(x, branch, weights[name + "norm1.gain"], eps, normal)
             qkv = self.multiply(name + "qkv.w", normal)
-            place(qkv, start, arch.H, arch.K, self.cos, self.sin, cache.k[i], cache.v[i], self.q)
-            attend_rows(self.q, cache.k[i], cache.v[i], n, start, self.desks, self.heads)
+            k, v = self.keys_and_values(i, start)
+            place(qkv, start, arch.H, arch.K, self.cos, self.sin, k, v, self.q)
+            if self.half:
+                cache.write(i, k[:, start:start + n], v[:, start:start + n])
+            attend_rows(self.q, k, v, n, start, self.desks, self.heads)
             branch = self.multiply(name + "project.w", self.heads[:n])
             rms_rows(x, branch, weights[name + "norm2.gain"], eps, normal)
             inside = self.inside[:n]
@@ -61,6 +67,14 @@ class Reader:
         last = self.normal[:1]
         rms_rows(x[-1:], branch[-1:], weights["norm.gain"], eps, last)
         return last
+
+    def keys_and_values(self, i, length):
+        """Those of layer i, two (K, T_max, D) float32: the cache's own, or a copy if it is 16-bit."""
+        if not self.half:
+            return self.cache.k[i], self.cache.v[i]
+        self.k[:, :length], self.v[:, :length] = self.cache.k[i, :, :length], self.cache.v[i, :,
+                                                                                          :length]
+        return self.k, self.v
 
     def multiply(self, name, x):
         """x (n, K) by the matrix `name` -> (n, N)."""

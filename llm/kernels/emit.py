@@ -9,7 +9,8 @@ Source: LLVM Language Reference; llvmlite's manual, "IR layer".
 
 from llvmlite import binding, ir
 
-I16, I32, I64, F32 = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
+I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
+F32 = ir.FloatType()
 CONTRACT = ("contract",)                     # a·b + c may be rounded once
 
 
@@ -39,6 +40,11 @@ class Emit:
 
     def store(self, value, address):
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer())).align = 4
+
+    def prefetch(self, address):
+        """Ask for the line of memory at an address, into the second cache; any address is safe."""
+        self.ask("llvm.prefetch.p0", ir.VoidType(), self.b.inttoptr(address, I8.as_pointer()),
+                 *(ir.Constant(I32, n) for n in (0, 2, 1)))             # read, near, data
 
     def all(self, number):
         """A vector with one number in every lane; number: an LLVM value or a Python int."""

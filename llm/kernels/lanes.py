@@ -30,48 +30,57 @@ def vnni(e, layout, word, x, totals, groups):
     """Sums of the bytes of words, unsigned, times those of activations, by fours; −offset · sum.
 
     word(r, g), x(m, g): registers with word g of group r of outputs, and of vector m (in all
-    lanes); totals[m]. Yields (m, r, register of sums). Every chain of sums waits for itself only:
-    there are as many as vectors times groups, and the processor works on all of them.
+    lanes); totals[m]. -> dots[m][r]. Words are read in the order in which they lie in memory,
+    which is what the processor's own reading ahead expects. Every chain of sums waits for itself
+    only: there are as many as vectors times groups, and the processor works on all of them.
     """
     dots = [[start_at(e, layout.offset, total)] * groups for total in totals]
-    for g in range(8) if layout.bits == 8 else (0, 4, 1, 5, 2, 6, 3, 7):    # as they lie in memory
+    for g in order(layout):
         words = [word(r, g) for r in range(groups)]
         for m, row in enumerate(dots):
             for r, w in enumerate(words):
                 row[r] = e.asm("vpdpbusd $3, $2, $0", "=v,0,v,v", row[r], w, x(m, g))
-    for m, row in enumerate(dots):
-        for r, d in enumerate(row):
-            yield m, r, d
+    return dots
 
 
 def avx2(e, layout, word, x, totals, groups):
     """The same in AVX2, whose product of bytes adds by twos to 16 bits, and must not exceed them.
 
-    Up to q = 31, eight products of at most 31 · 127 fit. Above: |q − 128| · (xq with the sign of
-    q − 128), two products of at most 128 · 127 fit; the offset is then taken off already.
+    Sixteen products of at most 15 · 127 fit, and eight of 31 · 127: so many are added before they
+    are widened. Above: |q − 128| · (xq with the sign of q − 128), two products of at most 128 ·
+    127 fit; the offset is then taken off already.
     """
     ones, short, signed = e.all(0x00010001), ir.VectorType(I16, 2 * e.lanes), layout.top > 31
-    for r in range(groups):
-        words = [word(r, g) for g in range(8)]
-        if signed:
-            words = [e.b.xor(w, e.all(-0x7F7F7F80)) for w in words]     # each byte − 128
-            sizes = [e.asm("vpabsb $1, $0", "=x,x", w) for w in words]
-        for m, total in enumerate(totals):
-            dots, xs = start_at(e, 0 if signed else layout.offset, total), [x(m, g)
-                                                                            for g in range(8)]
-            if signed:
-                xs = [e.asm("vpsignb $2, $1, $0", "=x,x,x", a, w) for a, w in zip(xs, words)]
-            twos = [e.b.bitcast(e.asm("vpmaddubsw $2, $1, $0", "=x,x,x", w, a), short)
-                    for w, a in zip(sizes if signed else words, xs)]
-            while len(twos) > 2 and not signed:                         # by fours into one
-                twos = [e.b.add(a, b) for a, b in zip(twos[::2], twos[1::2])]
-            for two in twos:
-                dots = e.b.add(dots, e.asm("vpmaddwd $2, $1, $0", "=x,x,x",
-                                           e.b.bitcast(two, e.ints), ones))
-            yield m, r, dots
+    dots = [[start_at(e, 0 if signed else layout.offset, total)] * groups for total in totals]
+    size = 1 if signed else 8 if layout.top == 15 else 4
+    for run in (order(layout)[i:i + size] for i in range(0, 8, size)):
+        parts = [[None] * groups for _ in totals]
+        for g in run:
+            for r in range(groups):
+                w = absolute = word(r, g)
+                if signed:
+                    w = e.b.xor(w, e.all(-0x7F7F7F80))                  # each byte − 128
+                    absolute = e.asm("vpabsb $1, $0", "=x,x", w)
+                for m, row in enumerate(parts):
+                    a = e.asm("vpsignb $2, $1, $0", "=x,x,x", x(m, g), w) if signed else x(m, g)
+                    two = e.b.bitcast(e.asm("vpmaddubsw $2, $1, $0", "=x,x,x", absolute, a), short)
+                    row[r] = two if row[r] is None else e.b.add(row[r], two)
+        for m, row in enumerate(parts):
+            for r, part in enumerate(row):
+                four = e.asm("vpmaddwd $2, $1, $0", "=x,x,x", e.b.bitcast(part, e.ints), ones)
+                dots[m][r] = e.b.add(dots[m][r], four)
+    return dots
 
 
-DOTS = {16: vnni, 8: avx2}                          # by lanes
+def order(layout):
+    """In which order words lie in memory: with 4 bits, g and 4 + g are in the same bytes."""
+    return list(range(8)) if layout.bits == 8 else [0, 4, 1, 5, 2, 6, 3, 7]
+
+
+# By lanes: the sums, and how many bytes ahead of one vector's product memory is asked for. AVX2
+# takes so many instructions a line that the processor does not see the next lines in time; VNNI
+# needs few enough, and asking ahead only gets in its way.
+DOTS = {16: (vnni, 0), 8: (avx2, 1 << 14)}
 
 
 @intrinsic(prefer_literal=True)
@@ -83,7 +92,7 @@ def product(typingctx, data, work, stride, y, wide, nb, row, groups, tokens, lan
     """
     kinds = types.void(data, work, stride, y, wide, nb, row, groups, tokens, lanes, bits, minima)
     groups, tokens, lanes, bits, minima = (kind.literal_value for kind in kinds.args[7:])
-    layout = Layout(bits, bool(minima))
+    layout, (dot, ahead) = Layout(bits, bool(minima)), DOTS[lanes]
 
     def codegen(context, builder, signature, arguments):
         data, work, stride, y, wide, nb, row = arguments[:7]
@@ -117,8 +126,12 @@ def product(typingctx, data, work, stride, y, wide, nb, row, groups, tokens, lan
                 return e.load(e.sum(starts[m], where, four), kind)
 
             totals = [number(m, sums, I32) for m in range(tokens)]
-            for m, r, d in DOTS[lanes](e, layout, word, x, totals, groups):
-                i, head = groups * m + r, e.sum(heads, 2 * lanes * r)
+            if ahead and tokens == 1:
+                for line in range(0, layout.step, 64):
+                    e.prefetch(e.sum(block, ahead + line))
+            dots = dot(e, layout, word, x, totals, groups)
+            for i, d in enumerate(d for row in dots for d in row):
+                m, head = i // groups, e.sum(heads, 2 * lanes * (i % groups))
                 if layout.minima:
                     new[i] = e.fma(e.half(e.sum(head, 2 * R)), e.all(number(m, lows, F32)), new[i])
                 scale = e.b.fmul(e.half(head), e.all(number(m, scales, F32)))

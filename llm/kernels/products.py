@@ -16,7 +16,7 @@ from llm.kernels.matvec import R
 
 TWO_112 = np.float32(2.0 ** 112)
 LANES = {"vnni": 16, "avx2": 8}                                      # outputs in a register
-SHARE = {"vnni": (6, 2), "avx2": (8, 1)}     # (vectors, groups of outputs) that share registers
+SHARE = {"vnni": (6, 2), "avx2": (4, 2)}     # (vectors, groups of outputs) that share registers
 
 
 @njit(inline="always")
