@@ -1,13 +1,18 @@
 """Day 52 · GGUF by hand: blocks, files honest and hostile; the real model where it can be had."""
 
 import json
+import os
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
+from numba import njit
 
 from days.day52 import speak, texts
 from days.day52.made import CHAT, floats, gguf_bytes, q4_1, q8_0, small_llama, text, vocabulary
@@ -15,10 +20,11 @@ from days.day52.run import measure
 from days.day52.wrong import READERS, unpermuted
 from days.harness import UsageError
 from llm.data.download import TextError
+from llm.generate import llama, read_prompt
 from llm.generate.architecture import Architecture
 from llm.generate.cache import KVCache
 from llm.generate.conversation import Conversation
-from llm.generate.decode import decode
+from llm.generate.decode import attend, decode
 from llm.generate.evaluate import (
     answer,
     calibration,
@@ -32,6 +38,12 @@ from llm.generate.jinja.values import TemplateError
 from llm.generate.plain import Plain
 from llm.generate.pretrained import load
 from llm.generate.template import ChatTemplate, Message
+from llm.kernels import cpu, prompt
+from llm.kernels import llama as kernels
+from llm.kernels.activations import prepare8, prepare_sums
+from llm.kernels.blocks import Layout, dense, quantise, tile_blocks, unpack
+from llm.kernels.floats import COLUMNS, LANES, ROWS, tile
+from llm.kernels.matvec import Packed, aligned, scratch, tiles
 from llm.layers.rotary import interleaved_to_half, rotate_half_split, rotate_interleaved
 from llm.models.gpt import GPT, GPTConfig
 from llm.weights import smollm
@@ -40,6 +52,7 @@ from llm.weights.cursor import Cursor, GGUFError
 from llm.weights.gguf import GGUF, read
 from llm.weights.gpt2 import WeightsError, gpt2_state, read_arrays
 from llm.weights.llama import block_rows, describe, float_weights, names, row_order
+from llm.weights.repack import CHOICE, repack
 from llm.weights.smollm import fetch_smollm
 from llm.weights.vocabulary import first_id, stop_ids, tokenizer
 
@@ -1137,3 +1150,376 @@ def test_one_right_token_proves_little(capsys):
     for rows, error, count, chance in result.calibrated.values():
         assert 0 <= error <= 1 and sum(row[2] for row in rows) == count and 0 < chance < 0.1
     assert result.ids == [*map(int, result.ids)] and 0 <= result.next_id < 261
+
+
+# --- kernels: blocks in tiles, 8-bit activations, the engine ------------------------------------
+
+def multiplied(form, data, x, N):
+    """y (N,), the padding behind it, and the activations that the path has rounded x to."""
+    work, y = aligned(scratch(x.size)), np.full(64 * tiles(N), 7, np.float32)
+    form.prepare(x, work)
+    form.rows(data, x, work, y, x.size, 0, tiles(N))
+    if "plain" in form.name:
+        return y[:N], y[N:], x.astype(np.float64)
+    q, nb = work[:x.size].view(np.int8).reshape(-1, 32), x.size // 32
+    scales = work[x.size:x.size + 4 * nb].view(np.float32)
+    return y[:N], y[N:], (q * scales[:, None].astype(np.float64)).reshape(-1)
+
+
+every_path = pytest.mark.parametrize("path", cpu.paths())
+every_format = pytest.mark.parametrize("name", kernels.LAYOUTS)
+
+
+@every_path
+def test_a_block_by_hand_meets_activations(path):
+    q = np.zeros(32, np.uint8)
+    q[[0, 1, 16]] = 3, 15, 8                        # w = q / 2 - 1: 0.5, 6.5 and 3; elsewhere -1
+    words = (q[:16] | q[16:] << 4).view(np.uint32).reshape(1, 1, 4)
+    data = tile_blocks(Layout(4, True), words, np.array([[[0.5, -1]]], np.float16))
+    form, x = kernels.formats(path)["Q4_1"], np.zeros(32, np.float32)
+    assert form.dense(data, 1, 32)[[0, 1, 2, 16], 0].tolist() == [0.5, 6.5, -1, 3]
+    x[[0, 1, 2, 16]] = 127, 2, -4, 1                # 8 bits hold these exactly: the scale is 1
+    assert multiplied(form, data, x, 1)[0].tolist() == [63.5 + 13 + 4 + 3]
+
+
+@every_path
+@every_format
+def test_products_equal_those_of_the_dense_matrix_with_the_same_activations(path, name, rng):
+    form = kernels.formats(path)[name]
+    for N, K in ((1, 32), (64, 64), (130, 96), (200, 544)):
+        w, x = rng.normal(size=(K, N)).astype(np.float32), rng.normal(size=K).astype(np.float32)
+        data = form.pack(w)
+        dense = form.dense(data, N, K)
+        y, padding, rounded = multiplied(form, data, x, N)
+        assert np.abs(y - rounded @ dense).max() < 2e-6 * (np.abs(rounded) @ np.abs(dense)).max()
+        assert not padding.any() and data.size * 8 == form.bits * K * 64 * tiles(N)
+        step = np.abs(w).max() / (7.5 if "Q4" in name else 15.5 if "Q5" in name else 127)
+        assert np.abs(dense - w).max() < 1.1 * step
+
+
+@every_path
+@every_format
+def test_many_vectors_give_what_each_gives_alone(path, name, rng):
+    form, K, N = kernels.formats(path)[name], 96, 150
+    data = form.pack(rng.normal(size=(K, N)).astype(np.float32))
+    for n in (1, 2, 5, 6, 7, 13):
+        x = rng.normal(size=(n, K)).astype(np.float32)
+        y = form.matmul(data, x, N)
+        alone = np.stack([multiplied(form, data, row, N)[0] for row in x])
+        np.testing.assert_allclose(y, alone, rtol=0, atol=1e-4 if path == "plain" else 0)
+        assert y.dtype == np.float32 and y.shape == (n, N)
+
+
+@every_path
+@every_format
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_largest_numbers_do_not_overflow(path, name, sign):
+    layout, form = kernels.LAYOUTS[name], kernels.formats(path)[name]
+    for level in (0, layout.top):
+        q = np.full((64, 1, 32), level, np.uint8)
+        if layout.bits == 4:
+            q = q[..., :16] | q[..., 16:] << 4
+        heads = np.ones((64, 1, 2 if layout.minima else 1), np.float16)
+        data, x = tile_blocks(layout, q.view(np.uint32), heads), np.full(32, sign, np.float32)
+        wanted = sign * 32.0 * (level - layout.offset + (1 if layout.minima else 0))
+        np.testing.assert_allclose(multiplied(form, data, x, 64)[0], wanted, rtol=1e-6)
+
+
+def test_activations_are_within_half_a_step(rng):
+    x = rng.normal(size=320).astype(np.float32)
+    x[32:64], x[64:96] = 0, 1e-30
+    work = aligned(scratch(320))
+    prepare8(x, work)
+    q = work[:320].view(np.int8).reshape(10, 32).astype(np.int32)
+    scales, sums, lows = (work[320 + 40 * i:360 + 40 * i] for i in range(3))
+    scales, sums, lows = scales.view(np.float32), sums.view(np.int32), lows.view(np.float32)
+    blocks = x.reshape(10, 32)
+    np.testing.assert_allclose(scales, np.abs(blocks).max(axis=1) / 127, rtol=1e-6)
+    assert (np.abs(blocks - scales[:, None] * q) <= 0.5001 * scales[:, None]).all()
+    assert np.abs(q).max(axis=1).tolist() == [127, 0] + [127] * 8
+    assert (sums == q.sum(axis=1)).all()
+    np.testing.assert_allclose(lows, scales * sums, rtol=1e-6)
+    prepare_sums(x, work)
+    np.testing.assert_allclose(work[:40].view(np.float32), blocks.sum(axis=1), atol=1e-5)
+
+
+def test_rounding_activations_costs_less_than_one_per_cent_of_the_largest_output(rng):
+    form = kernels.formats()["Q4_1"]
+    if "plain" in form.name:
+        pytest.skip("this processor keeps activations in float32")
+    data = form.pack(rng.normal(size=(576, 1536)).astype(np.float32))
+    x = rng.normal(size=576).astype(np.float32)
+    exact = x.astype(np.float64) @ form.dense(data, 1536, 576)
+    error = np.abs(multiplied(form, data, x, 1536)[0] - exact).max() / np.abs(exact).max()
+    assert 1e-3 < error < 1e-2
+
+
+@pytest.mark.parametrize("bits, minima", [(4, True), (4, False), (8, True), (8, False)])
+def test_blocks_are_rounded_to_their_own_ends(rng, bits, minima):
+    layout = Layout(bits, minima)
+    w = rng.normal(size=(3, 64)).astype(np.float32)
+    w[1, :32] = 0
+    words, heads = quantise(layout, w)
+    data = tile_blocks(layout, words, heads)
+    q, scale, minimum = unpack(layout, data, 3, 64)
+    assert not q[1, 0].any() and q.min() >= -layout.offset and q.max() <= layout.top
+    error = np.abs(dense(layout, data, 3, 64).T - w).reshape(3, 2, 32).max(axis=2)
+    half = np.where(np.arange(3)[:, None] == 1, 1, 0.5) if bits == 4 and not minima else 0.5
+    assert (error <= np.maximum(half, 1.01) * np.abs(scale) + 1e-3).all()
+
+
+def test_matrices_that_cannot_be_packed_are_refused(rng):
+    form = kernels.formats()["Q4_1"]
+    with pytest.raises(ValueError, match="33 inputs do not make blocks of 32"):
+        form.pack(np.ones((33, 4), np.float32))
+    with pytest.raises(ValueError, match=r"shape \(3,\) cannot be packed"):
+        form.pack(np.ones(3, np.float32))
+    with pytest.raises(ValueError, match="does not fit float16"):
+        form.pack(np.full((32, 1), 1e9, np.float32))
+    words, heads = quantise(Layout(4, True), np.ones((2, 32), np.float32))
+    with pytest.raises(ValueError, match=r"words \(2, 1, 4\) and scales \(2, 1, 2\)"):
+        tile_blocks(Layout(8, True), words, heads)
+    with pytest.raises(ValueError, match=r"wanted \(N, nb, 4\) and \(N, nb, 1\)"):
+        tile_blocks(Layout(4, False), words, heads)
+
+
+def test_the_processor_is_asked_first(monkeypatch):
+    assert cpu.paths()[-1] == "plain" and cpu.choose() == cpu.paths()[0]
+    assert cpu.choose("plain") == "plain"
+    with pytest.raises(ValueError, match="cannot take the path 'mmx': it has .*plain"):
+        cpu.choose("mmx")
+    monkeypatch.setattr(cpu.platform, "machine", lambda: "aarch64")
+    assert cpu.features() == frozenset() and cpu.paths() == ["plain"]
+    monkeypatch.setattr(cpu.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(cpu.binding, "get_host_cpu_features",
+                        lambda: dict.fromkeys(cpu.PATHS["vnni"] + cpu.PATHS["avx2"], True))
+    monkeypatch.setattr(cpu.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(cpu.config, "CPU_NAME", "haswell")         # alone it takes nothing away
+    assert cpu.paths() == ["vnni", "avx2", "plain"]
+    monkeypatch.setattr(cpu.config, "CPU_FEATURES", "")
+    assert cpu.paths() == ["avx2", "plain"]
+    monkeypatch.setattr(cpu.config, "CPU_FEATURES", "-avx2,+avx512f")
+    assert cpu.paths() == ["plain"]
+    monkeypatch.setattr(cpu.config, "CPU_NAME", "pentium")
+    asked = ",".join("+" + name for name in (*cpu.PATHS["vnni"], "amx"))
+    monkeypatch.setattr(cpu.config, "CPU_FEATURES", asked)
+    assert cpu.paths() == ["vnni", "plain"] and "amx" not in cpu.features()
+
+
+@pytest.mark.parametrize("kind", CHOICE)
+def test_repacked_blocks_are_the_files_weights(rng, kind):
+    block = NAMES[kind]
+    raw = rng.integers(0, 256, (70 * 512 // block.weights, block.bytes)).astype(np.uint8)
+    minima = kind in ("Q4_1", "Q5_1", "Q4_K", "Q5_K")
+    for at in [208] if kind == "Q6_K" else [0, 2] if minima else [0]:
+        numbers = rng.normal(scale=0.01, size=len(raw)).astype(np.float16)
+        raw[:, at:at + 2] = numbers.view(np.uint8).reshape(-1, 2)
+    if not kind.startswith("Q"):
+        numbers = rng.normal(size=(70, 512)).astype(np.float16 if kind == "F16" else np.float32)
+        raw = (numbers.view(np.uint32) >> 16).astype(np.uint16) if kind == "BF16" else numbers
+        raw = raw.view(np.uint8)
+    raw = raw.reshape(70, -1)
+    packed, wanted = repack([(block, raw[:6]), (kind, raw[6:])]), dequantise(raw, kind)
+    found = packed.format.dense(packed.data, 70, 512).T
+    assert packed.shape == (512, 70) and packed.format.name.startswith(CHOICE[kind])
+    if kind in ("Q4_K", "Q5_K", "Q6_K"):
+        assert 0 < np.abs(found - wanted).max() < (1 / 254 if kind == "Q6_K" else 1 / 1024) * 1.01 \
+            * np.abs(wanted).max()
+    else:
+        assert (found == wanted).all()
+
+
+def test_matrices_of_several_types_are_joined_in_eight_bits(rng):
+    w = rng.normal(size=(96, 64)).astype(np.float32)
+    four, eight = (np.frombuffer(write(w)[2], np.uint8).reshape(96, -1) for write in (q4_1, q8_0))
+    joined = repack([("Q4_1", four[:32]), ("Q8_0", eight[32:64]), ("F32", w[64:].view(np.uint8))])
+    assert joined.format.name.startswith("Q8_0") and joined.shape == (64, 96)
+    found = joined.format.dense(joined.data, 96, 64).T
+    step = np.abs(w).max() / 127
+    assert np.abs(found[:32] - dequantise(four, "Q4_1")[:32]).max() < step
+    assert (found[32:64] == dequantise(eight, "Q8_0")[32:64]).all()
+    assert np.abs(found[64:] - w[64:]).max() < step
+
+
+def test_what_cannot_be_repacked_is_refused_in_one_line(rng):
+    w = rng.normal(size=(2, 64)).astype(np.float32)
+    four = np.frombuffer(q4_1(w)[2], np.uint8).reshape(2, -1).copy()
+    with pytest.raises(ValueError, match="type IQ2_S are not multiplied here"):
+        repack([("IQ2_S", four)])
+    with pytest.raises(ValueError, match=r"rows of \[32, 64\] weights cannot be one matrix"):
+        repack([("Q4_1", four), ("Q4_1", four[:, :20])])
+    four[1, 0:2] = 0, 0x7C                                              # an infinite scale
+    with pytest.raises(ValueError, match="2 × 64 weights has scales that are not finite"):
+        repack([("Q4_1", four)])
+
+
+@njit
+def one_tile(a, a_row, a_step, b, b_row, c, c_row, n):
+    tile(a.ctypes.data, a_row, a_step, b.ctypes.data, b_row, c.ctypes.data, c_row, n, ROWS,
+         COLUMNS, LANES)
+
+
+def test_a_small_product_of_floats_takes_any_strides(rng):
+    rows, columns = ROWS, COLUMNS
+    for n in (1, 7):
+        a, b = rng.normal(size=(rows, n)), rng.normal(size=(n, columns + 3))
+        a, b = a.astype(np.float32), b.astype(np.float32)
+        for x, steps in ((a, (4 * n, 4)), (np.ascontiguousarray(a.T), (4, 4 * rows))):
+            c = np.full((rows, columns + 5), 7, np.float32)
+            one_tile(x, *steps, b, 4 * (columns + 3), c, 4 * (columns + 5), n)
+            np.testing.assert_allclose(c[:, :columns], a @ b[:, :columns], atol=1e-5)
+            assert (c[:, columns:] == 7).all()
+
+
+@pytest.mark.parametrize("start, n", [(0, 1), (0, 32), (3, 33), (40, 64), (12, 100)])
+def test_a_prompts_attention_equals_the_references(rng, start, n):
+    H, K, D, T = 4, 2, 32, 112
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)
+    qkv, k, v = draw(n, (H + 2 * K) * D + 5), draw(K, T, D), draw(K, T, D)
+    before = k.copy(), v.copy()
+    angles = np.arange(T)[:, None] * 0.9 ** np.arange(D // 2)
+    q, out = np.zeros((H, D, 128), np.float32), np.full((128, H * D), 7, np.float32)
+    prompt.place(qkv, start, H, K, np.cos(angles).astype(np.float32),
+                 np.sin(angles).astype(np.float32), k, v, q)
+    desks = np.zeros((numba.config.NUMBA_NUM_THREADS, T + 2, prompt.COLUMNS), np.float32)
+    prompt.attend_rows(q, k, v, n, start, desks, out)
+    heads = qkv[:, :(H + 2 * K) * D].reshape(n, -1, D).swapaxes(0, 1).astype(np.float64)
+    phase = np.exp(1j * angles)[start:start + n]
+    turned = (heads[..., :D // 2] + 1j * heads[..., D // 2:]) * phase
+    turned = np.concatenate([turned.real, turned.imag], axis=-1)
+    np.testing.assert_allclose(k[:, start:start + n], turned[H:H + K], atol=1e-5)
+    np.testing.assert_allclose(v[:, start:start + n], heads[H + K:], atol=0)
+    for now, old in zip((k, v), before):
+        assert (now[:, :start] == old[:, :start]).all()
+        assert (now[:, start + n:] == old[:, start + n:]).all()
+    wanted = attend(turned[:H], k[:, :start + n].astype(np.float64),
+                    v[:, :start + n].astype(np.float64), start)
+    np.testing.assert_allclose(out[:n], wanted, atol=2e-5)
+
+
+def test_norms_and_gates_of_many_rows(rng):
+    x, more, gain = (rng.normal(size=shape).astype(np.float32) for shape in ((5, 24), (5, 30), 24))
+    out, old = np.zeros((5, 24), np.float32), x.copy()
+    prompt.rms_rows(x, more[:0], gain, np.float32(1e-3), out)
+    assert (x == old).all()
+    scale = lambda a: gain * a / np.sqrt((a * a).mean(axis=1, keepdims=True) + 1e-3)
+    np.testing.assert_allclose(out, scale(old), rtol=1e-5)
+    prompt.rms_rows(x, more, gain, np.float32(1e-3), out)
+    np.testing.assert_allclose(x, old + more[:, :24], rtol=1e-6)
+    np.testing.assert_allclose(out, scale(x), rtol=1e-5)
+    prompt.gate_rows(more, 20 * x, out)
+    silu = 20 * x / (1 + np.exp(-20 * x))
+    np.testing.assert_allclose(out, silu * more[:, :24], rtol=1e-4, atol=1e-5)
+
+
+def made_model(tmp_path, rng, **options):
+    """An opened model of C 128 with heads of 32 channels, so that prompts are read fast."""
+    metadata, tensors, _ = small_llama(rng, C=128, H=4, K=2, F=96, T=512, **options)
+    path = tmp_path / "made.gguf"
+    path.write_bytes(gguf_bytes(metadata, tensors))
+    return load(path)
+
+
+@every_path
+@pytest.mark.parametrize("write", [floats, q8_0, q4_1])
+def test_the_engine_says_what_the_reference_says(tmp_path, rng, path, write):
+    model = made_model(tmp_path, rng, write=write, tied=write is not q4_1)
+    engine, ids = llama.engine(model, path, T_max=64), rng.integers(0, model.arch.V, 40)
+    wanted = decode(model.arch, model.weights(), ids, KVCache(model.arch, 64))
+    exact = path == "plain" or write is floats
+    for n in (1, 2, 39):
+        engine.reset()
+        logits = [engine.prefill(ids[:n]).copy(), *(engine.step(int(i)).copy() for i in ids[n:])]
+        assert engine.reader is not None and engine.length == 40
+        error = np.stack(logits) - wanted[n - 1:]
+        if exact:
+            assert np.abs(error).max() < 1e-4 * np.abs(wanted).max()
+        else:                               # 8-bit activations, and random weights magnify that
+            assert error.std() < 0.15 * wanted.std()
+
+
+def test_prompts_longer_than_a_chunk_are_read_in_chunks(tmp_path, rng):
+    model = made_model(tmp_path, rng, write=q8_0)
+    ids = rng.integers(0, model.arch.V, 2 * read_prompt.CHUNK + 9)
+    engine = llama.engine(model, "plain")
+    wanted = decode(model.arch, model.weights(), ids, KVCache(model.arch))[-1]
+    logits = engine.prefill(ids[:5]) is not None and engine.prefill(ids[5:])
+    assert engine.length == len(ids)
+    np.testing.assert_allclose(logits, wanted, atol=1e-4 * np.abs(wanted).max())
+    with pytest.raises(ValueError, match="more tokens do not fit"):
+        engine.prefill(ids)
+    assert engine.length == len(ids)
+    with pytest.raises(ValueError, match="nothing to read"):
+        engine.prefill([])
+
+
+def test_a_cache_of_16_bits_is_read_by_prompts_too(tmp_path, rng):
+    model, ids = made_model(tmp_path, rng), rng.integers(0, 250, 60)
+    engines = [llama.engine(model, T_max=64, dtype=kind) for kind in (np.float16, np.float32)]
+    half, full = ([engine.prefill(ids[:30]), engine.prefill(ids[30:])][1] for engine in engines)
+    assert 0 < np.abs(half - full).max() < 0.02 * np.abs(full).max()
+    assert engines[0].cache.bytes() * 2 == engines[1].cache.bytes()
+    np.testing.assert_allclose(engines[0].cache.k[0, :, :60], engines[1].cache.k[0, :, :60],
+                               rtol=1e-3, atol=1e-4)
+
+
+def test_models_that_the_fast_reader_does_not_know_are_read_all_the_same(tmp_path, rng):
+    model = made_model(tmp_path, rng, biases=True)
+    engine, ids = llama.engine(model, T_max=32), rng.integers(0, 250, 20)
+    wanted = decode(model.arch, model.weights(), ids, KVCache(model.arch, 32))[-1]
+    assert engine.reader is None
+    np.testing.assert_allclose(engine.prefill(ids), wanted, atol=1e-4 * np.abs(wanted).max())
+    arch = model.arch
+    assert read_prompt.can_read(arch, {}, 64) and not read_prompt.can_read(arch, {}, 4)
+    for change in ({"norm": "layer"}, {"feed_forward": "gelu"}, {"rotary": None}, {"D": 40}):
+        assert not read_prompt.can_read(replace(arch, **change), {}, 64)
+
+
+def test_an_embedding_stays_in_the_file(tmp_path, rng):
+    model = made_model(tmp_path, rng, write=q8_0)
+    weights = llama.packed_weights(model)
+    rows, all_rows = weights["embed"], model.weights()["embed"]
+    assert rows.shape == all_rows.shape and rows.nbytes == 0
+    assert (rows[3] == all_rows[3]).all() and rows[3].shape == (128,)
+    assert (rows[np.array([5, 0, 5])] == all_rows[[5, 0, 5]]).all()
+    packed = sum(w.data.nbytes for w in weights.values() if isinstance(w, Packed))
+    assert packed < 1.4 * sum(tensor.size for tensor in model.file.tensors.values())
+
+
+def test_damaged_scales_are_refused_with_the_matrix_they_are_in(tmp_path, rng):
+    metadata, tensors, _ = small_llama(rng, write=q8_0)
+    kind, shape, data = tensors["blk.1.ffn_up.weight"]
+    tensors["blk.1.ffn_up.weight"] = kind, shape, b"\x00\x7e" + data[2:]
+    path = tmp_path / "made.gguf"
+    path.write_bytes(gguf_bytes(metadata, tensors))
+    with pytest.raises(GGUFError, match="blocks.1.up.w: a matrix of 64 × 32 weights has scales"):
+        llama.engine(load(path))
+
+
+def test_the_real_model_in_the_engine_says_what_it_should(real):
+    engine = llama.engine(real, T_max=64)
+    ids = real.tokenizer.encode("The history of the English language is")
+    new = [int(engine.prefill(ids).argmax())]
+    for _ in range(7):
+        new.append(int(engine.step(new[-1]).argmax()))
+    assert real.tokenizer.decode(new).startswith(" a tale of innovation")
+    assert 96e6 < sum(w.data.nbytes for w in engine.matrices().values()) < 97e6
+
+
+def test_avx2_runs_where_nothing_newer_is(tmp_path):
+    if "avx2" not in cpu.paths():
+        pytest.skip("this processor has no AVX2")
+    program = """if True:
+        import numpy as np
+        from llm.kernels import cpu, llama
+        assert cpu.paths() == ["avx2", "plain"], cpu.paths()
+        form, rng = llama.formats()["Q4_1"], np.random.default_rng(0)
+        w, x = (rng.normal(size=s).astype(np.float32) for s in ((64, 70), (9, 64)))
+        data = form.pack(w)
+        exact = x @ form.dense(data, 70, 64)
+        assert np.abs(form.matmul(data, x, 70) - exact).max() < 0.02 * np.abs(exact).max()
+    """
+    environment = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program], env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

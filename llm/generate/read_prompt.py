@@ -17,8 +17,9 @@ CHUNK = 192                                  # tokens at once: their activations
 
 def can_read(arch, weights, T_max):
     """Is this a model that `Reader` reads? Norms, rotation and gate of a Llama, no biases."""
-    return (T_max >= ROWS and arch.norm == "rms" and arch.feed_forward == "swiglu" and arch.rotary is not None
-            and arch.D % COLUMNS == 0 and not any(name.endswith(".b") for name in weights))
+    shape = arch.norm == "rms" and arch.feed_forward == "swiglu" and arch.rotary is not None
+    fits = arch.D % COLUMNS == 0 and T_max >= ROWS
+    return shape and fits and not any(name.endswith(".b") for name in weights)
 
 
 class Reader:
@@ -39,7 +40,7 @@ class Reader:
         self.desks = zeros(numba.config.NUMBA_NUM_THREADS, cache.T_max + 2, COLUMNS)
 
     def read(self, ids):
-        """ids (n,), n ≤ CHUNK, checked -> the stream's last row after the last block, normed (1, C).
+        """ids (n,), n ≤ CHUNK, checked -> the last token's stream after all blocks and the norm, (1, C).
 
         ValueError, with the cache as it was, if there is no room.
         """
@@ -69,7 +70,7 @@ class Reader:
         return last
 
     def keys_and_values(self, i, length):
-        """Those of layer i, two (K, T_max, D) float32: the cache's own, or a copy if it is 16-bit."""
+        """Those of layer i, two (K, T_max, D) float32: the cache's own, or copies of 16 bits."""
         if not self.half:
             return self.cache.k[i], self.cache.v[i]
         self.k[:, :length], self.v[:, :length] = self.cache.k[i, :, :length], self.cache.v[i, :,

@@ -1,6 +1,6 @@
 """Day 52 · Activations for the products: rounded to 8 bits, 32 to a scale, or summed in floats.
 
-    scale = max |x| / 127        q = x / scale to the nearest integer        |x − scale · q| ≤ scale / 2
+    scale = max |x| / 127      q = x / scale to the nearest integer      |x − scale · q| ≤ scale / 2
 
 Every matrix wants its vector rounded first, some 100,000 numbers a token, and a loop in Numba
 takes 25 ns for 32 of them because it finds their largest one by one. Written as one vector of 32

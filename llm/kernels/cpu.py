@@ -1,9 +1,10 @@
 """Day 52 · What the processor has: which instructions the kernels may use.
 
 A kernel compiled with an instruction that the processor lacks ends the process, so it is asked
-first. Numba compiles for the machine it runs on, or for the one that NUMBA_CPU_NAME and
-NUMBA_CPU_FEATURES name; that one is asked then, so that `NUMBA_CPU_NAME=haswell` tests the AVX2
-kernels on any newer machine. Left out: ARM's own instructions, which get plain Numba.
+first. Numba compiles for the machine it runs on, unless NUMBA_CPU_FEATURES is set: then for the
+features in it and those that NUMBA_CPU_NAME's processor has. That is respected here, so that
+NUMBA_CPU_NAME=haswell with empty NUMBA_CPU_FEATURES tests the AVX2 kernels on newer machines.
+Left out: ARM's own instructions; such a processor gets plain Numba.
 """
 
 import platform
@@ -25,13 +26,15 @@ def features():
     """The set of features that compiled code may use, in LLVM's names."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return frozenset()
-    here = {name for name, has in binding.get_host_cpu_features().items() if has}
-    if config.CPU_NAME not in (None, binding.get_host_cpu_name()):
-        here &= set(BUILT_FOR.get(config.CPU_NAME, ()))      # an unknown name: nothing is assumed
-    for change in (config.CPU_FEATURES or "").split(","):
-        if change.startswith("-"):
-            here.discard(change[1:])
-    return frozenset(here)
+    host = {name for name, has in binding.get_host_cpu_features().items() if has}
+    if config.CPU_FEATURES is None:
+        return frozenset(host)
+    found = host & set(BUILT_FOR.get(config.CPU_NAME, ()))    # an unknown name: nothing is assumed
+    for change in config.CPU_FEATURES.split(","):
+        if change.startswith("+"):
+            found |= host & {change[1:]}
+        found.discard(change[1:] if change.startswith("-") else None)
+    return frozenset(found)
 
 
 def paths():

@@ -8,7 +8,6 @@ the same, but is not asked for a product this small, one head and a few queries 
 kernels that run on other threads. LLVM's own vectors: any processor, in whatever registers it has.
 """
 
-from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 

@@ -18,8 +18,9 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from llm.kernels.blocks import Layout
-from llm.kernels.emit import F32, I16, I32, I64, Emit
+from llm.kernels.emit import F32, I16, I32, Emit
 from llm.kernels.matvec import R
+
 
 def start_at(e, offset, total):
     """−offset · total in every lane."""
@@ -88,7 +89,8 @@ def product(typingctx, data, work, stride, y, wide, nb, row, groups, tokens, lan
     """product(…): y[m, :groups · lanes] for outputs from `row` of a tile on, m < tokens vectors.
 
     data, work, y: addresses of the tile, of the prepared activations and of y[0, row]; stride,
-    wide: bytes from one vector to the next in work and y; nb blocks. The last five are constants where it is called.
+    wide: bytes from one vector to the next in work and y; nb blocks. The last five are constants
+    where it is called.
     """
     kinds = types.void(data, work, stride, y, wide, nb, row, groups, tokens, lanes, bits, minima)
     groups, tokens, lanes, bits, minima = (kind.literal_value for kind in kinds.args[7:])
