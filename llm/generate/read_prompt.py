@@ -40,7 +40,7 @@ class Reader:
         self.desks = zeros(numba.config.NUMBA_NUM_THREADS, cache.T_max + 2, COLUMNS)
 
     def read(self, ids):
-        """ids (n,), n ≤ CHUNK, checked -> the last token's stream after all blocks and the norm, (1, C).
+        """n ≤ CHUNK checked ids -> the last token's stream after all blocks and a norm, (1, C).
 
         ValueError, with the cache as it was, if there is no room.
         """
