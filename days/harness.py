@@ -181,7 +181,13 @@ def say(line):
 
 @contextlib.contextmanager
 def progress(total, label):
-    """A progress bar on stderr: `with progress(500, "training") as step: step(1, "loss 2.1")`."""
+    """A progress bar on stderr: `with progress(500, "training") as step: step(1, "loss 2.1")`.
+
+    Where stderr is a file, a pipe or a terminal without cursor, a plain line every few seconds.
+    """
+    if (out := console(stderr=True)).is_dumb_terminal or not out.is_terminal:
+        yield plain_progress(total, label)
+        return
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -191,10 +197,24 @@ def progress(total, label):
     )
     bar = Progress(TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(),
                    TimeRemainingColumn(compact=True), TextColumn("{task.fields[note]}"),
-                   console=console(stderr=True), transient=True)
+                   console=out, transient=True)
     with bar:
         task = bar.add_task(label, total=total, note="")
         yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+
+
+def plain_progress(total, label, every=5.0):
+    """A step function that says now and then how far the work is."""
+    done, said = 0, time.monotonic()
+
+    def step(n=1, note=""):
+        nonlocal done, said
+        done += n
+        if time.monotonic() - said >= every:
+            said = time.monotonic()
+            say(f"{label}: {done:.0f} of {total:.0f} {note}".rstrip())
+
+    return step
 
 
 def kernels():

@@ -4,10 +4,10 @@
 
 Busy loops (processes that only count) run beside the training of day 35's GPT, none to four of
 them; in a last case they come after a third of the time and leave after two thirds. Three ways to
-train take turns, each in a process of its own: one thread in both pools, two in both, and as many
-as `fast()` chooses by the clock. The kernels are compiled before the clock starts; choosing is not
-free and is counted. What is asked for: at least 80 % of the better of one and two threads, and no
-more than a tenth below one thread.
+train, each in a process of its own, take turns of a few seconds, so that all see the same machine:
+one thread in both pools, two in both, and as many as `fast()` chooses by the clock. The kernels
+are compiled before the clock starts; choosing is not free and is counted. What is asked for: at
+least 80 % of the better of one and two threads, and no more than a tenth below one thread.
 
 Nothing else should run meanwhile: the script says how much of the machine others used at the start.
 """
@@ -19,7 +19,6 @@ import os
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from days.harness import (
@@ -38,12 +37,13 @@ from days.harness import (
 )
 
 WAYS = {"one": "one thread", "two": "two threads", "chosen": "chosen by the clock"}
+SLICE = 2.5                                            # seconds of a turn
 LOADS = {"0": (0, 0, 0), "1": (1, 1, 1), "2": (2, 2, 2), "4": (4, 4, 4),     # in each third
          "0, 4, 0": (0, 4, 0)}
 
 
 def train(way, seconds):
-    """Train for so many seconds and print tokens a second: what a worker process does."""
+    """For each line on stdin, train for so many seconds and print tokens and seconds: a worker."""
     import numpy as np
 
     from days.day35 import job
@@ -68,28 +68,34 @@ def train(way, seconds):
     with lower(twins()):
         go(steps=3)                                    # compiles, or reads what was compiled
     print("ready", flush=True)
-    sys.stdin.readline()
-    with fast() if way == "chosen" else lower(twins()):
-        if way != "chosen":
-            allow(1 if way == "one" else 2)
-        run = go(seconds=seconds)
-    print(run.tokens / run.seconds, flush=True)
+    for _ in sys.stdin:
+        with fast() if way == "chosen" else lower(twins()):
+            if way != "chosen":
+                allow(1 if way == "one" else 2)
+            run = go(seconds=seconds)
+        print(run.tokens, run.seconds, flush=True)
 
 
 @contextlib.contextmanager
-def worker(way, seconds):
-    """A process that trains when told to; killed when the block ends in another way."""
-    n = {"one": "1"}.get(way, "2")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": n,
-                   "NUMBA_NUM_THREADS": n}
-    child = subprocess.Popen([sys.executable, __file__, "--worker", way, "--seconds", str(seconds)],
-                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                             env=environment)
+def workers(ways, seconds):
+    """{way: a process that trains when told to}; they are killed when the block ends."""
+    children = {}
     try:
-        yield child
+        for way in ways:
+            n = "1" if way == "one" else "2"
+            children[way] = subprocess.Popen(
+                [sys.executable, __file__, "--worker", way, "--seconds", str(seconds)], text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": n,
+                     "NUMBA_NUM_THREADS": n})
+        for way, child in children.items():
+            if child.stdout.readline() != "ready\n":
+                raise UsageError(f"the process that trains with {WAYS[way]} has failed")
+        yield children
     finally:
-        child.kill()
-        child.communicate()
+        for child in children.values():
+            child.kill()
+            child.communicate()
 
 
 @contextlib.contextmanager
@@ -104,38 +110,44 @@ def busy(n):
             loop.wait()
 
 
-def once(way, load, seconds):
-    """Tokens a second of one way under one load."""
-    with worker(way, seconds) as child:
-        if child.stdout.readline() != "ready\n":
-            raise UsageError(f"the process that trains with {WAYS[way]} has failed")
-        child.stdin.write("go\n")
-        child.stdin.flush()
+def under(load, ways, seconds, tick):
+    """{way: tokens a second} under one load, in turns of some seconds."""
+    done = {way: [0.0, 0.0] for way in ways}
+    turn = min(SLICE, seconds / 3)
+    with workers(ways, turn) as children:
         for n in LOADS[load]:
             with busy(n):
-                time.sleep(seconds / 3)
-        with busy(LOADS[load][-1]):                    # the last step may take a while
-            return float(child.stdout.readline())
+                for _ in range(max(1, round(seconds / 3 / turn))):
+                    for way, child in children.items():
+                        child.stdin.write("go\n")
+                        child.stdin.flush()
+                        tokens, spent = map(float, child.stdout.readline().split())
+                        done[way][0] += tokens
+                        done[way][1] += spent
+                        tick(0, f"{load} busy, {WAYS[way]}")
+    return {way: tokens / spent for way, (tokens, spent) in done.items()}
 
 
 def measure(seconds, rounds, loads, ways):
-    """All ways under all loads in turns."""
+    """All ways under all loads."""
     others = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     figures = {load: {way: [] for way in ways} for load in loads}
-    with progress(rounds * len(loads) * len(ways), "training under load") as tick:
+    with progress(rounds * len(loads), "training under load") as tick:
         for _ in range(rounds):
             for load in loads:
-                for way in ways:
-                    figures[load][way].append(once(way, load, seconds))
-                    tick(1, f"{load} busy, {WAYS[way]}")
+                for way, speed in under(load, ways, seconds, tick).items():
+                    figures[load][way].append(speed)
+                tick()
     cases = []
     for load in loads:
         speeds = {way: statistics.median(figures[load][way]) for way in ways}
-        best = max(speeds["one"], speeds["two"])
+        rounds_ = list(zip(*figures[load].values()))             # (one, two, chosen) of each
         cases.append({"busy": load, **{f"{way}_tokens_per_second": round(speeds[way])
                                        for way in ways},
-                      "of_the_better": round(speeds["chosen"] / best, 3),
-                      "of_one_thread": round(speeds["chosen"] / speeds["one"], 3),
+                      "of_the_better": round(statistics.median(
+                          chosen / max(one, two) for one, two, chosen in rounds_), 3),
+                      "of_one_thread": round(statistics.median(
+                          chosen / one for one, _, chosen in rounds_), 3),
                       "all": {way: [round(x) for x in figures[load][way]] for way in ways}})
     return {"seconds": seconds, "rounds": rounds, "load_average_before": others, "cases": cases,
             "least_of_the_better": min(c["of_the_better"] for c in cases),

@@ -17,7 +17,7 @@ import pytest
 from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import record, write
-from days.tools.checks import debts, mutants, notes, numbers, prose, replay, static
+from days.tools.checks import debts, figures, mutants, notes, numbers, prose, replay, static
 from days.tools.data import course, first_run, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -49,7 +49,7 @@ def show(result):
 
 
 def draw(result, path):
-    path.write_text("<svg/>")
+    path.write_text(f"<svg><text>{{result.value}}</text></svg>\\n")
 
 
 if __name__ == "__main__":
@@ -167,7 +167,7 @@ def original(tmp_path_factory):
             put(root, f"{day}/{path}", text.format(**one))
         put(root, f"tests/test_day{one['n']:02d}.py", TEST.format(**one))
         put(root, f"{day}/README.md", note(**one))
-        put(root, f"{day}/figure.svg", "<svg/>\n")
+        put(root, f"{day}/figure.svg", f"<svg><text>{one['three'] / 2}</text></svg>\n")
         put(root, f"{day}/result.json", json.dumps(
             {"value": one["three"] / 2, "seed": 0, "fast": False, "machine": "this one"}))
     put(root, "README.md", "# Course\n\n<!-- map -->\n<!-- /map -->\n\n"
@@ -628,6 +628,71 @@ def test_replay_reports_what_fails_only_when_run(mini):
     assert len(tally.faults) == 5
 
 
+def test_replay_makes_the_tree_anew_before_each_job(mini):
+    """A solution and a run that break the day's test would else make every mistake 'caught'."""
+    swap(mini, "tests/test_day01.py", "== 6", "in (6, 7)")          # 'one more' passes
+    swap(mini, "days/day01/solution.py", "    return x / 2",
+         "    open('tests/test_day01.py', 'a').write('def test_no():\\n    assert False\\n')\n"
+         "    return x / 2")
+    swap(mini, "days/day01/run.py", "    return Result",
+         "    open('tests/conftest.py', 'w').write('1 / 0')\n    return Result")
+    tally = replay.Tally()
+    replay.replay(mini, {1}, 1, tally)
+    assert (tally.mistakes, tally.solutions) == (1, 1)
+    assert [fault for fault in tally.faults if "'one more' planted the test passes" in fault]
+    assert len(tally.faults) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_at_each_day_of_the_replay_no_file_of_a_later_day_is_there(mini, jobs):
+    look = ("    import pathlib\n    names = [str(path) for path in pathlib.Path().rglob('*')]\n"
+            "    assert not [name for name in names if 'day02' in name or 'second' in name]\n"
+            "    assert")
+    swap(mini, "tests/test_day01.py", "    assert", look)
+    tally = replay.Tally()
+    replay.replay(mini, None, jobs, tally)
+    assert tally == replay.Tally(days=2, mistakes=4, solutions=2, faults=[])
+
+
+def test_a_copy_becomes_the_tree_of_another_day(mini, tmp_path):
+    owners, copy = ownership.owners_of(mini), tmp_path / "copy"
+    scratch.restore(mini, owners, copy, 2)
+    put(copy, "llm/functions/__pycache__/first.pyc", "compiled")
+    put(copy, "runs/day01/result.json", "{}")
+    before = (copy / "tests/test_day01.py").stat()
+    put(copy, "tests/test_day01.py", "x" * before.st_size)
+    os.utime(copy / "tests/test_day01.py", ns=(before.st_atime_ns, before.st_mtime_ns))
+    scratch.restore(mini, owners, copy, 1)
+    there = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+    assert there == {path for path, owner in owners.items() if owner <= 1} | {
+        "llm/functions/__pycache__/first.pyc"}
+    assert all((copy / path).read_bytes() == (mini / path).read_bytes() for path in there
+               if path in owners)
+
+
+def test_replay_compares_the_figure_with_a_fresh_one(mini):
+    put(mini, "days/day01/figure.svg", "<svg/>\n")
+    swap(mini, "days/day02/run.py", "path.write_text(", "1 / 0 + path.write_text(")
+    tally = replay.Tally()
+    replay.replay(mini, None, 2, tally)
+    assert "days/day01/figure.svg: is not what result.json draws; run `python -m days record 1`" \
+        in tally.faults
+    assert any("figure.svg: cannot be drawn from result.json: ZeroDivisionError" in fault
+               for fault in tally.faults)
+
+
+def test_figures_are_alike_up_to_the_last_digits():
+    svg = '<svg><g id="p1"><path d="M 1.500000 -2e-3"/></g><text x="1">0.31 nats</text></svg>'
+    made_by = "<!-- Matplotlib v3.{} -->"
+    assert figures.alike(svg, svg.replace("1.500000", "1.500001").replace("p1", "p2"))
+    assert not figures.alike(svg, svg.replace("1.500000", "1.6"))
+    assert not figures.alike(svg, svg.replace("0.31", "0.315"))
+    assert not figures.alike(svg, svg.replace("nats", "bits"))
+    assert not figures.alike(svg, "<svg/>")
+    old, new = made_by.format(9) + svg, made_by.format(10) + svg.replace("<g", "<g x='0'")
+    assert figures.alike(old, new) and not figures.alike(old, new.replace("0.31", "0.32"))
+
+
 # --- tags
 
 def test_tags_are_the_same_each_time_and_in_each_clone(mini, tmp_path):
@@ -923,7 +988,7 @@ def test_record_keeps_the_run_and_shows_each_sentence_whose_number_moved(mini, c
             assert sentence.split()[0] in note_lines[int(number) - 1]
     result = json.loads((mini / "days/day02/result.json").read_text())
     assert result["value"] == 6.0 and result["fast"] is False and result["run_seconds"] >= 0
-    assert (mini / "days/day02/figure.svg").read_text() == "<svg/>"
+    assert "6.0" in (mini / "days/day02/figure.svg").read_text()
     assert static.faults(mini) == []
     assert record.record(mini, [2]) == 0
     assert "no number in the prose moved" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 
 from days.day02 import run
 from days.harness import plain
+from llm.tensors import timing
 from llm.tensors import vectors as v
 from llm.tensors import word_vectors as wv
 from llm.tensors.timing import seconds_each
@@ -167,3 +168,26 @@ def test_the_run_compares_every_way_and_finds_neighbours():
     assert len(result.ways) == 5 and result.rounding < 1e-4
     assert result.neighbours and 0 < result.energy <= 1
     json.dumps(plain(result.__dict__))
+
+
+@pytest.mark.parametrize("row", [[1e-23, 3e-23], [1e20, 1e20], [3e38, 4e37]])
+def test_unit_rows_of_numbers_whose_squares_leave_float32(row):
+    x = np.array([row], np.float32)
+    exact = np.array(row) / np.hypot(*row)
+    np.testing.assert_allclose(v.unit_rows(x)[0], exact, rtol=1e-6)
+    assert v.unit_rows(x).dtype == np.float32
+
+
+def test_unit_rows_of_small_integers_do_not_wrap_around():
+    np.testing.assert_allclose(v.unit_rows(np.array([[100, 100]], np.int8)), [[0.5**0.5] * 2])
+
+
+def test_a_sum_in_order_adds_in_the_type_of_its_vectors():
+    ones = np.ones(2**24 + 2, np.float32)
+    assert v.dot_in_order(ones, ones) == 2**24      # float32 cannot count further, one by one
+
+
+def test_the_time_of_a_function_is_the_median(monkeypatch):
+    took = iter([0.5, 1.0, 9.0, 2.0])                    # the first call is only to find a batch
+    monkeypatch.setattr(timing, "_seconds", lambda function, calls: next(took))
+    assert timing.seconds_each({"f": lambda: None}, repeats=3, slow=10)["f"] == 2.0

@@ -239,3 +239,31 @@ def test_every_walk_of_the_run_gives_the_same_sum():
     assert result.largest_difference < 1e-6
     assert [row[0] for row in result.sweep] == [1, 2, 4, 8, 16, 32, 64]
     json.dumps(plain(result.__dict__))
+
+
+def test_float32_adds_up_in_float64():
+    ones = full((2**24 + 2,), 1)
+    assert ones.sum().item() == 2**24 + 2
+
+
+def test_a_product_of_float32_adds_up_in_float64():
+    far = Array(np.array([2.0**24] + [1.0] * 9, np.float32), (1, 10))
+    product = far @ full((10, 1), 1)
+    assert product.dtype == np.float32
+    assert product.item() == float(np.float32(2**24 + 9))
+
+
+def test_a_view_that_repeats_elements_cannot_be_written():
+    source = array([1.0, 2.0])
+    wide = source.broadcast_to((3, 2))
+    with pytest.raises(ValueError, match="several places"):
+        wide[0] = 5
+    assert source.tolist() == [1.0, 2.0]
+    copy = wide.contiguous(always=True)
+    copy[0] = 5
+    assert copy.tolist() == [[5.0, 5.0], [1.0, 2.0], [1.0, 2.0]]
+
+
+def test_a_view_whose_first_element_lies_before_the_buffer_is_refused():
+    with pytest.raises(ValueError, match="positions -1 to 1"):
+        View(np.zeros(3, np.float32), (3,), strides=(-1,), offset=1)

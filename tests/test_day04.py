@@ -116,3 +116,23 @@ def test_all_ways_of_the_run_agree():
     assert len(result.ways) == 8 and min(result.gflops.values()) > 0
     assert all(row[3] <= max(r[3] for r in result.rows) for row in result.rows)
     json.dumps(plain(result.__dict__))
+
+
+@pytest.mark.parametrize("name", ["python_loops", "dot_order", "row_order", "column_order",
+                                  "blocked", "tiled"])
+def test_mixed_types_give_the_wider_one(name):
+    a, b = np.ones((8, 8), np.float32), np.ones((8, 8))
+    assert getattr(matmul, name)(a, b).dtype == np.float64
+    assert getattr(matmul, name)(b, a).dtype == np.float64
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_threads_below_one_are_refused(threads):
+    with pytest.raises(ValueError, match=f"at least 1, not {threads}"):
+        matmul.tiled(np.ones((8, 8)), np.ones((8, 8)), threads=threads)
+
+
+@pytest.mark.parametrize("panel", [(-1, 5), (4, 0)])
+def test_panels_without_rows_or_columns_are_refused(panel):
+    with pytest.raises(ValueError, match="at least 1"):
+        matmul.blocked(np.ones((8, 8)), np.ones((8, 8)), panel=panel)

@@ -149,3 +149,13 @@ def test_error_falls_with_the_square_of_the_hinges():
     assert result.worst[-2] / result.worst[-1] == pytest.approx(4, rel=.05)
     assert all(f <= d for f, d in zip(result.rms_fitted, result.rms))
     assert result.tanh_form_error < 5e-4
+
+
+def test_gelu_of_numbers_whose_squares_overflow():
+    x = np.array([-3e38, -1e20, 1e20, 3e38], np.float32)
+    np.testing.assert_array_equal(gelu(x), np.array([0, 0, 1e20, 3e38], np.float32))
+
+
+def test_gelu_erf_keeps_its_digits_far_below_zero():
+    exact = -8 * 0.5 * math.erfc(8 / math.sqrt(2))
+    assert gelu_erf(np.array([-8.0]))[0] == pytest.approx(exact, rel=1e-12)

@@ -225,3 +225,25 @@ def test_reverse_stays_below_five_while_forward_grows_with_n():
         assert forward >= 2 * n * plain
     assert result.network[0] < result.untrained[0]
     assert result.network[0] < result.counting[0][2]  # better than no context at all
+
+
+def test_numbers_of_numpy_are_plain_numbers():
+    assert (Value(3.0) / np.int64(2)).data == 1.5
+    assert (Value(np.uint8(200)) + np.uint8(100)).data == 300
+    assert (Value(np.uint8(200)) * np.uint8(2)).data == 400
+    assert (np.uint8(10) - Value(np.uint8(20))).data == -10
+    assert (Value(np.uint8(10)) - np.uint8(20)).data == -10
+    assert (Value(2.0) ** np.int64(-1)).data == 0.5
+
+
+def test_a_root_of_a_negative_number_is_refused():
+    with pytest.raises(ValueError, match="not a real number"):
+        Value(-8.0) ** (1 / 3)
+    assert (Value(-8.0) ** 2).data == 64 and (Value(8.0) ** (1 / 3)).data == pytest.approx(2)
+
+
+def test_backward_twice_adds_to_a_leaf():
+    leaf = Value(2.0)
+    leaf.backward()
+    leaf.backward()
+    assert leaf.grad == 2.0

@@ -219,3 +219,40 @@ def test_every_rule_of_the_run_is_right_on_real_shapes():
     pairs = {name for name in vars(rules) if f"{name}_vjp" in vars(rules)}
     assert {row[0].split()[0] for row in result.rows} == pairs    # no rule was left out
     assert max(row[2] for row in result.rows) < 1e-6
+
+
+def test_sums_over_rows_keep_their_digits():
+    rows = np.ones((2**24 + 8, 1), np.float32)
+    assert rules.unbroadcast(rows, (1,))[0] == 2**24 + 8
+    x, w = np.zeros((len(rows), 1), np.float32), np.zeros((1, 1), np.float32)
+    assert rules.linear_vjp(rows, x, w, True)[2][0] == 2**24 + 8
+
+
+def test_a_loss_over_a_million_targets_keeps_its_digits():
+    rng = np.random.default_rng(0)
+    logits = rng.standard_normal((10**6, 2)).astype(np.float32)
+    targets = np.zeros(10**6, np.int64)
+    exact = np.logaddexp(*logits.astype(np.float64).T) - logits[:, 0].astype(np.float64)
+    assert float(rules.cross_entropy(logits, targets)[0]) == pytest.approx(exact.mean(), rel=1e-7)
+
+
+def test_an_ignored_row_gets_no_gradient_whatever_it_holds():
+    logits = np.array([[np.nan, 0], [0, np.nan], [1, 2]], np.float32)
+    loss, saved = rules.cross_entropy(logits, np.array([-100, -100, 1]))
+    dlogits, _ = rules.cross_entropy_vjp(np.float32(1), *saved)
+    np.testing.assert_array_equal(dlogits[:2], 0)
+    np.testing.assert_allclose(dlogits[2], [0.26894142, -0.26894142], rtol=1e-6)
+    assert float(loss) == pytest.approx(0.31326166, rel=1e-6)
+
+
+def test_a_dead_unit_stops_an_infinite_gradient():
+    _, saved = rules.relu(np.array([-1.0, 2.0], np.float32))
+    (dx,) = rules.relu_vjp(np.array([np.inf, 3.0], np.float32), *saved)
+    np.testing.assert_array_equal(dx, [0, 3])
+    assert dx.dtype == np.float32
+
+
+def test_the_slope_of_gelu_is_finite_far_out():
+    x = np.array([-1e30, -1e13, 1e13, 1e30], np.float32)
+    (dx,) = rules.gelu_vjp(np.ones(4, np.float32), x)
+    np.testing.assert_array_equal(dx, [0, 0, 1, 1])

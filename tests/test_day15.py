@@ -474,3 +474,43 @@ def test_memory_is_predicted_and_falls_to_the_gradients():
     assert result.after_backward == pytest.approx(result.gradients, rel=0.02)
     assert result.peak > max(result.after_forward, result.after_backward)
     assert result.slope_error < 1e-7
+
+
+def test_a_number_summed_over_an_axis_it_does_not_have_gets_its_gradient():
+    x = Tensor(np.float32(3), True)
+    x.sum(0).backward()
+    assert x.grad == 1
+
+
+@pytest.mark.parametrize("axis, value", [(None, 2.5), (0, [1.5, 3.5]), (1, [1.0, 4.0])])
+def test_a_mean_and_its_gradient(axis, value):
+    x = Tensor(np.array([[0.0, 2.0], [3.0, 5.0]]), True)
+    out = x.mean(axis)
+    np.testing.assert_allclose(out.data, value)
+    out.sum().backward()
+    np.testing.assert_allclose(x.grad, 0.25 if axis is None else 0.5)
+
+
+def test_a_mean_over_many_rows_keeps_its_digits():
+    x = Tensor(np.full((2**24 + 2**20, 1), 1, np.float32))
+    assert x.mean(0).data[0] == pytest.approx(1, rel=1e-6)
+
+
+def test_recording_stays_off_after_an_inner_no_grad():
+    x = Tensor(np.ones(2), True)
+    with no_grad():
+        with no_grad():
+            pass
+        assert not (x * 2).requires_grad
+    assert (x * 2).requires_grad
+
+
+def test_the_callers_gradient_is_not_changed_nor_kept():
+    x, grad = Tensor(np.ones(3), True), np.ones(3)
+    x2 = x * 1.0
+    x2.backward(grad)
+    first = x.grad
+    (x * 1.0).backward(np.ones(3))
+    np.testing.assert_array_equal(grad, 1)
+    np.testing.assert_array_equal(first, 1)        # what was handed out stays as it was
+    np.testing.assert_array_equal(x.grad, 2)

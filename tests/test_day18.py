@@ -211,3 +211,67 @@ def test_adam_beats_plain_steps_each_at_its_best_rate():
     left = {(kind, name): curve[-1] for kind, name, _, curve in result.bowls}
     assert left["Adam", "along the axes"] < 0.01 * left["Adam", "turned"]
     assert left["plain steps", "turned"] == pytest.approx(left["plain steps", "along the axes"])
+
+
+def test_a_parameter_that_joins_late_is_corrected_by_its_own_count():
+    early, late = Tensor(np.ones(1), True), Tensor(np.ones(1), True)
+    optimizer = AdamW({"early": early, "late": late}, decay=0.0)
+    for step in range(11):
+        early.grad = np.ones(1)
+        late.grad = np.ones(1) if step == 10 else None
+        optimizer.step(0.1)
+    assert 1 - late.data[0] == pytest.approx(0.1, rel=1e-6)          # its first step: a full rate
+    assert early.data[0] == pytest.approx(1 - 1.1, rel=1e-6)
+
+
+def test_the_counts_of_all_parameters_are_saved_and_older_files_with_one_are_read():
+    p = {name: Tensor(np.ones(1), True) for name in "ab"}
+    optimizer = AdamW(p)
+    p["a"].grad = np.ones(1)
+    optimizer.step(0.1)
+    state = {name: np.array(a) for name, a in optimizer.state_dict().items()}
+    assert state["t"].tolist() == [1, 0]
+    other = AdamW(p)
+    other.load_state_dict(state)
+    assert other.t == {"a": 1, "b": 0}
+    other.load_state_dict({**state, "t": np.array(7)})
+    assert other.t == {"a": 7, "b": 7}
+
+
+@pytest.mark.parametrize("name, value", [
+    ("t", np.array([np.nan])), ("t", np.array([-5])), ("v.p", np.array(["x"])),
+    ("v.p", np.array([1j])), ("v.p", np.array([-1.0])), ("m.p", np.array(["x"]))])
+def test_a_damaged_state_changes_nothing(name, value):
+    p = Tensor(np.ones(1), True)
+    p.grad = np.ones(1)
+    optimizer = AdamW({"p": p})
+    optimizer.step(0.1)
+    before = {key: np.array(a) for key, a in optimizer.state_dict().items()}
+    with pytest.raises(ValueError):
+        optimizer.load_state_dict({**before, "m.p": np.array([9.0]), name: value})
+    after = optimizer.state_dict()
+    assert all((before[key] == after[key]).all() for key in before)
+
+
+@pytest.mark.parametrize("make", [RMSProp, AdamW])
+def test_one_huge_gradient_leaves_nothing_infinite(make):
+    p = Tensor(np.ones(2, np.float32), True)
+    optimizer = make({"p": p})
+    for g in (1.0, 3e38, 1.0, 1.0):
+        p.grad = np.array([g, -g], np.float32)
+        optimizer.step(0.1)
+    assert np.isfinite(p.data).all() and np.isfinite(optimizer.v["p"]).all()
+
+
+def test_the_defaults_are_the_published_ones():
+    p = {"p": Tensor(np.ones((1, 1)), True)}
+    adam, rms = AdamW(p), RMSProp(p)
+    assert (adam.betas, adam.eps, adam.decay["p"]) == ((0.9, 0.999), 1e-8, 0.01)
+    assert (rms.beta, rms.eps) == (0.99, 1e-8)
+
+
+def test_eps_of_rmsprop_stands_outside_the_root():
+    p = Tensor(np.zeros(1), True)
+    p.grad = np.full(1, 3.0)
+    RMSProp({"p": p}, beta=0.0, eps=1.0).step(1.0)
+    assert p.data[0] == pytest.approx(-3 / (3 + 1))

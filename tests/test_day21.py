@@ -223,3 +223,30 @@ def test_batchnorm_s_dependence_on_the_batch_shrinks_as_one_over_root_b():
     assert result.leak["LayerNorm"] == 0 < 0.1 < result.leak["BatchNorm"]
     assert result.scales["no norm"][0][-1] < 1e-3 < 0.5 < result.scales["LayerNorm"][0][-1]
     assert result.best["BatchNorm"][1] < result.best["no norm"][1]
+
+
+def test_layernorm_of_numbers_whose_squares_overflow():
+    x = np.array([[1.8e19, -1.8e19], [3e38, 3e37], [1.0, -1.0]], np.float32)
+    gain, bias = np.ones(2, np.float32), np.zeros(2, np.float32)
+    out, _ = layernorm(x, gain, bias)
+    np.testing.assert_allclose(out, [[1, -1], [1, -1], [0.999995, -0.999995]], rtol=1e-6)
+    assert out.dtype == np.float32
+
+
+def test_batchnorm_of_many_rows_keeps_its_digits():
+    x = np.where(np.arange(50_000) % 2, 1000, 1001).astype(np.float32)[:, None]
+    out, saved = batchnorm(x, np.ones(1, np.float32), np.zeros(1, np.float32))
+    np.testing.assert_allclose(out[:2, 0], [0.99998, -0.99998], rtol=1e-4)
+    ones = np.ones((2**24 + 8, 1), np.float32)
+    assert batchnorm_vjp(ones, ones, np.ones(1, np.float32), np.ones(1, np.float32))[2] == len(ones)
+
+
+def test_the_running_mean_of_many_rows_keeps_its_digits():
+    norm = BatchNorm(1, momentum=1.0)
+    norm(Tensor(np.full((10**6, 1), 0.1, np.float32)), training=True)
+    assert norm.mean[0] == pytest.approx(0.1, rel=1e-6)
+
+
+def test_eps_of_the_layer_is_used():
+    x = Tensor(np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
+    assert abs(LayerNorm(4, eps=1.0)(x).data - LayerNorm(4)(x).data).max() > 0.1

@@ -249,3 +249,17 @@ def test_through_24_layers_the_gradient_arrives_only_along_a_residual_stream():
     assert wide > 1.2 * s and wide * small == pytest.approx(s * g, rel=0.15)
     rate, expected, moved, *_ = result.dropout[0]
     assert rate == 0.1 and moved == pytest.approx(expected, rel=0.2)
+
+
+def test_what_is_dropped_is_zero_even_if_it_was_infinite():
+    kept = np.array([False, True])
+    out, saved = dropout(np.array([np.inf, 1.0]), kept, 0.5)
+    np.testing.assert_array_equal(out, [0, 2])
+    np.testing.assert_array_equal(dropout_vjp(np.array([np.nan, 1.0]), *saved)[0], [0, 2])
+
+
+def test_post_norm_drops_too():
+    rng = np.random.default_rng(0)
+    layer = Residual(Linear(4, 4, rng), LayerNorm(4), dropout=0.5, pre=False)
+    x = Tensor(rng.standard_normal((2, 4)).astype(np.float32))
+    assert (layer(x, np.random.default_rng(1)).data != layer(x).data).any()

@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from days.day35 import job
+from days.day35 import job, kept
 from days.day35 import trained as reader
 from days.day35.run import measure, smooth
+from days.day35.session import Session
 from days.day35.trained import Recipe, code_of_kernels, name_of, nats_per_character, trained
-from days.harness import UsageError
+from days.harness import UsageError, progress
 from llm.data.batches import random_windows, sliding_windows
 from llm.data.text import Corpus, TextError
 from llm.functions.probability import log_softmax
@@ -250,9 +252,9 @@ def test_a_second_ctrl_c_raises_but_the_echo_of_the_first_does_not():
                     time.sleep(pause)
                     os.kill(os.getpid(), signal.SIGINT)
         return fit(parameters, loss, itertools.repeat(None), Descent(parameters), Constant(0.1),
-                   steps=100, hooks=[hook], on_interrupt=lambda: told.append(1))
+                   steps=100, hooks=[hook], on_interrupt=told.append)
 
-    assert press(0, 0.01).steps in (3, 4) and told == [1]     # told once, at once
+    assert press(0, 0.01).steps in (3, 4) and told == [signal.SIGINT]
     with pytest.raises(KeyboardInterrupt):
         press(0, 0.35)
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
@@ -281,7 +283,7 @@ def test_a_snapshot_holds_everything(tmp_path):
     assert about == {"step": 12} and rng_state == rng.bit_generator.state
     for name, array in model.state_dict().items():
         assert np.array_equal(weights[name], array)
-    assert moments.keys() == optimizer.state_dict().keys() and moments["t"] == 1
+    assert moments.keys() == optimizer.state_dict().keys() and (moments["t"] == 1).all()
     assert [p.name for p in (tmp_path / "new folder").iterdir()] == ["a.npz"]
 
 
@@ -314,17 +316,216 @@ def test_a_failed_save_leaves_the_old_snapshot(tmp_path, monkeypatch):
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_snapshot_may_be_read_by_others_and_leaves_no_part(tmp_path):
+    snapshot_of(tmp_path / "a.npz")
+    assert (tmp_path / "a.npz").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.Philox, np.random.SFC64])
+def test_every_generator_of_numpy_can_be_kept(tmp_path, kind):
+    rng, again = np.random.Generator(kind(1)), np.random.Generator(kind(2))
+    rng.random(3)
+    model = GPT(TINY, np.random.default_rng(0))
+    save_snapshot(tmp_path / "a.npz", model, AdamW(model.named_parameters()), rng, {})
+    again.bit_generator.state = load_snapshot(tmp_path / "a.npz")[3]
+    assert again.random() == rng.random()
+
+
+def test_whatever_is_wrong_with_a_snapshot_the_loaders_own_error_says_so(tmp_path):
+    path = tmp_path / "a.npz"
+    snapshot_of(path)
+    whole, refused = path.read_bytes(), 0
+    for i in [*range(0, 300, 7), *range(len(whole) - 400, len(whole), 5)]:
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 64]) + whole[i + 1:])
+        try:
+            load_snapshot(path)
+        except SnapshotError as error:
+            refused += 1
+            assert "damaged" in str(error)
+    assert refused > 50
+    np.save(path.with_suffix(".npy"), np.ones(3))
+    path.with_suffix(".npy").rename(path)
+    bad = [path.read_bytes()]
+    for about in ("[1, 2]", '"words"', "[" * 100_000, "{}", "not json"):
+        np.savez(path, about=np.array(about))
+        bad.append(path.read_bytes())
+    np.savez_compressed(path, about=np.array('{"rng": 1}'), x=np.zeros(10**6))
+    bad.append(path.read_bytes())
+    np.savez(path, about=np.array('{"rng": 1}'), x=np.zeros(4))
+    bad.append(path.read_bytes().replace(b"(4,), }" + b" " * 14, b"(400000000000,), }   "))
+    assert b"(400000000000,)" in bad[-1]
+    for data in bad:
+        path.write_bytes(data)
+        with pytest.raises(SnapshotError, match="damaged or no snapshot: delete it") as told:
+            load_snapshot(path)
+        assert "pickle" not in str(told.value)
+    with pytest.raises(SnapshotError, match="cannot read.*directory"):
+        load_snapshot(tmp_path)
+
+
+def test_an_array_larger_than_its_file_is_refused_before_there_is_room_for_it(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, about=np.array('{"rng": 1}'), x=np.zeros(10**7))    # 80 MB in 80 KB
+    tracemalloc.start()
+    with pytest.raises(SnapshotError, match="damaged"):
+        load_snapshot(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10**7
+
+
+HAMLET = Corpus("hamlet.txt", "to be or not to be, that is the question. " * 40)
+
+
 def test_resume_goes_on_and_refuses_a_text_with_new_characters(tmp_path):
-    recipe, text = job.Recipe.small(), "to be or not to be, that is the question. " * 40
-    corpus = Corpus("hamlet", text)
-    state = job.build(corpus, recipe, 0)
-    run = type("Run", (), {"steps": 7, "seconds": 0.4, "interrupted": True})
-    job.keep(tmp_path / "m.npz", state, run, 1.5)
-    again = job.restore(tmp_path / "m.npz", corpus)
+    path = tmp_path / "m.npz"
+    kept.keep(path, job.build(HAMLET, job.Recipe.small(), 0), 7, 0.4)
+    again = kept.restore(path, HAMLET)
     assert again.step == 7 and again.time_left(1.5) == pytest.approx(1.1)
     assert again.time_left(0.5) == 0.5 and again.step == 0    # used up: a new cycle
     with pytest.raises(UsageError, match="never saw 'Z'"):
-        job.restore(tmp_path / "m.npz", Corpus("other", text + "Z"))
+        kept.restore(path, Corpus("other", HAMLET.text + "Z"))
+
+
+def test_each_text_has_a_model_of_its_own():
+    texts = [Corpus("shakespeare", "a"), Corpus("python", "a"), Corpus("my.txt", "a"),
+             Corpus("my.txt", "b"), Corpus("your.txt", "a")]
+    paths = [kept.path_of(text, fast) for text in texts for fast in (False, True)]
+    assert len(set(paths)) == len(paths)
+    assert paths[0] == ROOT / "runs" / "day35" / "gpt-shakespeare.npz"
+    assert paths[1].name == "gpt-fast-shakespeare.npz"
+    assert kept.path_of(Corpus("shakespeare", "b"), False) == paths[0]
+    assert paths[4].name == "gpt-my-ca978112.npz"             # SHA-256 of "a"
+
+
+def test_a_path_that_cannot_hold_the_model_is_refused_before_the_work(tmp_path):
+    (tmp_path / "poem.txt").write_text("mine")
+    for path, resume in ((tmp_path / "poem.txt" / "m.npz", False), (tmp_path, True),
+                         (tmp_path / "poem.txt" / "m.npz", True)):
+        with pytest.raises((UsageError, SnapshotError), match="cannot"):
+            kept.check_path(path, resume)
+            kept.restore(path)
+    with pytest.raises(UsageError, match="poem.txt exists and is no model: it will not be repl"):
+        kept.check_path(tmp_path / "poem.txt", False)
+    assert (tmp_path / "poem.txt").read_text() == "mine"
+    kept.check_path(tmp_path / "new" / "m.npz", False)
+    assert list((tmp_path / "new").iterdir()) == []
+    snapshot_of(tmp_path / "m.npz")
+    kept.check_path(tmp_path / "m.npz", False)
+
+
+def session(tmp_path, new=True, seconds=0.6):
+    recipe = replace(job.Recipe.small(), steps=None)
+    return Session(job.build(HAMLET, recipe, 0), HAMLET, tmp_path / "m.npz", seconds, new)
+
+
+def encoded(it):
+    return it.state.tokenizer.encode(HAMLET.train), it.state.tokenizer.encode(HAMLET.validation)
+
+
+def test_the_model_is_kept_at_every_look_and_an_older_one_is_set_aside(tmp_path, monkeypatch):
+    old = snapshot_of(tmp_path / "m.npz")[0].state_dict()
+    it, steps, keep = session(tmp_path), [], kept.keep
+
+    def spy(path, state, step, seconds):
+        keep(path, state, step, seconds)
+        about = load_snapshot(path)[0]
+        assert about["step"] == step and about["used"] == seconds
+        steps.append((step, seconds))
+
+    monkeypatch.setattr(kept, "keep", spy)
+    run = it.train(*encoded(it))
+    assert 2 <= len(steps) == len(it.points) + 1 <= 6 and steps == sorted(steps)
+    assert steps[-1][0] == run.steps and 0.6 <= steps[-1][1] < 3
+    assert 0.1 <= steps[0][1] < steps[-1][1]
+    before = load_snapshot(tmp_path / "m-before.npz")[1]      # whole, and only once
+    assert all(np.array_equal(before[name], array) for name, array in old.items())
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m-before.npz", "m.npz"]
+    resumed = session(tmp_path, new=False)
+    resumed.state = kept.restore(tmp_path / "m.npz")
+    assert resumed.state.step == run.steps
+    resumed.train(*encoded(resumed))
+    assert load_snapshot(tmp_path / "m-before.npz")[1].keys() == before.keys()
+
+
+def test_ctrl_c_is_acknowledged_at_once_and_what_is_kept_goes_on(tmp_path, monkeypatch, capsys):
+    it = session(tmp_path, seconds=30.0)
+    loss, seen = GPT.loss, []
+
+    def press(self, *batch):
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            assert "stopping after this step" in capsys.readouterr().err
+        seen.append(1)
+        return loss(self, *batch)
+
+    monkeypatch.setattr(GPT, "loss", press)
+    run = it.train(*encoded(it))
+    assert run.interrupted and run.steps == 4
+    again = kept.restore(tmp_path / "m.npz", HAMLET)
+    assert again.step == 4 and again.used == run.seconds      # the rest of its time is left
+    with pytest.raises(KeyboardInterrupt), it.stoppable():
+        raise KeyboardInterrupt
+    assert "m.npz; --resume goes on with it" in capsys.readouterr().err
+    fresh = session(tmp_path / "elsewhere")
+    with pytest.raises(KeyboardInterrupt), fresh.stoppable():
+        raise KeyboardInterrupt
+    assert "no model was kept yet" in capsys.readouterr().err
+
+
+def test_sigterm_keeps_the_model_and_ends_the_program(tmp_path, monkeypatch, capsys):
+    it = session(tmp_path, seconds=30.0)
+    loss = GPT.loss
+
+    def end(self, *batch):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, *batch)
+
+    monkeypatch.setattr(GPT, "loss", end)
+    with pytest.raises(SystemExit) as ended:
+        it.train(*encoded(it))
+    assert ended.value.code == 143 and kept.restore(tmp_path / "m.npz").step in (1, 2)
+    assert "told to end" in capsys.readouterr().err
+
+
+def test_validation_and_writing_stop_when_their_time_is_over():
+    state = job.build(HAMLET, job.Recipe.small(), 0)
+    ids = np.tile(state.tokenizer.encode(HAMLET.text), 2)     # 3,360: more than one batch
+    nats, scored = job.validate(state, ids, seconds=0)
+    assert scored == 64 * 16 + 16                             # 64 windows of stride T/2, T = 32
+    assert nats == pytest.approx(job.evaluate(state, ids[:scored + 1]), rel=1e-6)
+    told = []
+    assert job.validate(state, ids, 60, told.append) == (job.evaluate(state, ids), len(ids) - 1)
+    assert sum(told) == len(ids) - 1 and len(told) > 1
+    assert len(job.write_page(state, 50, 1.0, seconds=0)) == 1
+    assert len(job.write_page(state, 50, 1.0, seconds=60)) == 50
+
+
+def test_where_there_is_no_terminal_progress_is_a_line_every_few_seconds(monkeypatch, capsys):
+    clock = iter([0.0, 1.0, 4.9, 5.0, 5.0, 9.9, 11.0, 11.0])
+    monkeypatch.setattr("days.harness.time.monotonic", lambda: next(clock))
+    with progress(60, "training") as tick:
+        for n in (1, 3.9, 0.1, 4.9, 1.1):
+            tick(n, "loss 2.10")
+    assert capsys.readouterr().err.splitlines() == ["training: 5 of 60 loss 2.10",
+                                                    "training: 11 of 60 loss 2.10"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_parent_alone_ends_the_child_too(number, tmp_path):
+    child = ("import sys, time, signal\n"
+             "for n in (signal.SIGINT, signal.SIGTERM): signal.signal(n, lambda *a: sys.exit(7))\n"
+             "print('ready', flush=True)\ntime.sleep(60)")
+    parent = ("import sys; from days.tools.data.scratch import attended\n"
+              f"sys.exit(attended('.', '-c', {child!r}))")
+    with subprocess.Popen([sys.executable, "-c", parent], cwd=ROOT, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        assert process.wait(20) == 7
 
 
 def test_smooth_keeps_the_mean_and_the_end():
@@ -343,10 +544,19 @@ def course(*flags):
     (["--model", "no/such.npz", "--prompt", "x"], "no snapshot"),
     (["--model", "no/such.npz", "--resume", "--fast"], "no snapshot"),
     (["--seconds", "0"], "--seconds"), (["--seconds", "x"], "--seconds"),
+    (["--seconds", "nan"], "finite"), (["--seconds", "inf"], "finite"),
+    (["--temperature", "nan"], "finite"), (["--temperature", "-1"], "--temperature"),
+    (["--prompt", "x", "--resume"], "--resume"),
+    (["--prompt", "x", "--model", "a.npz", "--text", "b.txt"], "--text"),
+    (["--prompt", "x", "--text", "no/such/file.txt"], "no/such/file.txt"),
+    (["--fast", "--model", "README.md/m.npz"], "cannot keep"),
+    (["--fast", "--model", "README.md"], "is no model"),
+    (["--prompt", "x", "--model", "README.md"], "damaged or no snapshot: delete it"),
 ])
 def test_bad_requests_get_one_line_and_status_2(flags, reason):
     done = course(*flags)
     assert done.returncode == 2 and reason in done.stderr and "Traceback" not in done.stderr
+    assert "pickle" not in done.stderr
 
 
 def test_headline_the_gpt_learns_and_counting_is_ahead(tmp_path):
@@ -523,3 +733,31 @@ def test_the_reference_recipe_is_what_later_days_were_promised():
     r = Recipe()
     assert (r.V, r.T, r.C, r.L, r.H, r.B, r.steps) == (1024, 128, 96, 3, 3, 8, 2500)
     assert r.characters >= 10**9 and r.C == 32 * r.H
+
+
+def test_only_the_rows_of_a_batch_are_converted(tmp_path):
+    path = tmp_path / "ids.bin"
+    np.arange(60_000, dtype=np.uint16).tofile(path)
+    ids = np.memmap(path, np.uint16, "r")
+    tracemalloc.start()
+    inputs, targets = next(random_windows(ids, 4, 8, np.random.default_rng(0)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert inputs.dtype == np.int32 and (targets == inputs + 1).all()
+    assert peak < 60_000                            # bytes: a quarter of the text as int32
+
+
+@pytest.mark.parametrize("wrong", [np.full(20, 2**40), np.full(20, 0.5), np.full(20, np.nan)])
+def test_ids_that_do_not_fit_are_refused(wrong):
+    for batches in (random_windows(wrong, 2, 4, np.random.default_rng(0)),
+                    sliding_windows(wrong, 2, 4, 2)):
+        with pytest.raises(ValueError, match="whole numbers below"), np.errstate(invalid="ignore"):
+            next(batches)
+
+
+@pytest.mark.parametrize("B, T", [(0, 4), (2, 0)])
+def test_a_batch_of_nothing_is_refused(B, T):
+    for batches in (random_windows(np.arange(20), B, T, np.random.default_rng(0)),
+                    sliding_windows(np.arange(20), B, T, 1)):
+        with pytest.raises(ValueError, match="at least 1"):
+            next(batches)

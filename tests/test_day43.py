@@ -14,6 +14,7 @@ from llm.generate.architecture import Architecture, gpt_weights, shapes
 from llm.generate.cache import KVCache
 from llm.generate.decode import decode, generate
 from llm.generate.engine import CHUNK, FACTOR, Engine
+from llm.generate.layout import move_together
 from llm.generate.overflow import keep_first, read_half_again
 from llm.generate.stream import Holdback, Pieces, Stream, stream
 from llm.kernels import step as parts
@@ -388,6 +389,22 @@ def test_packed_matrices_are_taken_as_they_are(rng, small):
     assert relative(engine.prefill([1, 5, 9]), plain.prefill([1, 5, 9])) < 1e-5
     assert list(plain.matrices()) == [f"blocks.{i}.{name}.w" for i in (0, 1)
                                       for name in ("qkv", "project", "up", "down")] + ["head"]
+
+
+def test_what_the_engine_packs_lies_in_one_block_in_whole_cache_lines(small):
+    odd = replace(FLOAT32, pack=lambda w: FLOAT32.pack(w)[:-7 if w.shape[1] == 67 else None])
+    weights = {name: Packed(odd.pack(w), w.shape[1], w.shape[0], FLOAT32)
+               for name, w in small.items() if name.endswith(".w")}
+    before = {name: w.data.copy() for name, w in weights.items()}
+    weights["norm.gain"] = small["norm.gain"]
+    move_together(weights)
+    assert weights.pop("norm.gain") is small["norm.gain"]
+    for name, w in weights.items():
+        assert (w.data == before[name]).all() and w.data.ctypes.data % 64 == 0
+    starts = sorted(w.data.ctypes.data for w in weights.values())
+    assert starts[-1] - starts[0] < sum(w.data.size for w in weights.values())
+    engine = Engine(SMALL, small)
+    assert len({id(w.data.base) for w in engine.matrices().values()}) == 1
 
 
 def test_bytes_are_those_of_weights_cache_and_workspace(small):

@@ -23,8 +23,8 @@ MISTAKES = [
     Mistake(
         title="The cubic term of GELU has lost a factor x",
         file="llm/functions/dense.py",
-        right="    return 0.5 * x * (1 + np.tanh(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x)))",
-        wrong="    return 0.5 * x * (1 + np.tanh(GELU_SLOPE * x * (1 + GELU_CUBIC * x)))",
+        right="np.tanh(GELU_SLOPE * near * (1 + GELU_CUBIC * near * near))",
+        wrong="np.tanh(GELU_SLOPE * near * (1 + GELU_CUBIC * near))",
         symptom="GELU(1) is right to the last digit, training works; a pretrained model's "
                 "output is subtly worse than published.",
     ),

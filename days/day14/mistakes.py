@@ -30,8 +30,8 @@ MISTAKES = [
     Mistake(
         title="The copies of a broadcast are averaged",
         file="llm/grad/rules.py",
-        right="    return grad.sum(axis=",
-        wrong="    return grad.mean(axis=",
+        right="    return total(grad, axis=",
+        wrong="    return np.mean(grad, axis=",
         symptom="A scale or shift shared by all rows moves too slowly, the more so the larger the "
                 "batch."),
 ]

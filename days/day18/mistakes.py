@@ -32,7 +32,7 @@ MISTAKES = [
     Mistake(
         title="The step count is not saved",
         file="llm/train/adam.py",
-        right='        self.t = int(state["t"])\n',
+        right='        self.t = dict(zip(self.t, (int(n) for n in state["t"])))',
         wrong="",
         symptom="A resumed run jumps: the moments are old, the correction thinks they are new."),
 ]

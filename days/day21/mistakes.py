@@ -20,14 +20,14 @@ MISTAKES = [
     Mistake(
         title="ε added to the standard deviation, not to the variance",
         file="llm/functions/norm.py",
-        right="    rstd = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)",
-        wrong="    rstd = 1 / (np.sqrt((centred * centred).mean(axis=-1, keepdims=True)) + eps)",
+        right="        return np.sqrt(square + eps)",
+        wrong="        return np.sqrt(square) + eps",
         symptom="Weights taken over from another program give slightly different logits."),
     Mistake(
         title="The variance divides by C − 1",
         file="llm/functions/norm.py",
-        right="    rstd = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)",
-        wrong="    rstd = 1 / np.sqrt(x.var(axis=-1, ddof=1, keepdims=True) + eps)",
+        right="        square = (x * x).mean(axis=-1, keepdims=True)",
+        wrong="        square = (x * x).sum(axis=-1, keepdims=True) / (x.shape[-1] - 1)",
         symptom="Outputs are a little too small, most of all with few channels."),
     Mistake(
         title="Evaluation uses the statistics of the batch at hand",

@@ -20,13 +20,14 @@ MISTAKES = [
     Mistake(
         title="what is kept is not scaled up",
         file="llm/functions/dropout.py",
-        right="    return x * kept * x.dtype.type(1 / (1 - rate)), (kept, rate)",
-        wrong="    return x * kept, (kept, rate)",
+        right="np.where(kept, x * x.dtype.type(1 / (1 - rate)), x.dtype.type(0)), (kept, rate)",
+        wrong="np.where(kept, x, x.dtype.type(0)), (kept, rate)",
         symptom="Without dropout, when text is written, every number is larger than in training."),
     Mistake(
         title="the backward forgets the gate",
         file="llm/functions/dropout.py",
-        right="    return dout * kept * dout.dtype.type(1 / (1 - rate)), None",
+        right="    return np.where(kept, dout * dout.dtype.type(1 / (1 - rate)), "
+              "dout.dtype.type(0)), None",
         wrong="    return dout.copy(), None",
         symptom="Training goes on, but numbers that took no part in the output are blamed for it."),
     Mistake(

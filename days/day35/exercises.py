@@ -17,7 +17,7 @@ def shuffled_epoch(ids, B, T, rng):
     o + 2T, …, as long as a window and its last target fit. The offset o is drawn evenly from
     0 … min(T − 1, N − T − 1), so that the cuts are elsewhere in each epoch. Yield all the windows
     in random order, B at a time, as (B, T) int32 arrays; the last batch may hold fewer.
-    Raises ValueError if the text is too short: `check_length` of llm.data.batches does. Example::
+    Raises ValueError if the text is too short: `check` of llm.data.batches does. Example::
 
         shuffled_epoch(np.array([10, 11, 12, 13, 14]), 1, 2, rng)
         # with o = 0: [[12, 13]], [[13, 14]]  then  [[10, 11]], [[11, 12]]   (or the other first)

@@ -1,7 +1,8 @@
-"""Day 35 · The parts of the main job: recipe, state, snapshots, validation, writing, the rival."""
+"""Day 35 · The parts of the main job: recipe, state, validation, writing, the rival."""
 
+import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -15,7 +16,7 @@ from llm.models.ngram import NGram
 from llm.tokens.chars import CharTokenizer
 from llm.train.adam import AdamW
 from llm.train.clip import clip_gradients
-from llm.train.snapshot import SnapshotError, load_snapshot, save_snapshot
+from llm.train.loop import paced
 
 
 @dataclass(frozen=True)
@@ -89,36 +90,6 @@ def build(corpus, recipe, seed):
     return assemble(recipe, CharTokenizer.from_text(corpus.text), np.random.default_rng(seed))
 
 
-def restore(path, corpus=None):
-    """A kept model. UsageError if the corpus has characters that it never learned."""
-    about, weights, moments, rng_state = load_snapshot(path)
-    try:
-        recipe = Recipe(**{**about["recipe"], "orders": tuple(about["recipe"]["orders"])})
-        state = assemble(recipe, CharTokenizer(about["characters"]), np.random.default_rng(0))
-        state.model.load_state_dict(weights)
-        state.optimizer.load_state_dict(moments)
-        state.rng.bit_generator.state = rng_state
-        state.step, state.used = about["step"], about["used"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise SnapshotError(f"{path} was kept by another version ({error}): delete it and train "
-                            "again") from None
-    unknown = set(corpus.text if corpus else "") - set(about["characters"])
-    if unknown:
-        raise UsageError(f"the kept model never saw {''.join(sorted(unknown))[:20]!r}: train a "
-                         "new one, without --resume, for this text")
-    return state
-
-
-def keep(path, state, run, seconds):
-    """Save the model; the next --resume goes on where this run ended."""
-    state.step, state.used = run.steps, state.used + run.seconds
-    if not run.interrupted:
-        state.used = max(state.used, seconds)
-    save_snapshot(path, state.model, state.optimizer, state.rng,
-                  {"recipe": asdict(state.recipe), "characters": state.tokenizer.characters,
-                   "step": state.step, "used": state.used})
-
-
 def warm_up(say):
     """One step of a tiny GPT, so that compiling the kernels (once, cached) costs no training."""
     began = time.perf_counter()
@@ -132,37 +103,54 @@ def warm_up(say):
         say(f"compiled the kernels in {seconds:.0f} s; the next run finds them in the cache")
 
 
-def evaluate(state, ids, report=False):
-    """Mean nats per character of `ids`; each is predicted from at least T/2 characters before it,
-    but for the first of all."""
+def evaluate(state, ids):
+    """Mean nats per token of `ids`; each is predicted from at least T/2 tokens before it, but for
+    the first of all."""
+    return validate(state, ids)[0]
+
+
+def validate(state, ids, seconds=math.inf, tick=lambda n: None):
+    """(what evaluate returns, how many tokens were predicted) for as much of `ids`, from its
+    beginning, as `seconds` allow; one batch of windows at least. tick(n): n more are done."""
     T, total, count = state.recipe.T, 0.0, 0
-    batches = sliding_windows(ids, 64, T, T // 2)
-    with progress(len(ids), "validating") if report else no_grad() as tick, no_grad():
-        for inputs, targets in batches:
+    size, began = state.model.count_parameters(), time.perf_counter()
+    with no_grad():
+        for inputs, targets in sliding_windows(ids, 64, T, T // 2):
             kept = int((targets != -100).sum())
-            total += float(state.model.loss(inputs, targets).data) * kept
+            loss = paced(("loss", size, inputs.shape), state.model.loss, inputs, targets)
+            total += float(loss.data) * kept
             count += kept
-            if report:
-                tick(kept)
-    return total / count
+            tick(kept)
+            if time.perf_counter() - began > seconds:
+                break
+    return total / count, count
 
 
-def write_page(state, n, temperature, prompt="\n"):
-    """Write n characters, shown one by one as they come; returns them."""
+def write_page(state, n, temperature, seconds, prompt="\n"):
+    """Write n characters, or as many as `seconds` allow, shown as they come; returns them."""
     tokenizer, out = state.tokenizer, console(stderr=True)
     start = tokenizer.encode(prompt if set(prompt) <= set(tokenizer.characters)
                              else tokenizer.characters[0])
     page = []
-    for i in state.model.generate(start, n, np.random.default_rng(1), temperature):
+    for i in written(state, start, n, np.random.default_rng(1), temperature, seconds):
         page.append(tokenizer.decode([i]))
         out.print(page[-1], end="", markup=False, emoji=False, soft_wrap=True)
     out.print()
     return "".join(page)
 
 
-def continue_prompt(path, prompt, temperature, rng):
+def written(state, start, n, rng, temperature, seconds=math.inf):
+    """Yield the ids that the model goes on with."""
+    ids, size = state.model.generate(start, n, rng, temperature), state.model.count_parameters()
+    began = time.perf_counter()
+    while (i := paced(("token", size), next, ids, None)) is not None:
+        yield i
+        if time.perf_counter() - began > seconds:
+            return
+
+
+def continue_prompt(state, prompt, temperature, rng):
     """--prompt: the kept model goes on from the reader's words until Ctrl-C or a page is full."""
-    state = restore(path)
     if not prompt:
         raise UsageError("--prompt is empty: give it at least one character")
     try:
@@ -170,7 +158,7 @@ def continue_prompt(path, prompt, temperature, rng):
     except ValueError as error:
         raise UsageError(f"--prompt: {error}") from None
     print(prompt, end="", flush=True)
-    for i in state.model.generate(ids, state.recipe.page, rng, temperature):
+    for i in written(state, ids, state.recipe.page, rng, temperature):
         print(state.tokenizer.decode([i]), end="", flush=True)
     print()
 

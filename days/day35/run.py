@@ -3,15 +3,14 @@
 Flags of its own: --seconds, --text FILE, --model FILE, --resume, --prompt TEXT, --temperature.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from days.day35 import job
-from days.harness import ROOT, UsageError, kernels, main, print_table, progress, save, say
-from llm.data.batches import random_windows
-from llm.train.loop import fit
-from llm.train.schedule import WarmupCosine
+from days.day35 import job, kept
+from days.day35.session import Session
+from days.harness import UsageError, kernels, main, print_table, progress, save, say
 
 LN2 = float(np.log(2))
 
@@ -33,65 +32,53 @@ class Result:
     val_seconds: list            # a sample of the validation text, now and then
     val_loss: list
     page: str
+    validated: int | None = None  # held-out characters that were scored; fewer where time was up
 
 
-def measure(fast, seed, seconds=60.0, text="shakespeare", model=None, resume=False, prompt=None,
+def measure(fast, seed, seconds=60.0, text=None, model=None, resume=False, prompt=None,
             temperature=0.8):
     """Train, validate, write, compare; `fast` trains a tiny GPT on a little text."""
-    if seconds <= 0 or temperature < 0:
-        raise UsageError("--seconds must be above 0 and --temperature at least 0")
-    path = model or ROOT / "runs" / "day35" / ("gpt-fast.npz" if fast else "gpt.npz")
-    if prompt is not None:
-        job.continue_prompt(path, prompt, temperature, np.random.default_rng(seed))
-        raise SystemExit(0)
+    if not (0 < seconds < math.inf and 0 <= temperature < math.inf):
+        raise UsageError("--seconds must be above 0 and --temperature at least 0, both finite")
+    if prompt is not None and (resume or text and model):
+        raise UsageError("--prompt does not train: it needs no --resume, and with --model no "
+                         "--text")
     recipe = job.Recipe.small() if fast else job.Recipe()
-    corpus = job.load_corpus(text, recipe)
-    state = job.restore(path, corpus) if resume else job.build(corpus, recipe, seed)
+    corpus = None if prompt is not None and model else job.load_corpus(text or "shakespeare",
+                                                                       recipe)
+    path = model or kept.path_of(corpus, fast)
+    if prompt is not None:
+        job.continue_prompt(kept.restore(path), prompt, temperature, np.random.default_rng(seed))
+        raise SystemExit(0)
+    kept.check_path(path, resume)
+    state = kept.restore(path, corpus) if resume else job.build(corpus, recipe, seed)
+    return work(Session(state, corpus, path, seconds, new=not resume), temperature)
+
+
+def work(session, temperature):
+    """All that is measured. Validation may take a third of the training's time, the page a sixth:
+    on a busy machine less is validated and written, and the run ends when it should."""
+    state, recipe, seconds = session.state, session.state.recipe, session.seconds
+    corpus = session.corpus
     train, held_out = state.tokenizer.encode(corpus.train), state.tokenizer.encode(
-        corpus.validation)
-    budget = state.time_left(seconds)
+        corpus.validation)[:recipe.validate]
     with kernels():
         job.warm_up(say)
-        points = []
-        run = train_model(state, train, held_out, budget, points)
-        job.keep(path, state, run, seconds)
-        nats = job.evaluate(state, held_out[:recipe.validate], report=True)
-        page = job.write_page(state, recipe.page, temperature)
-    order, rival = job.ngram_rival(train, held_out[:recipe.validate], state.tokenizer.vocab_size,
-                               recipe.orders)
+        run = session.train(train, held_out[:recipe.glance])
+        with session.stoppable(), progress(len(held_out), "validating") as tick:
+            nats, scored = job.validate(state, held_out, max(seconds / 3, 5), tick)
+        with session.stoppable():
+            page = job.write_page(state, recipe.page, temperature, max(seconds / 6, 5))
+    if scored < len(held_out) - 1:
+        say(f"time was up: validated on the first {scored:,} held-out characters")
+    with session.stoppable():
+        order, rival = job.ngram_rival(train, held_out[:scored + 1], state.tokenizer.vocab_size,
+                                       recipe.orders)
     times, losses = smooth(run)
     return Result(corpus.name, len(corpus.text), state.model.count_parameters(), len(run.losses),
                   round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), nats, rival, order,
-                  run.interrupted, times, losses, [p[0] for p in points],
-                  [p[1] for p in points], page)
-
-
-def train_model(state, train, held_out, budget, points):
-    """The loop with its two hooks: a live line, and a look at the validation text now and then."""
-    recipe, parameters = state.recipe, state.model.named_parameters()
-    sample = held_out[:recipe.glance]
-
-    def loss(batch):
-        return state.model.loss(*batch), batch[1].size
-
-    with progress(round(budget), "training") as tick:
-        shown = 0.0
-
-        def live(step):
-            nonlocal shown
-            tick(step.seconds - shown, f"loss {step.loss:.2f} · "
-                 f"{step.tokens / step.seconds / 1000:.0f}k tokens/s")
-            shown = step.seconds
-
-        def look(step):
-            if len(points) < 5 and step.seconds >= (len(points) + 1) * budget / 6:
-                points.append((round(step.seconds, 1), job.evaluate(state, sample)))
-
-        batches = random_windows(train, recipe.B, recipe.T, state.rng)
-        return fit(parameters, loss, batches, state.optimizer,
-                   WarmupCosine(recipe.rate, recipe.warmup), seconds=budget,
-                   steps=recipe.steps and state.step + recipe.steps, clip=recipe.clip,
-                   hooks=[live, look], start=state.step)
+                  run.interrupted, times, losses, [p[0] for p in session.points],
+                  [p[1] for p in session.points], page, scored)
 
 
 def smooth(run, points=60):
@@ -153,10 +140,9 @@ def draw(result, path):
 def add_arguments(parser):
     from pathlib import Path
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to train (60)")
-    parser.add_argument("--text", default="shakespeare", metavar="FILE",
-                        help="train on a UTF-8 text file of yours")
+    parser.add_argument("--text", metavar="FILE", help="train on a UTF-8 text file of yours")
     parser.add_argument("--model", type=Path, metavar="FILE",
-                        help="where the model is kept (runs/day35/gpt.npz)")
+                        help="where the model is kept (runs/day35/gpt-NAME-OF-THE-TEXT.npz)")
     parser.add_argument("--resume", action="store_true", help="go on with the kept model")
     parser.add_argument("--prompt", metavar="TEXT",
                         help="do not train: let the kept model continue TEXT")

@@ -4,12 +4,12 @@ import math
 
 import numpy as np
 
-from llm.data.batches import check_length
+from llm.data.batches import check
 
 
 def shuffled_epoch(ids, B, T, rng):
     """Windows T apart share no target: the last target of one is the first input of the next."""
-    check_length(ids, T)
+    check(ids, B, T)
     ids = np.asarray(ids, np.int32)
     offset = rng.integers(0, min(T, len(ids) - T))
     starts = rng.permutation(np.arange(offset, len(ids) - T, T))

@@ -11,6 +11,7 @@ import numpy as np
 
 GELU_SLOPE = math.sqrt(2 / math.pi)  # tanh(GELU_SLOPE·x) and erf(x/√2) have one slope at 0
 GELU_CUBIC = 0.044715                # the published cubic term
+FAR = 30.0                           # beyond, GELU is 0 or x to the last bit, and x² may overflow
 
 
 def linear(x, w, b=None):
@@ -61,7 +62,8 @@ def gelu(x):
     Source: Hendrycks & Gimpel 2016, section 2.
     """
     x = np.asarray(x)
-    return 0.5 * x * (1 + np.tanh(GELU_SLOPE * x * (1 + GELU_CUBIC * x * x)))
+    near = np.clip(x, -FAR, FAR)
+    return 0.5 * x * (1 + np.tanh(GELU_SLOPE * near * (1 + GELU_CUBIC * near * near)))
 
 
 def gelu_erf(x):

@@ -14,16 +14,16 @@ def draw_kept(shape, rate, rng):
 
 
 def dropout(x, kept, rate):
-    """x · kept / (1 − rate): the mean of each number over draws of `kept` is the number itself.
+    """x / (1 − rate) where kept, else 0: the mean of a number over draws of `kept` is the number.
 
     x and kept of one shape -> out, saved. Raises ValueError where the shapes differ.
     Source: Srivastava et al. (2014), section 10, in its inverted form.
     """
     if x.shape != kept.shape:
         raise ValueError(f"dropout of shape {x.shape} with kept {kept.shape}: draw one per number")
-    return x * kept * x.dtype.type(1 / (1 - rate)), (kept, rate)
+    return np.where(kept, x * x.dtype.type(1 / (1 - rate)), x.dtype.type(0)), (kept, rate)
 
 
 def dropout_vjp(dout, kept, rate):
     """The same gate: what was dropped gets no gradient."""
-    return dout * kept * dout.dtype.type(1 / (1 - rate)), None
+    return np.where(kept, dout * dout.dtype.type(1 / (1 - rate)), dout.dtype.type(0)), None

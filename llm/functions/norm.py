@@ -7,6 +7,8 @@ channel's values over all tokens. Running statistics live in the layer (layers/n
 
 import numpy as np
 
+from llm.functions.sums import total
+
 
 def layernorm(x, gain, bias, eps=1e-5):
     """x (..., C) -> (x − mean) / √(var + ε) · gain + bias, mean and var over the last axis.
@@ -16,9 +18,21 @@ def layernorm(x, gain, bias, eps=1e-5):
     """
     check("layernorm", x, gain, bias)
     centred = x - x.mean(axis=-1, keepdims=True)
-    rstd = 1 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)     # (..., 1)
+    rstd = 1 / root_mean_square(centred, eps)                                      # (..., 1)
     normal = centred * rstd
     return normal * gain + bias, (normal, rstd, gain)
+
+
+def root_mean_square(x, eps):
+    """√(mean of x² over the last axis + ε), (..., 1), also where the squares leave x's range."""
+    with np.errstate(over="ignore"):
+        square = (x * x).mean(axis=-1, keepdims=True)
+    if np.isfinite(square).all():
+        return np.sqrt(square + eps)
+    largest = np.abs(x).max(axis=-1, keepdims=True)           # ε is nothing beside such numbers
+    largest = np.where(np.isfinite(square), x.dtype.type(1), largest)
+    part = x / largest
+    return largest * np.sqrt((part * part).mean(axis=-1, keepdims=True) + eps / largest / largest)
 
 
 def layernorm_vjp(dout, normal, rstd, gain):
@@ -28,7 +42,7 @@ def layernorm_vjp(dout, normal, rstd, gain):
     d = dout * gain
     dx = rstd * (d - d.mean(axis=-1, keepdims=True)
                  - normal * (d * normal).mean(axis=-1, keepdims=True))
-    return dx, (dout * normal).sum(axis=axes), dout.sum(axis=axes)
+    return dx, total(dout * normal, axes), total(dout, axes)
 
 
 def batchnorm(x, gain, bias, eps=1e-5):
@@ -41,8 +55,9 @@ def batchnorm(x, gain, bias, eps=1e-5):
     if x.size < 2 * x.shape[-1]:
         raise ValueError(f"batchnorm in training needs more than one row, got shape {x.shape}")
     axes = tuple(range(x.ndim - 1))
-    centred = x - x.mean(axis=axes)
-    rstd = 1 / np.sqrt((centred * centred).mean(axis=axes) + eps)                  # (C,)
+    rows = x.size // x.shape[-1]
+    centred = x - total(x, axes) / rows
+    rstd = 1 / np.sqrt(total(centred * centred, axes) / rows + eps)                # (C,)
     normal = centred * rstd
     return normal * gain + bias, (normal, rstd, gain)
 
@@ -50,7 +65,7 @@ def batchnorm(x, gain, bias, eps=1e-5):
 def batchnorm_vjp(dout, normal, rstd, gain):
     """The same projection as layernorm's, along the batch instead of the channels."""
     axes = tuple(range(dout.ndim - 1))
-    dgain, dbias = (dout * normal).sum(axis=axes), dout.sum(axis=axes)
+    dgain, dbias = total(dout * normal, axes), total(dout, axes)
     rows = dout.size // dout.shape[-1]
     dx = gain * rstd * (dout - dbias / rows - normal * (dgain / rows))
     return dx, dgain, dbias

@@ -14,7 +14,7 @@ import numpy as np
 from llm.generate.architecture import check_weights
 from llm.generate.cache import KVCache
 from llm.generate.decode import check_ids
-from llm.generate.layout import MATRICES, lay_out, pack
+from llm.generate.layout import MATRICES, lay_out, move_together, pack
 from llm.generate.prefill import prefill
 from llm.kernels.barrier import MOST
 from llm.kernels.decode import step as compute
@@ -45,9 +45,12 @@ class Engine:
         most = min(numba.config.NUMBA_NUM_THREADS, MOST)
         self.threads = min(threads or most, most)
         formats = {"*": format} if isinstance(format, Format) else format
-        self.weights = {name: pack(name, array, formats) for name, array in weights.items()}
+        own = {name: pack(name, array, formats) for name, array in weights.items()}
         if "head" not in weights:
-            self.weights["head"] = pack("head", weights["embed"].T, formats)
+            own["head"] = pack("head", weights["embed"].T, formats)
+        given = {name: own.pop(name) for name, w in weights.items() if isinstance(w, Packed)}
+        move_together(own)                  # what was given as Packed stays where it is
+        self.weights = given | own
         self.alone, self.until, self.factor = 0.0, 0.0, 1
         self.plan = lay_out(arch, self.weights, self.cache, self.threads)
         self.table = table_of(self.plan)

@@ -16,6 +16,7 @@ from llm.functions import dense
 from llm.functions import embedding as table_lookup
 from llm.functions.probability import log_softmax
 from llm.functions.probability import softmax as softmax_of
+from llm.functions.sums import total
 
 
 def unbroadcast(grad, shape):
@@ -27,7 +28,7 @@ def unbroadcast(grad, shape):
         return grad
     extra = grad.ndim - len(shape)
     stretched = [extra + i for i, n in enumerate(shape) if n == 1 and grad.shape[extra + i] != 1]
-    return grad.sum(axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
+    return total(grad, axis=(*range(extra), *stretched), keepdims=True).reshape(shape)
 
 
 def add(a, b):
@@ -95,7 +96,7 @@ def linear_vjp(dout, x, w, has_bias):
     rows = dout.reshape(-1, dout.shape[-1])                       # (N, Cout), N = all leading axes
     dx = (rows @ w.T).reshape(x.shape)
     dw = x.reshape(-1, x.shape[-1]).T @ rows                      # (Cin, Cout)
-    return dx, dw, rows.sum(axis=0) if has_bias else None
+    return dx, dw, total(rows, axis=0) if has_bias else None
 
 
 def embedding(table, ids):
@@ -116,7 +117,7 @@ def relu(x):
 
 
 def relu_vjp(dout, out):
-    return (dout * (out > 0),)
+    return (np.where(out > 0, dout, 0).astype(dout.dtype, copy=False),)    # 0 also for an infinity
 
 
 def tanh(x):
@@ -152,6 +153,7 @@ def gelu(x):
 
 
 def gelu_vjp(dout, x):
+    x = np.clip(x, -dense.FAR, dense.FAR)    # beyond, the slope is 0 or 1 and x² may overflow
     square = x * x
     t = np.tanh(dense.GELU_SLOPE * x * (1 + dense.GELU_CUBIC * square))
     slope = dense.GELU_SLOPE * (1 + 3 * dense.GELU_CUBIC * square)       # du/dx
@@ -192,5 +194,6 @@ def cross_entropy_vjp(dout, logp, chosen, kept, count):
     """(p − one-hot(target)) / count for rows that count, 0 for the others (day 09)."""
     dlogits = np.exp(logp)
     np.put_along_axis(dlogits, chosen, np.take_along_axis(dlogits, chosen, -1) - 1, -1)
-    dlogits *= (kept * (dout / count))[..., None].astype(logp.dtype)
+    dlogits *= np.asarray(dout / count, logp.dtype)
+    dlogits[~kept] = 0                      # not · 0: an ignored row may hold NaN or ∞
     return dlogits, None

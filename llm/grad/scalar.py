@@ -23,31 +23,36 @@ class Value:
     __array_ufunc__ = None  # makes numpy_scalar * value call Value.__rmul__
 
     def __init__(self, data, parents=(), slopes=()):
-        self.data, self.grad = data, 0.0
+        self.data, self.grad = plain(data), 0.0
         self.parents, self.slopes = parents, slopes
 
     def __add__(self, other):
         if isinstance(other, Value):
             return Value(self.data + other.data, (self, other), (1.0, 1.0))
-        return Value(self.data + other, (self,), (1.0,))
+        return Value(self.data + plain(other), (self,), (1.0,))
 
     def __mul__(self, other):
         if isinstance(other, Value):
             return Value(self.data * other.data, (self, other), (other.data, self.data))
+        other = plain(other)
         return Value(self.data * other, (self,), (other,))
 
     def __sub__(self, other):
         if isinstance(other, Value):
             return Value(self.data - other.data, (self, other), (1.0, -1.0))
-        return Value(self.data - other, (self,), (1.0,))
+        return Value(self.data - plain(other), (self,), (1.0,))
 
     def __truediv__(self, other):  # two operations, a reciprocal and a product
-        return self * other**-1
+        return self * (other if isinstance(other, Value) else plain(other)) ** -1
 
     def __pow__(self, k):
         if isinstance(k, Value):
             raise ValueError("a Value can be raised to a plain number only; for x ** y with a "
                              "Value y write (y * x.log()).exp()")
+        k = plain(k)
+        if isinstance(self.data, (int, float)) and self.data < 0 and k % 1:
+            raise ValueError(f"({self.data}) ** {k} is not a real number: only a whole power of a "
+                             "negative number is")
         if k == 0:
             return Value(self.data**0, (self,), (0.0,))
         return Value(self.data**k, (self,), (k * self.data ** (k - 1),))
@@ -59,7 +64,7 @@ class Value:
     __rmul__ = __mul__
 
     def __rsub__(self, other):
-        return Value(other - self.data, (self,), (-1.0,))
+        return Value(plain(other) - self.data, (self,), (-1.0,))
 
     def __rtruediv__(self, other):
         return other * self**-1
@@ -94,6 +99,11 @@ class Value:
 
     def __repr__(self):
         return f"Value({self.data!r}, grad={self.grad!r})"
+
+
+def plain(number):
+    """A NumPy scalar as Python's int or float, so that uint8 does not wrap at 255; else itself."""
+    return number.item() if hasattr(number, "item") else number
 
 
 def order(result):

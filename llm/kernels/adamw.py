@@ -12,6 +12,7 @@ from numba import njit, prange
 from llm.kernels.threads import share
 
 GRAIN = 16384                                     # numbers in one partial sum: 64 KiB
+MOST = np.finfo(np.float32).max / np.float32(2**14)      # of v, as in train/adam.py
 
 
 @njit(fastmath=True, parallel=True, error_model="numpy", cache=True)
@@ -25,7 +26,7 @@ def adamw_flat(p, g, m, v, step, decay, beta1, beta2, correction, eps):
     one = np.float32(1)
     for i in prange(p.size):
         m[i] = beta1 * m[i] + (one - beta1) * g[i]
-        v[i] = beta2 * v[i] + (one - beta2) * g[i] * g[i]
+        v[i] = min(beta2 * v[i] + (one - beta2) * g[i] * g[i], MOST)
         p[i] = p[i] * decay - step * m[i] / (np.sqrt(v[i]) * correction + eps)
 
 

@@ -123,12 +123,12 @@ def multi_head(qkv, H, rule=None):
 
     qkv (B, T, 3C) -> (B, T, C). Steps aside for a rule with a bias (ALiBi) or interleaved pairs.
     """
-    if rule is None or qkv.ndim != 3 or qkv.shape[2] % (3 * H):
-        return NotImplemented
+    if rule is None or qkv.ndim != 3 or H < 1 or qkv.shape[2] % (3 * H):
+        return NotImplemented                                 # the reference says what is wrong
     if (tables := rule.tables(qkv.shape[1])) is None:
         return NotImplemented
     B, T, C = qkv.shape[0], qkv.shape[1], qkv.shape[2] // 3
-    if tables[0].size and tables[0].shape != (T, C // H // 2):
+    if tables[0].size and (tables[0].shape != (T, C // H // 2) or C // H % 2):
         return NotImplemented
     P = -(-T // LANES) * LANES
     out, weights = np.empty((B, T, C), np.float32), np.empty((B * H, P * P), np.float32)

@@ -13,6 +13,7 @@ from llm.kernels.elementwise import ONE, exp32
 from llm.kernels.threads import CHUNKS, share
 
 SQRT_2_PI, CUBIC = np.float32(math.sqrt(2 / math.pi)), np.float32(0.044715)
+FAR = np.float32(30)             # beyond, the sigmoid is 0 or 1 exactly, and x² may overflow
 
 
 @njit(fastmath=True, parallel=True, error_model="numpy", cache=True)
@@ -20,9 +21,9 @@ def gelu_rows(x, out):
     """out ← x · σ(2u), u = √(2/π)(x + 0.044715x³): the same as ½x(1 + tanh u), one exp."""
     for i in prange(x.shape[0]):
         for j in range(x.shape[1]):
-            a = x[i, j]
+            a = min(max(x[i, j], -FAR), FAR)
             u = SQRT_2_PI * (a + CUBIC * a * a * a)
-            out[i, j] = a / (ONE + exp32(-(u + u)))
+            out[i, j] = max(x[i, j], -FAR) / (ONE + exp32(-(u + u)))
 
 
 @njit(fastmath=True, parallel=True, error_model="numpy", cache=True)
@@ -30,7 +31,7 @@ def gelu_back_rows(dout, x, dx):
     """dx ← dout · (s + x·s·(1 − s)·2u′), s = σ(2u)."""
     for i in prange(x.shape[0]):
         for j in range(x.shape[1]):
-            a = x[i, j]
+            a = min(max(x[i, j], -FAR), FAR)
             u = SQRT_2_PI * (a + CUBIC * a * a * a)
             s = ONE / (ONE + exp32(-(u + u)))
             slope = (SQRT_2_PI + SQRT_2_PI) * (ONE + np.float32(3) * CUBIC * a * a)

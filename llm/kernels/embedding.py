@@ -23,8 +23,10 @@ def scatter_rows(dout, ids, dtable):
 
 def embedding(table, ids):
     """The forward is NumPy's own look-up, with the range checked."""
-    if ids.dtype.kind not in "iu" or ids.size == 0 or ids.min() < 0 or ids.max() >= len(table):
+    if (table.ndim != 2 or ids.dtype.kind not in "iu" or ids.size == 0
+            or ids.min() < 0 or ids.max() >= len(table)):
         return NotImplemented                                 # the reference says what is wrong
+    ids = ids.astype(np.int64)      # a copy: the backward does not look again what the caller did
     return table[ids], (ids, table.shape)
 
 

@@ -46,8 +46,10 @@ def valid(targets, ignore, V):
 def cross_entropy(logits, targets, ignore=-100):
     """The twin of rules.cross_entropy, float32: logits (..., V), targets (...) -> the mean loss."""
     rows, flat = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
-    if flat.shape != rows.shape[:1] or not valid(flat, ignore, rows.shape[1]):
+    if (targets.shape != logits.shape[:-1] or targets.dtype.kind not in "iu"
+            or not valid(flat, ignore, rows.shape[1])):
         return NotImplemented                                 # the reference says what is wrong
+    flat = flat.astype(np.int64)        # a copy: the backward does not look again
     lse = np.empty(len(rows), np.float32)
     share(4 * rows.size)
     log_sum_exp_rows(rows, lse)

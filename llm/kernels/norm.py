@@ -64,6 +64,8 @@ def layernorm(x, gain, bias, eps=1e-5):
     mean, rstd = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     share(2 * x.size)
     layernorm_rows(rows, gain, bias, np.float32(eps), out.reshape(rows.shape), mean, rstd)
+    if not (rstd > 0).all():            # a sum of squares left float32's range
+        return NotImplemented
     return out, (x, gain, mean, rstd)
 
 

@@ -46,6 +46,8 @@ def column_order(a, b):
 
 def blocked(a, b, panel=(128, 1024)):
     """`row_order` on a panel of b that stays in cache while every row of a passes over it."""
+    if min(panel) < 1:
+        raise ValueError(f"a panel of {panel} rows and columns: both must be at least 1")
     return _blocked(*_ready(a, b), *panel)
 
 
@@ -59,6 +61,8 @@ def tiled(a, b, threads=None):
     a, b = _padded(a, ROWS, DEPTH), _padded(b, DEPTH, 1)
     if 0 in a.shape or n == 0:
         return np.zeros((m, n), a.dtype)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
     stripes = min(threads or get_num_threads(), a.shape[0] // ROWS)
     return _tiled(a, b, stripes, *PANEL)[:m]
 

@@ -44,6 +44,9 @@ class Array(View):
 
     def __setitem__(self, key, value):
         view = self[key]
+        if self.repeats:
+            raise ValueError(f"shape {self.shape} with strides {self.strides} shows one element in "
+                             "several places: write to a copy, .contiguous(always=True)")
         source = as_array(value, self.dtype).astype(self.dtype).broadcast_to(view.shape)
         if source.buffer is view.buffer:              # x[1:] = x[:-1] must not read what it wrote
             source = source.contiguous(always=True)
@@ -142,11 +145,13 @@ def matmul(a, b):
     dtype = np.result_type(a.dtype, b.dtype)
     batch = st.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     (m, k), n = left.shape[-2:], right.shape[-1]
-    out, walked = full((*batch, m, n), 0, dtype), (*batch, m, k, n)
+    wide = np.float64 if dtype == np.float32 else dtype       # sums keep their digits, as in `sum`
+    out, walked = full((*batch, m, n), 0, wide), (*batch, m, k, n)
     left = left.astype(dtype)[..., None].broadcast_to(walked)            # (…, M, K, 1) -> N times
     right = right.astype(dtype)[..., None, :, :].broadcast_to(walked)    # (…, 1, K, N) -> M times
     gather = out[..., None, :].broadcast_to(walked)                      # (…, M, 1, N): sums over K
     run(walk.contract, walked, (left, right, gather), order=range(len(walked)))
+    out = out.astype(dtype)
     if a.ndim == 1:
         out = out[..., 0, :]
     return out[..., 0] if b.ndim == 1 else out

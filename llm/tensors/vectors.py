@@ -52,10 +52,12 @@ def project(u, v):
 
 def unit_rows(x):
     """Each row of x (N, C) divided by its norm. Raises ValueError naming the first zero row."""
-    lengths = np.sqrt((x * x).sum(axis=-1, keepdims=True))            # (N, 1)
-    if not lengths.all():
-        raise ValueError(f"row {int(np.argmin(lengths))} of {x.shape} is zero and has no direction")
-    return x / lengths
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)   # squares of int8 would wrap around
+    largest = np.abs(x).max(axis=-1, keepdims=True)                   # (N, 1)
+    if not largest.all():
+        raise ValueError(f"row {int(np.argmin(largest))} of {x.shape} is zero and has no direction")
+    x = x / largest                                # squares of 1e20 or 1e-23 leave float32's range
+    return x / np.sqrt((x * x).sum(axis=-1, keepdims=True))
 
 
 def cosines(x, v):

@@ -50,6 +50,11 @@ class View:
     def _seen(self, shape, strides, offset=None):
         return type(self)(self.buffer, shape, strides, self.offset if offset is None else offset)
 
+    @property
+    def repeats(self):
+        """Do several indices show one element, as after `broadcast_to`?"""
+        return any(n > 1 and s == 0 for n, s in zip(self.shape, self.strides))
+
     def __getitem__(self, key):
         return self._seen(*st.sliced(self.shape, self.strides, self.offset, key))
 

@@ -21,7 +21,7 @@ class RMSProp:
         for name, p in self.parameters.items():
             if p.grad is not None:
                 v = self.v[name]
-                v += (1 - self.beta) * (p.grad * p.grad - v)
+                add_square(v, p.grad, self.beta)
                 p.data -= rate * p.grad / (np.sqrt(v) + self.eps)
 
     def state_dict(self):
@@ -30,7 +30,18 @@ class RMSProp:
 
     def load_state_dict(self, state):
         """Copy the running means in. Raises ValueError, before any change, if they don't fit."""
-        restore(self.state_dict(), state)
+        restore(self.state_dict(), state, squares="v.")
+
+
+def add_square(v, g, beta):
+    """v ← βv + (1 − β)g² in place, and at most 2⁻¹⁴ of the largest number of its type.
+
+    A g² that overflows would make v infinite: it would never come down, and ∞ − ∞ is NaN. The
+    factor leaves room for the division by 1 − βᵗ, which is 0.001 at first.
+    """
+    with np.errstate(over="ignore"):
+        v += (1 - beta) * (g * g - v)
+    np.minimum(v, np.finfo(v.dtype).max / 2**14, out=v)
 
 
 @lowerable
@@ -43,7 +54,7 @@ def adamw_update(p, g, m, v, t, rate, beta1, beta2, eps, decay):
     Source: Kingma & Ba (2015), Algorithm 1; Loshchilov & Hutter (2019), Algorithm 2.
     """
     m += (1 - beta1) * (g - m)
-    v += (1 - beta2) * (g * g - v)
+    add_square(v, g, beta2)
     p *= 1 - rate * decay
     p -= rate / (1 - beta1**t) * m / (np.sqrt(v / (1 - beta2**t)) + eps)
 
@@ -65,26 +76,33 @@ class AdamW:
             raise ValueError(f"betas {betas} must be in [0, 1), eps {eps} and decay {decay} at "
                              "least 0")
         self.parameters = named(parameters)
-        self.betas, self.eps, self.t = betas, eps, 0
+        self.betas, self.eps = betas, eps
+        self.t = dict.fromkeys(self.parameters, 0)      # steps of each, for its bias correction
         self.decay = {name: decay if decays(name, p) else 0.0
                       for name, p in self.parameters.items()}
         self.m = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
         self.v = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
 
     def step(self, rate):
-        """Move every parameter that has a gradient."""
-        self.t += 1
+        """Move every parameter that has a gradient, and count the step for those alone."""
         for name, p in self.parameters.items():
             if p.grad is not None:
-                adamw_update(p.data, p.grad, self.m[name], self.v[name], self.t, rate,
+                self.t[name] += 1
+                adamw_update(p.data, p.grad, self.m[name], self.v[name], self.t[name], rate,
                              *self.betas, self.eps, self.decay[name])
 
     def state_dict(self):
-        """{"t": …, "m.<name>": array, "v.<name>": array}: the live arrays."""
-        return {"t": np.array(self.t), **{f"m.{n}": a for n, a in self.m.items()},
+        """{"t": steps of each parameter in order, "m.<name>": array, "v.<name>": array}: the
+        moments are the live arrays."""
+        return {"t": np.array(list(self.t.values())), **{f"m.{n}": a for n, a in self.m.items()},
                 **{f"v.{n}": a for n, a in self.v.items()}}
 
     def load_state_dict(self, state):
         """Copy moments and step in. Raises ValueError, before any change, if they don't fit."""
-        restore(self.state_dict(), state)
-        self.t = int(state["t"])
+        steps = np.asarray(state.get("t"))
+        if steps.dtype.kind not in "iu" or (steps < 0).any():
+            raise ValueError("optimizer state t must count steps: whole numbers, 0 or more")
+        if steps.ndim == 0:                             # one count for all, as older files have it
+            state = {**state, "t": np.full(len(self.t), steps)}
+        restore(self.state_dict(), state, squares="v.")
+        self.t = dict(zip(self.t, (int(n) for n in state["t"])))

@@ -20,6 +20,15 @@ def squared_norm(g):
                    for part in np.array_split(flat, flat.size // 65536 + 1))
 
 
+def hypotenuse(g):
+    """√Σ g² in float64 without squares that overflow; NaN or ∞ only where g holds one."""
+    g = np.abs(g.reshape(-1).astype(np.float64))
+    largest = g.max(initial=0.0)
+    if not 0 < largest < math.inf:
+        return float(largest)
+    return float(largest * np.sqrt(np.sum((g / largest) ** 2)))
+
+
 @lowerable
 def scale(g, factor):
     """g ← factor · g in place."""
@@ -35,6 +44,8 @@ def clip_gradients(gradients, limit):
     if not limit > 0:
         raise ValueError(f"the limit of a norm must be positive, not {limit}")
     norm = math.sqrt(sum(squared_norm(g) for g in gradients))
+    if not math.isfinite(norm):                   # or is it only the squares that are too large?
+        norm = math.hypot(*(hypotenuse(g) for g in gradients))
     if math.isfinite(norm) and norm > limit:
         for g in gradients:
             scale(g, limit / norm)

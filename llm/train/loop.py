@@ -53,7 +53,7 @@ def fit(parameters, loss, batches, optimizer, schedule, *, steps=None, seconds=N
     batches: an iterator; `accumulate` of them make one step, weighted by their counts, which
     equals one step on all of them at once. schedule(step, total) -> rate. hook(Step) after each.
     clip: the longest norm of a gradient, or None. start: steps done before, when a stopped run
-    goes on. on_interrupt(): called once, at the moment of Ctrl-C, while the step at hand ends.
+    goes on. on_interrupt(signum): called once, at the moment of the signal; the step then ends.
     Raises ValueError if neither limit is given, if one makes no sense, or when batches run out.
     """
     check_limits(steps, seconds, accumulate)
@@ -151,10 +151,10 @@ def expected_total(step, start, passed, steps, seconds):
 
 @contextlib.contextmanager
 def deferred_interrupt(call=None):
-    """Turn the first Ctrl-C, or SIGTERM, into a flag, so that no update is torn; a second raises.
+    """Turn the first Ctrl-C or SIGTERM into a flag, so that no update is torn; a second one raises.
 
-    call(): called at the first. One press of Ctrl-C may arrive twice, from the terminal and from
-    the process that started this one: what follows within ONE_PRESS seconds is no second press.
+    call(signum): called at the first. One press of Ctrl-C may arrive twice, from the terminal and
+    from the process that started this one: what follows within ONE_PRESS seconds is no second.
     """
     flag, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():
@@ -168,7 +168,7 @@ def deferred_interrupt(call=None):
             flag.set()
             first = now
             if call is not None:
-                call()
+                call(signum)
         elif now - first > ONE_PRESS:
             raise KeyboardInterrupt
 

@@ -6,9 +6,10 @@ waits at every meeting until the system lets the second run again, some millisec
 a step with two hundred meetings takes twenty times as long as on one thread.
 
 Nobody tells a program how many cores are free, so `Pace` measures: it times pieces of work of one
-size, begins with one thread, tries more, keeps what was faster, and looks again when the work
-becomes slower or some time has passed. A try that fails is paid for: the next one comes when its
-cost has become a twentieth of the time passed. The numbers computed are the same with any number.
+size, begins with one thread, tries more, keeps what was faster, and looks again when the work has
+become slower or much faster, or some time has passed. A try that fails is paid for: the next comes
+when its cost is a twenty-fifth of the time worked since. And where one thread does not get a whole
+core, none is free, and more are rarely tried. The numbers computed are the same with any number.
 Left out: more than one process of ours on a machine; each would take the other for a stranger.
 """
 
@@ -22,16 +23,19 @@ from llm.kernels.threads import allow, cores, kept, watched
 from llm.tensors.roofline import Blas
 
 BETTER = 0.95        # more threads must take less than this share of the time
-SLOWER = 1.25        # so much slower than usual is a reason to look again
-LATE = 2.0           # a piece that takes so much longer than usual goes on with one thread
-PRICE = 20           # after a failed try, wait so many times what it cost …
-PATIENCE = 1.0       # … and at least so many seconds
+SLOWER = 1.25        # so much slower than usual is a reason to try fewer
+MUCH_FASTER = 1.5    # so much faster is a reason to try more at once
+WHOLE = 0.8          # a thread that gets less than this of a core: none is free, so try more …
+RARELY = 30.0        # … only after so many more seconds; large pieces may gain even then
+LATE, TOO_LATE = 1.5, 2.0      # so much longer than usual, when tried and otherwise: give up
+PRICE = 25           # after a failed try, work so many times as long as it cost …
+PATIENCE = 1.0       # … and at least so many seconds, before the next
 _limits = ContextVar("(threads of Numba, of the BLAS) at most", default=None)
 _paces = {}          # (kind of work, counts) -> Pace: what was learned outlives a `fast()` block
 
 
 class Pace:
-    """The number of threads for one kind of work. Times are in seconds; `now` is any clock's."""
+    """The number of threads for one kind of work. Times are in seconds."""
 
     def __init__(self, counts):
         self.counts = counts           # numbers of threads to choose from, ascending from 1
@@ -39,8 +43,12 @@ class Pace:
         self.trial = None              # the one being tried, or None
         self.times = None              # of the pieces since then; None: the next one warms up
         self.usual = None              # what a piece takes with counts[at]
-        self.next_try = -math.inf      # when more threads may be tried again
-        self.next_doubt = -math.inf    # when fewer may
+        self.got = 0.0                 # processor time of our thread in `times`
+        self.alone = True              # with one thread: it had a core to itself
+        self.cost = 0.0                # what the trial has cost, compared to that
+        self.worked = 0.0              # all pieces together; the clock of the next two
+        self.next_try = 0.0            # when more threads may be tried again
+        self.next_doubt = 0.0          # when fewer may
 
     def threads(self):
         """How many the next piece should use."""
@@ -48,47 +56,63 @@ class Pace:
 
     def limit(self):
         """Seconds after which that piece should give up its threads; infinity for one thread."""
-        return math.inf if self.threads() == 1 or self.usual is None else LATE * self.usual
+        if self.threads() == 1 or self.usual is None:
+            return math.inf
+        return self.usual * (TOO_LATE if self.trial is None else LATE)
 
-    def note(self, took, now, gave_up=False):
-        """A piece took so long; gave_up: it went over its limit and ended on one thread."""
+    def note(self, took, got, gave_up=False):
+        """A piece took so long, and the calling thread got so much processor time of it.
+
+        gave_up: it went over its limit and ended on one thread.
+        """
+        self.worked += took
+        if self.trial is not None:
+            self.cost += took - self.usual
         if self.times is None:         # the first after a change only warms up
-            self.times = []
+            self.times, self.got = [], 0.0
             if not gave_up:
                 return
         self.times.append(took)
+        self.got += got
         mean = sum(self.times) / len(self.times)
         if self.trial is not None:
             if gave_up or self.trial > self.at and mean > LATE * self.usual:
-                self.decide(False, mean, now)
+                self.decide(False, mean)
             elif enough(self.times):
-                bar = self.usual * (BETTER if self.trial > self.at else 1)
-                self.decide(mean < bar, mean, now)
+                self.decide(mean < self.usual * (BETTER if self.trial > self.at else 1), mean)
         elif gave_up:
-            self.next_try = now + max(PATIENCE, PRICE * (took - self.usual))
+            self.next_try = self.worked + max(PATIENCE, PRICE * (took - self.usual))
             self.at, self.usual, self.times = self.at - 1, None, []
         elif enough(self.times) and (self.usual is None or len(self.times) >= 8
                                      or sum(self.times) > 1):
-            self.judge(mean, now)
-        if self.trial is None and self.usual and now >= self.next_try and (
+            self.judge(mean)
+        due = self.next_try + (0 if self.alone else RARELY)
+        if self.trial is None and self.usual and self.worked >= due and (
                 self.at + 1 < len(self.counts)):
-            self.trial, self.times = self.at + 1, None
+            self.begin(self.at + 1)
 
-    def judge(self, mean, now):
+    def judge(self, mean):
         """Is the work as fast as usual? If not, perhaps fewer threads are better now."""
         worse = self.usual is not None and mean > SLOWER * self.usual
-        self.times = []
-        if worse and self.at > 0 and now >= self.next_doubt:
-            self.trial, self.times = self.at - 1, None
+        if self.usual is not None and mean * MUCH_FASTER < self.usual:
+            self.next_try = self.worked            # someone has left: is a core free?
+        self.alone = self.at > 0 or self.got > WHOLE * sum(self.times)
+        self.times, self.got = [], 0.0
+        if worse and self.at > 0 and self.worked >= self.next_doubt:
             self.usual = mean
+            self.begin(self.at - 1)
         elif self.at == 0 or self.usual is None:
             self.usual = mean
         else:                          # slow decay must add up until it is noticed
             self.usual = min(self.usual, mean)
 
-    def decide(self, won, mean, now):
-        """End a trial."""
-        wait = now + max(PATIENCE, PRICE * len(self.times) * max(mean - self.usual, 0))
+    def begin(self, trial):
+        """Try another number with the next pieces."""
+        self.trial, self.times, self.cost = trial, None, 0.0
+
+    def decide(self, won, mean):
+        """End the trial."""
+        wait = self.worked + max(PATIENCE, PRICE * self.cost)
         up = self.trial > self.at
         if won:
             self.at, self.usual = self.trial, mean
@@ -96,7 +120,7 @@ class Pace:
             self.next_try = wait
         if not won and not up:
             self.next_doubt = wait
-        self.trial, self.times = None, []
+        self.trial, self.times = None, None
 
 
 def enough(times):
@@ -150,11 +174,10 @@ def paced(kind, work, *arguments):
             give(1)
 
     give(pace.threads())
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.thread_time()
     with watched(began + pace.limit(), give_up):
         result = work(*arguments)
-    now = time.perf_counter()
-    pace.note(now - began, now, gave_up)
+    pace.note(time.perf_counter() - began, time.thread_time() - used, gave_up)
     return result
 
 

@@ -86,8 +86,12 @@ def named(parameters):
     return dict(parameters)
 
 
-def restore(mine, state):
-    """Copy arrays of `state` into those of `mine`; ValueError where names or shapes differ."""
+def restore(mine, state, squares=()):
+    """Copy arrays of `state` into those of `mine`.
+
+    Raises ValueError, before any change, where names or shapes differ, an entry is no array of
+    real numbers, or one whose name begins with one of `squares` is negative.
+    """
     if mine.keys() != state.keys():
         odd = sorted(mine.keys() ^ state.keys())
         raise ValueError(f"optimizer state does not fit these parameters: {odd[:4]}")
@@ -95,5 +99,11 @@ def restore(mine, state):
         if array.shape != np.shape(state[key]):
             raise ValueError(f"optimizer state {key} has shape {np.shape(state[key])} and the "
                              f"parameter {array.shape}. Was it saved with another config?")
+        if np.asarray(state[key]).dtype.kind not in "fiu":
+            raise ValueError(f"optimizer state {key} holds something else than real numbers: it is "
+                             "damaged")
+        if key.startswith(squares) and np.min(state[key], initial=0) < 0:
+            raise ValueError(f"optimizer state {key} is a mean of squares and negative: it is "
+                             "damaged")
     for key, array in mine.items():
         array[...] = state[key]

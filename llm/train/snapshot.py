@@ -6,6 +6,7 @@ that a resumed run equals an uninterrupted one bit for bit (day 36).
 """
 
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -26,7 +27,7 @@ def save_snapshot(path, model, optimizer, rng, about):
     path = Path(path)
     arrays = {f"model.{name}": a for name, a in model.state_dict().items()}
     arrays |= {f"optimizer.{name}": a for name, a in optimizer.state_dict().items()}
-    about = json.dumps({**about, "rng": rng.bit_generator.state})
+    about = json.dumps({**about, "rng": rng.bit_generator.state}, default=np.ndarray.tolist)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
@@ -49,17 +50,41 @@ def load_snapshot(path):
     Raises SnapshotError if the file is missing, damaged or something else.
     """
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        about = json.loads(str(arrays.pop("about")))
-        rng_state = about.pop("rng")
+        file = open(path, "rb")                # noqa: SIM115 - closed below
     except FileNotFoundError:
         raise SnapshotError(f"no snapshot at {path}: train one first, without --resume or "
                             "--prompt") from None
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
-        raise SnapshotError(f"{path} is damaged or no snapshot ({error}): delete it and train "
+    except OSError as error:
+        raise SnapshotError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        with file:
+            check_members(file)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        about = json.loads(str(arrays.pop("about")))
+        rng_state = about.pop("rng")
+    except Exception:      # a flipped bit can make zipfile, NumPy and json raise almost anything
+        raise SnapshotError(f"{path} is damaged or no snapshot: delete it and train "
                             "again") from None
     return about, part(arrays, "model."), part(arrays, "optimizer."), rng_state
+
+
+def check_members(file):
+    """ValueError where the archive's arrays could not come from a file of this size.
+
+    `np.savez` does not compress. So an array larger than its file is no array of ours, and nobody
+    should make room for it: two megabytes of a compressed archive can ask for two gigabytes.
+    """
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            with archive.open(member) as start:
+                first = np.lib.format.read_magic(start) == (1, 0)
+                shape, _, dtype = (np.lib.format.read_array_header_1_0 if first else
+                                   np.lib.format.read_array_header_2_0)(start)
+            if member.compress_type != zipfile.ZIP_STORED or (
+                    dtype.itemsize * math.prod(shape) > member.file_size):
+                raise ValueError("not written by save_snapshot")
+    file.seek(0)
 
 
 def part(arrays, prefix):

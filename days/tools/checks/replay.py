@@ -1,14 +1,19 @@
 """The replay: add the days to an empty tree one after another, and at each see that it holds.
 
 At day N the tree has the frame and the files of days 1 to N, so a test that needs a later file
-fails here. Each day's test and `run.py --fast` must pass, its solution must pass and its stubs
-must not, and each of its mistakes, planted, must make its test fail. Jobs of one day run side by
-side, each alone in a copy of its own.
+fails here. Each day's test and `run.py --fast` must pass, its figure must be the one that its
+result draws, its solution must pass and its stubs must not, and each of its mistakes, planted,
+must make its test fail.
+
+Days run side by side, as many as there are copies of the tree: each copy takes the next day from
+a queue, is made the tree of that day, and does the day's jobs one after another. Before each job
+it is made that tree again, so that nothing a job has written can help or harm the next one.
 """
 
 import queue
 import subprocess
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -30,18 +35,70 @@ class Tally:
 
 
 def replay(root, chosen, jobs, tally):
-    """Add every day in order; check the chosen ones (None: all)."""
+    """Check the chosen days (None: all), each in the tree as of that day."""
     owners = ownership.owners_of(root)
+    waiting, found, stopped = queue.SimpleQueue(), {}, threading.Event()
+    days = [day for day in ownership.days_in(owners) if chosen is None or day in chosen]
+    for day in days:
+        waiting.put(day)
     with tempfile.TemporaryDirectory(prefix="course-", ignore_cleanup_errors=True) as folder:
-        copies = [Path(folder).resolve() / f"copy{n}" for n in range(jobs)]
-        for copy in copies:
-            scratch.fill(root, owners, copy, lambda owner: owner == ownership.FRAME)
-            assert_wins(copy)
-        for day in ownership.days_in(owners):
-            for copy in copies:
-                scratch.fill(root, owners, copy, lambda owner, day=day: owner == day)
-            if chosen is None or day in chosen:
-                replay_day(root, day, copies, tally)
+
+        def work(number):
+            copy = Path(folder).resolve() / f"copy{number}"
+            try:
+                scratch.restore(root, owners, copy, ownership.FRAME)
+                assert_wins(copy)
+                while not stopped.is_set():
+                    day = waiting.get_nowait()
+                    found[day] = replay_day(root, owners, copy, day, stopped)
+            except queue.Empty:
+                pass
+            except BaseException:
+                stopped.set()
+                raise
+
+        with ThreadPoolExecutor(jobs) as pool:
+            try:
+                for done in [pool.submit(work, number) for number in range(min(jobs, len(days)))]:
+                    done.result()
+            except BaseException:       # Ctrl-C: no further job begins
+                stopped.set()
+                raise
+    for day in days:
+        tally.days += 1
+        tally.mistakes += found[day].mistakes
+        tally.solutions += found[day].solutions
+        tally.faults += found[day].faults
+
+
+def replay_day(root, owners, copy, day, stopped):
+    """Test, run, figure, exercises, then mistakes, each with what it found; one line for all."""
+    started, tally = time.perf_counter(), Tally(days=1)
+
+    def job(trial):
+        if stopped.is_set():
+            return [], 0
+        scratch.restore(root, owners, copy, day)
+        try:
+            return trial(copy, day)
+        except subprocess.TimeoutExpired as slow:
+            return [f"day {day:02d}: did not end within {slow.timeout} s: "
+                    f"{' '.join(map(str, slow.cmd[1:]))}"], 0
+
+    checks = [job(trial) for trial in (trials.test, trials.fast_run, trials.figure,
+                                       trials.solution, trials.stubs)]
+    for faults, solved in checks:
+        tally.faults += faults
+        tally.solutions += solved
+    if not checks[0][0]:        # where the test fails by itself no mistake can be judged
+        for planted in safe_mistakes(root, day):
+            faults, caught = job(lambda copy, day, m=planted: trials.mistake(copy, day, m))
+            tally.faults += faults
+            tally.mistakes += caught
+    say(f"day {day:02d}  {time.perf_counter() - started:5.1f} s  "
+        f"{tally.mistakes} mistakes caught, {tally.solutions} solutions passed"
+        + (f", {len(tally.faults)} FAULTS" if tally.faults else ""))
+    return tally
 
 
 def assert_wins(copy):
@@ -52,50 +109,9 @@ def assert_wins(copy):
                       "not its own files")
 
 
-def replay_day(root, day, copies, tally):
-    """Test, run, exercises, then mistakes, each with what it found; one line of progress."""
-    started = time.perf_counter()
-    before = tally.mistakes, tally.solutions, len(tally.faults)
-    tests = spread([trials.test, trials.fast_run, trials.solution, trials.stubs], copies, day)
-    for faults, solved in tests:
-        tally.faults += faults
-        tally.solutions += solved
-    if not tests[0][0]:         # where the test fails by itself no mistake can be judged
-        planted = [lambda copy, day, m=m: trials.mistake(root, copy, day, m)
-                   for m in safe_mistakes(root, day)]
-        for faults, caught in spread(planted, copies, day):
-            tally.faults += faults
-            tally.mistakes += caught
-    tally.days += 1
-    new = len(tally.faults) - before[2]
-    say(f"day {day:02d}  {time.perf_counter() - started:5.1f} s  "
-        f"{tally.mistakes - before[0]} mistakes caught, "
-        f"{tally.solutions - before[1]} solutions passed" + (f", {new} FAULTS" if new else ""))
-
-
 def safe_mistakes(root, day):
     """The day's mistakes; none where mistakes.py is broken, which the static checks tell."""
     try:
         return parts.read_mistakes(root, day)
     except Exception:
         return []
-
-
-def spread(jobs, copies, day):
-    """Run each job(copy, day) alone on one of the copies; the answers in order."""
-    free = queue.SimpleQueue()
-    for copy in copies:
-        free.put(copy)
-
-    def one(job):
-        copy = free.get()
-        try:
-            return job(copy, day)
-        except subprocess.TimeoutExpired as slow:
-            return [f"day {day:02d}: did not end within {slow.timeout} s: "
-                    f"{' '.join(map(str, slow.cmd[1:]))}"], 0
-        finally:
-            free.put(copy)
-
-    with ThreadPoolExecutor(len(copies)) as pool:
-        return list(pool.map(one, jobs))

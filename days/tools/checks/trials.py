@@ -40,6 +40,18 @@ def fast_run(copy, day):
         f"{where}: wrote no {name}" for name in missing], 0
 
 
+def figure(copy, day):
+    """The committed figures are what the committed results draw."""
+    if not course.part(copy, day, "figure.svg").is_file():
+        return [], 0
+    done = scratch.python(copy, "-m", "days.tools.checks.figures", str(day), cwd=copy,
+                          timeout=PATIENCE)
+    if done.returncode:
+        return [f"days/day{day:02d}/figure.svg: cannot be drawn from result.json: "
+                f"{scratch.last_words(done)}"], 0
+    return [line for line in done.stdout.splitlines() if line], 0
+
+
 def graded(copy, day, *flags):
     """The verdict lines of `check`, and its status."""
     done = scratch.python(copy, "-m", "days", "check", str(day), *flags, cwd=copy,
@@ -67,7 +79,7 @@ def stubs(copy, day):
             if not line.startswith("not yet started ")], 0
 
 
-def mistake(root, copy, day, planted):
+def mistake(copy, day, planted):
     """With the mistake in place the day's test fails.
 
     Compiled code must not outlive the mistake: bytecode is not written, and where Numba is in
@@ -85,8 +97,6 @@ def mistake(root, copy, day, planted):
                                   **numba)
     except ValueError:
         return [], 0            # the static checks have told that it cannot be planted
-    finally:
-        scratch.fill(root, {planted.file: 0}, copy, lambda owner: True)
     if done.returncode == scratch.CAUGHT:
         return [], 1
     how = "passes" if done.returncode == 0 else f"ends with status {done.returncode}, not 1"

@@ -7,6 +7,7 @@ learner changes in a copy is never overwritten: it is made once, whole or not at
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,29 @@ def fill(root, owners, into, wanted):
         if wanted(owner):
             (into / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(root / path, into / path)
+
+
+def restore(root, owners, copy, day):
+    """Make a folder the tree as of that day: what differs is copied, what is more is removed.
+
+    Compiled code stays: it is made again only where its source has another size or time.
+    """
+    wanted = {path for path, owner in owners.items() if owner <= day}
+    for folder, inside, names in os.walk(copy):
+        inside[:] = [name for name in inside if name != "__pycache__"]
+        for path in (Path(folder) / name for name in names):
+            if path.relative_to(copy).as_posix() not in wanted:
+                path.unlink()
+    for path in wanted:
+        if not (copy / path).is_file() or changed(root / path, copy / path):
+            (copy / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / path, copy / path)
+
+
+def changed(source, target):
+    """Is the copy of a file another one, by its time or its bytes?"""
+    return (source.stat().st_mtime_ns != target.stat().st_mtime_ns
+            or source.read_bytes() != target.read_bytes())
 
 
 def create(root, name, day, prepare):
@@ -79,21 +103,44 @@ def python(root, *arguments, cwd=None, timeout=None, **variables):
 def attended(root, *arguments, cwd=None, whole=False):
     """Run Python before the reader's eyes and return its status.
 
-    Ctrl-C reaches the child as well; it may take its time to keep what was trained, where
-    `subprocess.run` would kill it after a quarter of a second. Where only a `whole` run counts,
-    Ctrl-C goes on to the caller once the child has ended.
+    Ctrl-C in the terminal reaches the child as well; it may take its time to keep what was
+    trained, where `subprocess.run` would kill it after a quarter of a second. A signal that was
+    sent to us alone is passed on, so that no child works on without us. Where only a `whole` run
+    counts, Ctrl-C goes on to the caller once the child has ended.
     """
-    child = subprocess.Popen([sys.executable, *arguments], cwd=cwd, env=environment(root))
-    interrupted = None
-    while True:
-        try:
-            status = child.wait()
-            break
-        except KeyboardInterrupt as stop:
-            interrupted = stop
-    if whole and interrupted:
-        raise interrupted
+    children, seen = [], set()
+
+    def pass_on(number, frame):
+        seen.add(number)
+        if number != signal.SIGINT or not in_foreground():
+            for child in children:
+                child.send_signal(number)
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP")
+               if hasattr(signal, name)]
+    before = [signal.signal(number, pass_on) for number in numbers]
+    try:
+        children.append(subprocess.Popen([sys.executable, *arguments], cwd=cwd,
+                                         env=environment(root)))
+        status = children[0].wait()
+    finally:
+        for number, handler in zip(numbers, before):
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+    if whole and signal.SIGINT in seen:
+        raise KeyboardInterrupt
     return status
+
+
+def in_foreground():
+    """Does Ctrl-C in our terminal reach us, and so our child?"""
+    for stream in (0, 1, 2):
+        try:
+            return os.tcgetpgrp(stream) == os.getpgrp()
+        except OSError:                                # closed, or no terminal
+            continue
+        except AttributeError:                         # Windows: a console's Ctrl-C reaches all
+            return True
+    return False
 
 
 def pytest(root, day, *flags, **options):
