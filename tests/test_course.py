@@ -628,6 +628,16 @@ def test_replay_reports_what_fails_only_when_run(mini):
     assert len(tally.faults) == 5
 
 
+def test_processes_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    monkeypatch.setattr(os, "environ", {"MKL_NUM_THREADS": "5"})
+    scratch.share_cores(2)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "3" and os.environ["MKL_NUM_THREADS"] == "5"
+    monkeypatch.setattr(os, "environ", {})
+    scratch.share_cores(8)
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
+
+
 def test_replay_makes_the_tree_anew_before_each_job(mini):
     """A solution and a run that break the day's test would else make every mistake 'caught'."""
     swap(mini, "tests/test_day01.py", "== 6", "in (6, 7)")          # 'one more' passes

@@ -140,6 +140,7 @@ def check(root, day, sample, seed=0, jobs=2):
     chosen = random.Random(seed).sample(found, min(sample, len(found)))
     known = known_equivalents(root, day)
     chosen = [m for m in chosen if (m.file, line_of(root, m)) not in known]
+    scratch.share_cores(jobs)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         copies = queue.SimpleQueue()
         for n in range(jobs):

@@ -4,6 +4,7 @@ import time
 
 from days.harness import console, say
 from days.tools.checks import debts, replay, static
+from days.tools.data import scratch
 
 
 def verify(root, quick=False, days=None, jobs=2, numbers=False):
@@ -13,6 +14,7 @@ def verify(root, quick=False, days=None, jobs=2, numbers=False):
     say(f"static checks: {time.perf_counter() - started:.1f} s, {len(faults)} faults")
     tally = replay.Tally()
     if not quick:
+        scratch.share_cores(jobs)
         replay.replay(root, days, jobs, tally)
         faults += tally.faults
     screen = console()

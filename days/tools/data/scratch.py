@@ -93,6 +93,17 @@ def environment(root, **variables):
     return {**os.environ, "PYTHONPATH": str(root), "PYTHONIOENCODING": "utf-8", **variables}
 
 
+def share_cores(jobs):
+    """Give each of several processes side by side its share of the cores for BLAS.
+
+    BLAS starts a thread for each core, and threads that wait for one another spin: two processes
+    on two cores then take three times the processor time. What the caller has set, stays.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"):
+        os.environ.setdefault(name, str(max(1, (cores or 1) // jobs)))
+
+
 def python(root, *arguments, cwd=None, timeout=None, **variables):
     """Run Python on the tree at root and return the finished process with what it said."""
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment(root, **variables),
