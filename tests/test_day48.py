@@ -179,6 +179,18 @@ def test_float16_is_summed_in_float32_and_comes_out_as_float16():
         assert np.isfinite(dx).all() and np.isfinite(dgain).all()
 
 
+def test_float16_is_rounded_once_at_the_end(rng):
+    x, dout, gain = (rng.standard_normal(shape).astype(np.float16)
+                     for shape in ((50, 30), (50, 30), 30))
+    out, saved = gated.rmsnorm(x, gain)
+    wide, wide_saved = gated.rmsnorm(x.astype(np.float32), gain.astype(np.float32))
+    assert (out == wide.astype(np.float16)).all()
+    grads = gated.rmsnorm_vjp(dout, *saved)
+    expected = gated.rmsnorm_vjp(dout.astype(np.float32), *wide_saved)
+    for mine, right in zip(grads, expected, strict=True):
+        assert mine.dtype == np.float16 and (mine == right.astype(np.float16)).all()
+
+
 def test_nan_and_infinity_are_not_hidden():
     bad = np.array([[1, np.nan], [1, np.inf], [1, 1]], np.float32)
     one = np.ones(2, np.float32)

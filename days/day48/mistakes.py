@@ -4,12 +4,20 @@ from days.mistake import Mistake
 
 MISTAKES = [
     Mistake(
-        title="half precision is squared in half precision",
+        title="a row is squared as it is",
+        file="llm/functions/gated.py",
+        right="    size = np.maximum(np.abs(rows).max(axis=-1, keepdims=True), root)"
+              "              # (..., 1)",
+        wrong="    size = np.ones_like(rows[..., :1])",
+        symptom="Nothing, until a spike in the stream passes 1e19: then the sum of squares is "
+                "infinite, and the token comes out as zeros, without an error."),
+    Mistake(
+        title="half precision is computed in half precision",
         file="llm/functions/gated.py",
         right="    rows = x.astype(np.result_type(x, np.float32), copy=False)",
         wrong="    rows = x",
-        symptom="In float32 nothing changes. In float16 a row of small numbers comes out as "
-                "zeros, or too large, since its squares or ε are rounded away."),
+        symptom="In float32 nothing changes. In float16 the last bit or two of many results are "
+                "wrong, in every norm of every layer."),
     Mistake(
         title="the backward treats the root mean square as a constant",
         file="llm/functions/gated.py",
@@ -44,4 +52,18 @@ MISTAKES = [
         right="    return multiple * math.ceil(2 * ratio * channels / (3 * multiple))",
         wrong="    return multiple * math.ceil(ratio * channels / multiple)",
         symptom="SwiGLU wins clearly, with half as many weights more in its feed-forward."),
+]
+
+EQUIVALENT = [
+    ("llm/functions/gated.py", "root = dtype.type(math.sqrt(eps)) if eps > 0 else 0",
+     "ε = 0 has the root 0, which the next line refuses"),
+    ("llm/kernels/gated.py", "share(2 * x.size)", "how many threads work changes the time alone"),
+    ("llm/kernels/gated.py", "share(4 * gate.size)", "the same"),
+    ("llm/kernels/gated.py", "g = LOWEST_GATE if gate[i, j] < LOWEST_GATE else gate[i, j]",
+     "where both are equal it does not matter which is taken"),
+    ("llm/kernels/gated.py", "if squares < LARGEST:", "both ways give the same at 1e38"),
+    ("llm/kernels/gated.py", "dgate.reshape(-1, F), dup.reshape(-1, F))",
+     "NumPy takes any negative number for −1"),
+    ("llm/kernels/gated.py", "swiglu_rows(gate.reshape(-1, F), up.reshape(-1, F), "
+     "out.reshape(-1, F))", "NumPy takes any negative number for −1"),
 ]
