@@ -497,6 +497,9 @@ def test_bad_ids_a_full_cache_and_a_strange_cache_are_told_and_change_nothing(rn
     with pytest.raises(ValueError, match="L 2 and not 3, D 2 and not 4"):
         decode(arch, weights, [1], KVCache(replace(arch, L=2, D=2)))
     assert decode(arch, weights, [1, 10], cache).shape == (2, 11)            # the ends are fine
+    learned = make(rng)                                       # which has 12 positions and no more
+    with pytest.raises(ValueError, match="13 more tokens do not fit"):
+        decode(*learned, [1] * 13, KVCache(learned[0]))
     assert decode(arch, weights, np.array([0], np.uint8), KVCache(arch)).shape == (1, 11)
 
 
@@ -640,7 +643,7 @@ def test_the_run_holds_what_the_note_says():
     assert [size for size, _ in result.equal] == [1, 3, 32]
     for t, anew, cached, more, one in result.rows:
         assert anew > 0 < cached and more / one == t + 1
-    assert all(formula == measured for _, formula, measured, _ in result.heads)
+    assert all(formula == measured for _, formula, measured, *_ in result.heads)
     assert [K for K, *_ in result.heads] == [4, 2, 1]
     assert [T for T, *_ in result.past] == [8, 32]
     assert abs(result.past[-1][2]["slide"][0]) < 0.05

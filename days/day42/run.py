@@ -21,7 +21,7 @@ class Result:
     meet: int             # tokens before one whose cache is as large as the weights it meets
     prompt: list          # [tokens a chunk, ms for a prompt of prompt_tokens]
     prompt_tokens: int
-    heads: list           # [K, bytes by formula, bytes measured, ms a token at the end]
+    heads: list           # [K, bytes by formula, measured, ms of a token, of a layer's scores]
     heads_shape: dict
     targets: int          # tokens scored in each piece
     pieces: int
@@ -38,20 +38,21 @@ def measure(fast, seed):
     ids = ids[len(ids) // 2:]
     ends = (0, 4, 16, 64) if fast else (0, 4, 16, 64, 128, 256, 512, 1024, 2047)
     chunks, tokens = ((1, 64), 64) if fast else ((1, 8, 64, 512), 512)
-    longer, repeats = replace(arch, T=max(2048, ends[-1] + 1)), 3 if fast else 7
+    longer, repeats = replace(arch, T=max(2048, ends[-1] + 1)), 5 if fast else 15
     wide = {"T": 256, "C": 64, "L": 2, "H": 4} if fast else {"T": 4096, "C": 256, "L": 4, "H": 8}
     archs = {K: timing.wide(K, **wide) for K in (8, 4, 2, 1) if wide["H"] >= K}
-    with progress(repeats * (len(ends) + 2), "timing") as step:
+    with progress(repeats * (len(ends) + 3), "timing") as step:
         rows = []
         for t in ends:
             cached, anew = timing.token_seconds(longer, weights, rng, t, repeats, step)
             rows.append([t, 1e3 * anew, 1e3 * cached, count_flops(arch, 0, t + 1),
                          count_flops(arch, t, 1)])
         prompt = timing.prompt_seconds(longer, weights, ids[:tokens], chunks, repeats, step)
-        seconds = timing.cached_seconds(archs, rng, repeats, step)
-    heads = [[K, cache_bytes(a, a.T), KVCache(a).bytes(), 1e3 * seconds[K]]
+        tokens_at = timing.cached_seconds(archs, rng, repeats, step)
+        scores = timing.score_seconds(archs, rng, repeats, step)
+    heads = [[K, cache_bytes(a, a.T), KVCache(a).bytes(), 1e3 * tokens_at[K], 1e3 * scores[K]]
              for K, a in archs.items()]
-    sizes, count = ((8, arch.T), 3) if fast else ((8, 16, 32, 64, arch.T), 12)
+    sizes, count = ((8, arch.T), 3) if fast else ((8, 16, 32, 64, arch.T), 8)
     targets = 40 if fast else 160
     parts = policies.pieces(ids, count, arch.T + targets)
     past, controls = policies.summed(
@@ -82,8 +83,9 @@ def past_table(past):
 
 def show(result):
     print_table(table(result), "one token more, with the cache and without")
-    print_table([["K", "bytes, 2·L·T·K·D·4", "measured", "ms a token"]] + [
-        [K, f"{a:,}", f"{b:,}", f"{ms:.2f}"] for K, a, b, ms in result.heads],
+    print_table([["K", "bytes, 2·L·T·K·D·4", "measured", "ms a token", "scores, a layer"]] + [
+        [K, f"{a:,}", f"{b:,}", f"{ms:.2f}", f"{score:.2f}"]
+        for K, a, b, ms, score in result.heads],
         f"heads of keys and values, {result.heads_shape['T']:,} tokens cached")
     print_table([["tokens a chunk", f"ms for a prompt of {result.prompt_tokens}"]] + [
         [size, f"{ms:.1f}"] for size, ms in result.prompt], "the prompt in chunks")
@@ -101,6 +103,9 @@ def draw(result, path):
     for j, name, color in ((1, "without a cache", "#c8553d"), (2, "with the cache", "#1b4965")):
         left.loglog(t, [row[j] for row in result.rows], "o-", color=color, ms=4, label=name)
     left.set(xlabel="position of the token", ylabel="ms for the token")
+    left.xaxis.set_major_formatter("{x:,.0f}")
+    left.yaxis.set_major_formatter("{x:,g}")
+    left.minorticks_off()
     left.legend(loc="upper left")
     x = np.arange(len(result.past))
     names = list(result.past[0][2])
@@ -114,7 +119,7 @@ def draw(result, path):
     right.legend(loc="upper right")
     last = result.rows[-1]
     fig.suptitle(f"At position {last[0] + 1:,} a token without a cache takes "
-                 f"{last[1] / last[2]:.0f} times as long.\nWhen the cache is full, how one makes "
+                 f"{last[1] / last[2]:,.0f} times as long.\nWhen the cache is full, how one makes "
                  "room matters only where the cache is small", x=0.01, ha="left", fontsize=11)
     save(fig, path)
 
