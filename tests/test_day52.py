@@ -1486,6 +1486,31 @@ def test_an_embedding_stays_in_the_file(tmp_path, rng):
     assert packed < 1.4 * sum(tensor.size for tensor in model.file.tensors.values())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux which pages are in memory")
+def test_packing_leaves_nothing_of_the_file_in_memory(tmp_path, rng):
+    model = made_model(tmp_path, rng)
+    assert model.file.data.sum() and resident_of(model.file.path) > 0
+    llama.packed_weights(model)
+    assert resident_of(model.file.path) == 0
+    llama.let_go(np.ones(3))                                            # no file: nothing to do
+
+
+def resident_of(path):
+    """KiB of a mapped file that are in this process's memory."""
+    with open("/proc/self/smaps") as file:
+        regions = file.read().split(str(path))[1:]
+    return sum(int(region.split("Rss:")[1].split()[0]) for region in regions)
+
+
+def test_a_file_that_contradicts_itself_is_refused(tmp_path, rng):
+    metadata, tensors, _ = small_llama(rng)
+    tensors["blk.0.ffn_down.weight"] = tensors["blk.0.ffn_up.weight"]
+    path = tmp_path / "made.gguf"
+    path.write_bytes(gguf_bytes(metadata, tensors))
+    with pytest.raises(GGUFError, match=r"contradicts itself: blocks.0.down.w is \(32, 64\)"):
+        llama.engine(load(path))
+
+
 def test_damaged_scales_are_refused_with_the_matrix_they_are_in(tmp_path, rng):
     metadata, tensors, _ = small_llama(rng, write=q8_0)
     kind, shape, data = tensors["blk.1.ffn_up.weight"]

@@ -5,9 +5,12 @@ put into the order of our heads, and moved into tiles (llm/weights/repack.py). T
 in the file; a token takes one row of it. Left out: several texts at once.
 """
 
+import mmap
+
 import numba
 import numpy as np
 
+from llm.generate.architecture import check_weights
 from llm.generate.decode import check_ids
 from llm.generate.engine import Engine
 from llm.generate.read_prompt import CHUNK, Reader, can_read
@@ -35,6 +38,14 @@ class Rows:
         return rows[0] if np.ndim(ids) == 0 else rows
 
 
+def let_go(array):
+    """Tell the system that a mapped file's pages are not needed now; they come back when read."""
+    while array is not None and not isinstance(array, mmap.mmap):
+        array = getattr(array, "base", None)
+    if array is not None and hasattr(mmap, "MADV_DONTNEED"):
+        array.madvise(mmap.MADV_DONTNEED)
+
+
 def packed_weights(model, path=None):
     """{name: Packed, Rows or float32 array} of a `Pretrained`, for the engine.
 
@@ -44,6 +55,7 @@ def packed_weights(model, path=None):
     about, weights = describe(model.file), {}
     sources = names(model.file, about["L"])
     for name, theirs in sources.items():
+        let_go(model.file.data)
         parts = block_rows(model.file, about, theirs)
         if name == "embed":
             weights[name] = Rows(parts[0][1], parts[0][0])
@@ -54,6 +66,7 @@ def packed_weights(model, path=None):
                 raise GGUFError(f"{model.file.path}: {name}: {error}") from None
         elif name != "embed":
             weights[name] = np.concatenate([dequantise(*part[::-1]).reshape(-1) for part in parts])
+    let_go(model.file.data)
     return weights
 
 
@@ -84,4 +97,9 @@ def engine(model, path=None, **options):
     options: T_max, threads and dtype of the Engine. The cache takes 2·L·K·T_max·D float32 or
     float16, as it fills: without T_max it has room for the model's whole context.
     """
-    return LlamaEngine(model.arch, packed_weights(model, path), **options)
+    weights = packed_weights(model, path)
+    try:
+        check_weights(model.arch, weights)
+    except ValueError as error:
+        raise GGUFError(f"{model.file.path} contradicts itself: {error}") from None
+    return LlamaEngine(model.arch, weights, **options)

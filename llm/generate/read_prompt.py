@@ -42,7 +42,8 @@ class Reader:
     def read(self, ids):
         """n ≤ CHUNK checked ids -> the last token's stream after all blocks and a norm, (1, C).
 
-        ValueError, with the cache as it was, if there is no room.
+        Nothing after the last layer's attention is done for the tokens before the last, since
+        nobody asks for their logits. ValueError, with the cache as it was, if there is no room.
         """
         arch, cache, weights, n = self.arch, self.cache, self.weights, len(ids)
         cache.check_room(n)
@@ -58,16 +59,17 @@ class Reader:
             if self.half:
                 cache.write(i, k[:, start:start + n], v[:, start:start + n])
             attend_rows(self.q, k, v, n, start, self.desks, self.heads)
-            branch = self.multiply(name + "project.w", self.heads[:n])
+            heads, inside = self.heads[:n], self.inside[:n]
+            if i == arch.L - 1:
+                x, heads, normal, inside = x[-1:], heads[-1:], normal[-1:], inside[-1:]
+            branch = self.multiply(name + "project.w", heads)
             rms_rows(x, branch, weights[name + "norm2.gain"], eps, normal)
-            inside = self.inside[:n]
             gate_rows(self.multiply(name + "up.w", normal), self.multiply(name + "gate.w", normal),
                       inside)
             branch = self.multiply(name + "down.w", inside)
         cache.advance(n)
-        last = self.normal[:1]
-        rms_rows(x[-1:], branch[-1:], weights["norm.gain"], eps, last)
-        return last
+        rms_rows(x, branch, weights["norm.gain"], eps, normal)
+        return normal
 
     def keys_and_values(self, i, length):
         """Those of layer i, two (K, T_max, D) float32: the cache's own, or copies of 16 bits."""

@@ -10,7 +10,7 @@ scores in pieces with a running maximum (day 50), which contexts beyond 10,000 t
 import numpy as np
 from numba import get_thread_id, njit, prange
 
-from llm.kernels.elementwise import exp32
+from llm.kernels.elementwise import LOWEST, exp32
 from llm.kernels.floats import COLUMNS, LANES, ROWS, SOME, tile
 
 ONE, ZERO = np.float32(1), np.float32(0)
@@ -72,27 +72,28 @@ def place(qkv, start, H, K, cos, sin, k, v, q):
 
 @njit(fastmath=True, error_model="numpy")
 def weights_of(scores, end, first, total):
-    """scores (≥ end, COLUMNS): exp(score − the largest of its column); total ← sums by column.
+    """scores (≥ end, COLUMNS): exp(score − the largest of its column); total[1] ← their sums.
 
-    Column i sees rows 0 … first + i; the others become 0. A loop over columns is a register or
-    two: nothing here crosses lanes.
+    Column i sees rows 0 … first + i; the others get the smallest number that `exp32` makes, 1e-38
+    of the largest. A loop over columns is a register or two: nothing here crosses lanes.
     """
-    top, sums = total[0], total[1]
+    top, sums, seen = total[0], total[1], min(first + 1, end)
     for i in range(COLUMNS):
         top[i], sums[i] = scores[0, i], ZERO
-    for t in range(min(first + 1, end)):
+    for t in range(seen):                                       # rows that all columns see
         for i in range(COLUMNS):
-            top[i] = max(top[i], scores[t, i])
-    for t in range(first + 1, end):
+            top[i] = scores[t, i] if scores[t, i] > top[i] else top[i]
+    for t in range(seen, end):
         for i in range(t - first, COLUMNS):
             top[i] = max(top[i], scores[t, i])
+    for t in range(seen, end):
+        for i in range(min(t - first, COLUMNS)):
+            scores[t, i] = top[i] + LOWEST
     for t in range(end):
         for i in range(COLUMNS):
-            scores[t, i] = exp32(scores[t, i] - top[i])
-        for i in range(min(t - first, COLUMNS)):
-            scores[t, i] = ZERO
-        for i in range(COLUMNS):
-            sums[i] += scores[t, i]
+            weight = exp32(scores[t, i] - top[i])
+            scores[t, i] = weight
+            sums[i] += weight
 
 
 @njit(error_model="numpy", parallel=True, cache=True)
