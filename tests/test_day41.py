@@ -494,6 +494,7 @@ def test_patterns_beyond_the_subset_say_where_and_why(pattern, why):
 
 def test_limits_of_the_subset_are_inside_it():
     assert compile_pattern("(" * 100 + "a" + ")" * 100).matches(b"a")
+    assert compile_pattern("[a-a]").matches(b"a")
     thousand = compile_pattern("a{1000}")
     assert thousand.matches(b"a" * 1000) and not thousand.matches(b"a" * 999)
     assert compile_pattern(r"[\x00-\x7f]").matches(b"\x7f")
