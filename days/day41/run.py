@@ -7,12 +7,12 @@ import numpy as np
 from days.day35.trained import trained
 from days.day41.methods import GREEDY, SAMPLED
 from days.day41.shaped import PROMPT, SHAPE, Shaped
-from days.day41.writing import cut_pieces, distinct, running, surprisals, words, write
+from days.day41.writing import N, cut_pieces, distinct, report, running, surprisals, words, write
 from days.harness import kernels, main, print_table, progress, save
 from llm.generate.beam import beam_search
 from llm.grad.tensor import no_grad
 
-WIDTH, BIN, N = 4, 8, 4      # beams; tokens a point of the curves is the mean of; n of distinct-n
+WIDTH, BIN = 4, 8            # beams; tokens that a point of the curves is the mean of
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,6 @@ def search(model, prompt, n, advance):
     best = beam_search(step, prompt, n, WIDTH)[0]
     advance(n)
     return np.array([*prompt, *best.ids])
-
-
-def report(reader, name, pieces, T0, known, floor=0.0):
-    """One row of the result; see Result.rows."""
-    nats = surprisals(reader.model, pieces, T0).mean(axis=1)
-    unlike = np.array([distinct(row[T0:], N) for row in pieces])
-    written = [w for row in pieces for w in words(reader.tokenizer.decode(row[T0:]).lower())]
-    real = sum(w in known for w in written) / max(1, len(written))
-    return [name, len(pieces), float(nats.mean()), float(nats.std()), float(unlike.mean()),
-            float(unlike.std()), float(unlike.min()), float(unlike.max()), real,
-            float((unlike < floor).mean())]
 
 
 def table(result):

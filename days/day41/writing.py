@@ -10,6 +10,8 @@ import numpy as np
 from llm.functions.probability import log_softmax
 from llm.grad.tensor import no_grad
 
+N = 4                        # of distinct-n
+
 
 def cut_pieces(ids, count, length):
     """`count` pieces of `length` ids, spread evenly over the text and without overlap: (R, n)."""
@@ -53,3 +55,14 @@ def running(text):
 def words(text):
     """The words of a text, without the two at its ends, which may be cut."""
     return re.findall(r"[A-Za-z']+", text)[1:-1]
+
+
+def report(reader, name, pieces, T0, known, floor=0.0):
+    """One row of the result; see Result.rows."""
+    nats = surprisals(reader.model, pieces, T0).mean(axis=1)
+    unlike = np.array([distinct(row[T0:], N) for row in pieces])
+    written = [w for row in pieces for w in words(reader.tokenizer.decode(row[T0:]).lower())]
+    real = sum(w in known for w in written) / max(1, len(written))
+    return [name, len(pieces), float(nats.mean()), float(nats.std()), float(unlike.mean()),
+            float(unlike.std()), float(unlike.min()), float(unlike.max()), real,
+            float((unlike < floor).mean())]
