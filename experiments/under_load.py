@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -193,6 +194,7 @@ def main():
     if options.worker:
         train(options.worker, options.seconds)
         return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)      # leave no busy loop behind
     if not 0 < options.seconds < float("inf") or options.rounds < 1:
         parser.error("--seconds must be above 0 and --rounds at least 1")
     try:

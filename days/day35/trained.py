@@ -44,7 +44,7 @@ class Recipe:
     L: int = 3                     # blocks
     H: int = 3                     # heads, each of D = 32 channels
     std: float = 0.1               # of the blocks' weights at the start, about 1/√C
-    rate: float = 3e-3             # peak learning rate, decayed to 0 along a cosine
+    rate: float = 3e-3             # peak, decayed to 0 along a cosine; 2e-3 and 4.5e-3 do as well
     warmup: int = 50               # steps until the rate is at its peak
     beta2: float = 0.99            # of AdamW's running mean of squared gradients
     clip: float = 1.0              # longest norm of a gradient
