@@ -1155,11 +1155,12 @@ def test_run_and_test_pass_flags_and_status_on(mini, capfd):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of process groups")
 def test_ctrl_c_lets_a_run_finish_what_it_keeps(mini):
-    put(mini, "days/day01/run.py", """import time
+    put(mini, "days/day01/run.py", """import signal, time
 try:
     print("started", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)    # without a terminal it is passed on, too
     time.sleep(.5)      # longer than subprocess.run would wait
     print("kept")
     raise SystemExit(130)

@@ -1,6 +1,6 @@
 """The checks that run nothing: ownership, imports, parts and notes. Seconds, even for 64 days."""
 
-from days.tools.checks import imports, notes, parts
+from days.tools.checks import imports, notes, parts, prose
 from days.tools.data import generated, ownership
 from days.tools.learner import tags
 
@@ -32,7 +32,8 @@ def readme(root):
     text = path.read_text(encoding="utf-8")
     found = [f"README.md: has no <!-- {name} --> block" for name in ("map", "tree")
              if not generated.has_block(text, name)]
-    if text.count("<!--=") != len(generated.MARKER.findall(text)):
+    plain = prose.blank(prose.CODE, prose.unfenced(text))
+    if plain.count("<!--=") != len(generated.MARKER.findall(plain)):
         found.append("README.md: a value marker <!--=…--> is not closed by <!--/-->")
     try:
         if generated.readme(text, root) != text:
