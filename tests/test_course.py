@@ -739,6 +739,10 @@ def test_tags_leave_work_tree_and_index_alone(mini, capsys):
 
 
 def test_an_early_checkout_is_sound_by_itself(mini):
+    swap(mini, "days/day01/README.md", "![one", "Then <!--=day(2)-->?<!--/-->.\n\n![one")
+    write.write(mini, [1])
+    assert "[Day 02](../day02/README.md)" in (mini / "days/day01/README.md").read_text()
+    git(mini, "commit", "-qam", "a link")
     tags.build(mini)
     git(mini, "checkout", "-q", "day01")
     assert tags.day_of_checkout(mini) == 1
