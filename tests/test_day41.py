@@ -585,6 +585,9 @@ def test_constraints_refuse_what_cannot_work():
             Constraint(table, limit, stop=stop)
     with pytest.raises(ValueError, match="start -1"):
         Constraint(table, 5, start=-1)
+    for stop in (-1, 256, ord("b")):                           # b is part of the text
+        with pytest.raises(ValueError, match=f"stop token {stop} must be one of 0 … 255"):
+            Constraint(table, 5, stop=stop)
     with pytest.raises(ValueError, match="some bytes are missing"):
         TokenTable(compile_pattern("abc"), [b"a", b"b"])
     constraint = Constraint(table, 5)

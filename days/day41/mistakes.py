@@ -20,9 +20,21 @@ MISTAKES = [
     Mistake(
         title="the filters run before the temperature",
         file="llm/generate/truncate.py",
-        right="        z = scaled(z, self.temperature)\n        if self.temperature == 0:",
-        wrong="        if self.temperature == 0:",
-        symptom="Temperatures from 0.5 to 2 all write the same kind of text."),
+        right="""        z = scaled(z, self.temperature)
+        if self.temperature == 0:
+            return z
+        for keep, setting in ((top_k, self.top_k), (top_p, self.top_p),
+                              (min_p, self.min_p), (typical, self.typical)):
+            z = z if setting is None else keep(z, setting)
+        return z""",
+        wrong="""        if self.temperature == 0:
+            return scaled(z, 0)
+        for keep, setting in ((top_k, self.top_k), (top_p, self.top_p),
+                              (min_p, self.min_p), (typical, self.typical)):
+            z = z if setting is None else keep(z, setting)
+        return scaled(z, self.temperature)""",
+        symptom="With top-p, a higher temperature never brings in new words: it only levels those "
+                "that were kept already."),
     Mistake(
         title="the repetition penalty divides logits below 0, too",
         file="llm/generate/penalties.py",

@@ -27,10 +27,10 @@ def beam_search(step, ids, n, width, alpha=0.0, stop=()):
 
     Each round extends every live hypothesis by every token and selects the `width` most likely of
     all. Those that end in a stop token are finished and leave; the rest live on. Ties go to the
-    better parent, then to the lower id. Width 1 is greedy decoding; if all prefixes fit into the
-    width, the result is exact. With alpha = 0 longer is never better, 1 ranks by the mean
-    log-probability of a token; alpha acts on what is returned, not inside a round, where all live
-    hypotheses have one length.
+    better parent, then to the lower id. Width 1 is greedy decoding; if all prefixes shorter than n
+    fit into the width, the best of all texts is found. With alpha = 0 longer is never better, 1
+    ranks by the mean log-probability of a token; alpha acts on what is returned, not inside a
+    round, where all live hypotheses have one length.
 
     ids: the prompt, any sequence. Costs up to n·width calls of step. Ends before n, without
     changing the result, once no live hypothesis can enter it. Raises ValueError on n or width < 1

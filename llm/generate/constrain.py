@@ -76,8 +76,9 @@ class Constraint:
     The output is so_far[start:], at most `limit` tokens, the stop token among them. `stop` is
     allowed exactly where the text may end; without one, the output goes on for as long as it can
     (`done`). It keeps no state between calls, so beams may branch and drafts be withdrawn.
-    Raises ValueError where the limit is too short for any text, where so_far has left the pattern,
-    and where the output is complete already.
+    Raises ValueError where the limit is too short for any text, where the stop token is none of
+    the vocabulary or could be part of a text, where so_far has left the pattern, and where the
+    output is complete already.
     """
 
     tokens: TokenTable
@@ -86,6 +87,11 @@ class Constraint:
     stop: int | None = None
 
     def __post_init__(self):
+        V = self.tokens.next.shape[1]
+        if self.stop is not None and (not 0 <= self.stop < V
+                                      or (self.tokens.next[:, self.stop] >= 0).any()):
+            raise ValueError(f"stop token {self.stop} must be one of 0 … {V - 1} that no text of "
+                             'this pattern holds; give it b"" as its piece')
         shortest = int(self.tokens.needs[0]) + (self.stop is not None)
         if self.limit < shortest or self.start < 0:
             raise ValueError(f"limit {self.limit} from start {self.start}: the shortest text of "

@@ -19,8 +19,8 @@ class Penalty:
     frequency f, presence g: z − f·count − g·[count > 0]; 0 changes nothing, below 0 attracts.
     Repetition comes first. start: where the output begins, so that a prompt is not penalised.
     Costs O(V + T). Raises ValueError on r ≤ 0, a negative start, last < 1, ids outside 0 … V − 1.
-    Source: Keskar et al. (2019), "CTRL", section 4.1 (the sign's case is Hugging Face's); frequency
-    and presence: the reference of OpenAI's completions interface, "parameter details".
+    Source: Keskar et al. (2019), "CTRL", penalized sampling (the sign's case is Hugging Face's);
+    frequency and presence: the reference of OpenAI's completions interface.
     """
 
     repetition: float = 1.0

@@ -40,7 +40,7 @@ def top_p(logits, p):
     logits (V,) -> (V,); 0 < p ≤ 1, and 1 keeps all. "At least p" means ≥ p − SLACK in float64,
     since .5 + .3 read back from float32 logits may be .7999999. Equal tokens join by their id.
     O(V log V) for the sort. Raises ValueError as top_k does, and on other p.
-    Source: Holtzman et al. (2020), "The Curious Case of Neural Text Degeneration", equation 2.
+    Source: Holtzman et al. (2020), "The Curious Case of Neural Text Degeneration".
     """
     z = checked(logits)
     within(p, "top-p")
@@ -52,8 +52,8 @@ def min_p(logits, p):
 
     logits (V,) -> (V,); 0 < p ≤ 1. No sum and no sort: O(V). A border missed by SLACK counts.
     Raises ValueError as top_k does, and on other p.
-    Source: Minh et al. (2025), "Turning Up the Heat: Min-p Sampling for Creative and Coherent LLM
-    Outputs", section 3.
+    Source: Nguyen et al. (2025), "Turning Up the Heat: Min-p Sampling for Creative and Coherent
+    LLM Outputs".
     """
     z = checked(logits)
     within(p, "min-p")
@@ -111,7 +111,7 @@ class Chooser:
     """Choose the next token: `chooser(logits, so_far) -> int`. The order of the operations is
 
     1. each function of `adjust`, (logits, so_far) -> logits: penalties, biases, constraints;
-    2. division by the temperature; 0 takes the largest logit now, as every filter would keep it;
+    2. division by the temperature; 0 takes the largest logit now: as T → 0, every filter keeps it;
     3. top-k, 4. top-p, 5. min-p, 6. typical, each on what the one before has left;
     7. one draw, with the probabilities of those left scaled to sum to 1.
 
