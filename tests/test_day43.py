@@ -13,7 +13,7 @@ from days.day43.barrier import phases
 from llm.generate.architecture import Architecture, gpt_weights, shapes
 from llm.generate.cache import KVCache
 from llm.generate.decode import decode, generate
-from llm.generate.engine import CHUNK, FACTOR, Engine
+from llm.generate.engine import CHUNK, FACTORS, Engine
 from llm.generate.layout import move_together
 from llm.generate.overflow import keep_first, read_half_again
 from llm.generate.stream import Holdback, Pieces, Stream, stream
@@ -443,13 +443,16 @@ def test_a_team_that_loses_time_rests_longer_each_time(small):
     engine.take_stock(1, 5.0, 7.0)
     assert engine.alone == pytest.approx(1.1) and engine.until == 0
     engine.take_stock(2, 10.0, 11.1)                      # no slower than that
-    assert engine.until == 0 and engine.factor == 1
-    for factor in (1, 2, 4, 8, 16, FACTOR, FACTOR):       # half a second lost, again and again
+    assert engine.until == 0 and engine.factor == 4
+    for factor in (4, 8, 16, 32, 32):       # half a second lost, again and again
         engine.take_stock(2, 20.0, 21.6)
         assert engine.until == pytest.approx(21.6 + 0.5 * factor)
-    assert engine.factor == FACTOR == 32
+    assert (4, engine.factor) == FACTORS == (4, 32)
     engine.take_stock(2, 20.0, 20.5)
-    assert engine.factor == FACTOR // 2 and engine.alone == pytest.approx(1.1)
+    assert engine.factor == 31 and engine.alone == pytest.approx(1.1)
+    for _ in range(40):
+        engine.take_stock(2, 20.0, 20.5)
+    assert engine.factor == 4
 
 
 def test_a_resting_team_is_one_thread_and_the_first_token_is_too(small, monkeypatch):

@@ -23,7 +23,7 @@ def hogs(n):
 
 def rate(engine, last, position, seconds, stubborn=False):
     """Tokens a second for some seconds. stubborn: never rest, whatever the team has lost."""
-    engine.until, engine.factor, count = 0.0, 1, 0
+    engine.until, count = 0.0, 0
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
         engine.truncate(position)

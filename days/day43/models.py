@@ -1,4 +1,4 @@
-"""Day 43 · Two models to read: the reader's GPT, which fits in a cache, and one that does not."""
+"""Day 43 · Models to read: the reader's GPT, which fits in a cache, and two that do not."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class Model:
     gpt: object = None    # day 34's model, where there is one
 
 
-def readers(fast):
+def readers(fast, rng=None):
     """Day 35's GPT, on the second half of the held-out text."""
     t = trained(fast)
     ids = t.tokenizer.encode(t.corpus.validation)
@@ -27,14 +27,23 @@ def readers(fast):
                  t.model)
 
 
+def narrow(fast, rng):
+    """Forty narrow layers, 130 MB: a phase has some hundred kB, as in a model of 4 bits."""
+    return random_model("40 narrow layers", rng, V=2000, T=128, C=64, L=4, H=2, F=256) if fast \
+        else random_model("40 narrow layers", rng, V=4096, T=1024, C=256, L=40, H=4, F=1024)
+
+
 def large(fast, rng):
-    """GPT-2 small's shape, 124M random weights of 4 bytes: what they are costs no time."""
-    arch = (Architecture(V=2000, T=128, C=128, L=2, H=4, K=4, D=32, F=512) if fast else
-            Architecture(V=50257, T=1024, C=768, L=12, H=12, K=12, D=64, F=3072))
+    """GPT-2 small's shape, 124M weights of 4 bytes."""
+    return random_model("GPT-2 small's shape", rng, V=2000, T=128, C=128, L=2, H=4, F=512) if fast \
+        else random_model("GPT-2 small's shape", rng, V=50257, T=1024, C=768, L=12, H=12, F=3072)
+
+
+def random_model(name, rng, V, T, C, L, H, F):
+    """A GPT of random weights: what they are costs no time."""
+    arch = Architecture(V, T, C, L, H, H, C // H, F)
     must, may = shapes(arch)
-    biases = {name: shape for name, shape in may.items() if name != "head"}
-    weights = {name: rng.standard_normal(shape, dtype=np.float32)
-               * np.float32(0.02 if len(shape) > 1 else 0.1) for name, shape in must.items()}
-    weights |= {name: np.zeros(shape, np.float32) for name, shape in biases.items()}
-    return Model("GPT-2 small's shape", arch, weights,
-                 rng.integers(0, arch.V, 2 * arch.T).tolist())
+    weights = {key: rng.standard_normal(shape, dtype=np.float32)
+               * np.float32(0.02 if len(shape) > 1 else 0.1) for key, shape in must.items()}
+    weights |= {key: np.zeros(shape, np.float32) for key, shape in may.items() if key != "head"}
+    return Model(name, arch, weights, rng.integers(0, V, T).tolist())

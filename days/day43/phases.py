@@ -42,18 +42,26 @@ def bytes_of(engine):
     return found
 
 
-def phases(engine, last, position, tokens):
-    """[kind, phases, bytes a token, seconds a token] by kind: medians over some tokens."""
-    tick, taken = seconds_a_tick(), []
-    for _ in range(tokens):
-        engine.truncate(position)
-        engine.step(last)
-        taken.append(np.diff(engine.plan.marks) * tick)
+def phases(engine, last, position, rounds, tokens, megabytes):
+    """(peak, rows): GB/s of a plain read, and [kind, phases, bytes a token, seconds a token].
+
+    The memory's rate drifts, so reads and tokens take turns; medians over all of them.
+    """
+    tick, taken, peaks = seconds_a_tick(), [], []
+    stream = np.ones(megabytes * 2**18, np.float32)
+    for _ in range(rounds):
+        peaks.append(read_rate(stream, 3))
+        for j in range(tokens):
+            engine.truncate(position)
+            engine.step(last)
+            if j >= tokens // 5:
+                taken.append(np.diff(engine.plan.marks) * tick)
     engine.truncate(position)
-    each = np.median(np.array(taken[tokens // 10:]), axis=0)        # (5L + 1,)
+    each = np.median(np.array(taken), axis=0)                       # (5L + 1,)
     size = bytes_of(engine)
-    return [[kind, engine.arch.L if i < 5 else 1, size[kind],
-             float(each[i:-1:5].sum() if i < 5 else each[-1])] for i, kind in enumerate(KINDS)]
+    return float(np.median(peaks)), [
+        [kind, engine.arch.L if i < 5 else 1, size[kind],
+         float(each[i:-1:5].sum() if i < 5 else each[-1])] for i, kind in enumerate(KINDS)]
 
 
 def barrier_seconds(threads, n):
@@ -71,10 +79,9 @@ def barrier_seconds(threads, n):
     return np.median(found, axis=0).tolist()
 
 
-def read_rate(megabytes, repeats):
-    """GB/s of a plain read by all threads (day 04): the best of several, the machine's peak."""
-    stream, best = np.ones(megabytes * 2**18, np.float32), 0.0
-    read_all(stream)
+def read_rate(stream, repeats):
+    """GB/s of a plain read of an array by all threads (day 04): the best of several."""
+    best = 0.0
     for _ in range(repeats):
         start = time.perf_counter()
         read_all(stream)

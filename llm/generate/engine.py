@@ -22,7 +22,7 @@ from llm.kernels.matvec import FLOAT32, Format, Packed
 from llm.kernels.plan import table_of
 
 CHUNK = 256                                 # ids that prefill reads at once
-FACTOR = 32                                 # a team that fails rests up to so many times its loss
+FACTORS = 4, 32                             # a team that fails rests so many times its loss
 
 
 class Engine:
@@ -51,7 +51,7 @@ class Engine:
         given = {name: own.pop(name) for name, w in weights.items() if isinstance(w, Packed)}
         move_together(own)                  # what was given as Packed stays where it is
         self.weights = given | own
-        self.alone, self.until, self.factor = 0.0, 0.0, 1
+        self.alone, self.until, self.factor = 0.0, 0.0, FACTORS[0]
         self.plan = lay_out(arch, self.weights, self.cache, self.threads)
         self.table = table_of(self.plan)
         self.where = self.table.ctypes.data
@@ -95,17 +95,17 @@ class Engine:
 
         On a busy machine the members of a team wait for each other's cores, and in a tiny model
         for the start of a region. What a token took longer than it takes one thread is lost; the
-        team then rests as long as it lost, after the next failure in a row twice as long, and so
-        on up to FACTOR times. In the long run no more than 1/FACTOR of the time is lost.
+        team then rests for `factor` times that. Each failure doubles the factor, each success takes
+        1 off, within FACTORS, so that in the long run about 1/32 of the time is lost.
         """
         seconds = end - start
         if threads == 1:
             self.alone += (seconds - self.alone) * (0.1 if self.alone else 1)
         elif seconds > self.alone:
             self.until = end + self.factor * (seconds - self.alone)
-            self.factor = min(2 * self.factor, FACTOR)
+            self.factor = min(2 * self.factor, FACTORS[1])
         else:
-            self.factor = max(self.factor // 2, 1)
+            self.factor = max(self.factor - 1, FACTORS[0])
 
     def prefill(self, ids):
         """Read ids (n,), n ≥ 1 -> logits (V,) after the last, CHUNK tokens at a time.
