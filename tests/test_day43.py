@@ -10,6 +10,8 @@ from numba import njit
 from numba.core.runtime import _nrt_python, rtsys
 
 from days.day43.barrier import phases
+from days.day43.phases import KINDS
+from days.day43.run import measure, table
 from llm.generate.architecture import Architecture, gpt_weights, shapes
 from llm.generate.cache import KVCache
 from llm.generate.decode import decode, generate
@@ -588,3 +590,14 @@ def test_a_stream_refuses_what_it_cannot_do():
     with pytest.raises(ValueError, match="an empty stop string"):
         stream(engine, BPE(), [1], 1, choose, stop="")
     assert engine.read == []
+
+
+def test_all_ways_give_the_same_token_and_the_phases_add_up():
+    r = measure(fast=True, seed=0)
+    assert r.worst < 1e-5 and len(r.page) > 10 and r.threads == MANY
+    assert min(r.peaks) > 0 and all(s > 0 for found in r.seconds for s in found.values())
+    for rows, (_, megabytes, position, _) in zip(r.phases, r.models):
+        assert sum(row[2] for row in rows) == pytest.approx(1e6 * megabytes)
+        assert rows[1][2] % (8 * position) == 0 and [row[1] for row in rows][-1] == 1
+    assert [row[0] for row in table(r)[1:]] == [*KINDS, "the token"]
+    assert table(r)[-1][1] == 11 == 5 * 2 + 1

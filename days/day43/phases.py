@@ -64,18 +64,19 @@ def phases(engine, last, position, rounds, tokens, megabytes):
          float(each[i:-1:5].sum() if i < 5 else each[-1])] for i, kind in enumerate(KINDS)]
 
 
-def barrier_seconds(threads, n):
+def barrier_seconds(threads, rounds):
     """(seconds of one barrier, seconds of an empty parallel region), medians of several."""
     found, out, sync = [], np.zeros(8 * threads, np.int64), np.zeros(WORDS, np.int64)
     barriers(sync, threads, 1), region(threads, out)
-    for _ in range(15):
+    n = 100 * rounds
+    for _ in range(rounds):
         sync[:] = 0
         start = time.perf_counter()
         barriers(sync, threads, n)
         middle = time.perf_counter()
-        for _ in range(100):
+        for _ in range(10):
             region(threads, out)
-        found.append([(middle - start) / n, (time.perf_counter() - middle) / 100])
+        found.append([(middle - start) / n, (time.perf_counter() - middle) / 10])
     return np.median(found, axis=0).tolist()
 
 

@@ -37,8 +37,8 @@ class Result:
 
 def measure(fast, seed):
     rng, threads = np.random.default_rng(seed), numba.config.NUMBA_NUM_THREADS
-    rounds = 3 if fast else 9
-    barrier = barrier_seconds(threads, 1000)
+    rounds = 2 if fast else 9
+    barrier = barrier_seconds(threads, 3 * rounds)
     shapes = [(64, 640)] if fast else [(256, 1024), (768, 50257)]
     names, seconds, spans, peaks, worst = [], [], [], [], 0.0
     with progress(3 * rounds, "timing") as tick:
@@ -65,7 +65,7 @@ def measure(fast, seed):
     alone = Engine(model.arch, engine.weights, threads=1)
     for i in model.ids[:position]:
         alone.step(i)
-    busy = rates(alone, engine, model.ids[position], position, 0.2 if fast else 4.0, threads)
+    busy = rates(alone, engine, model.ids[position], position, 0.1 if fast else 4.0, threads)
     return Result(threads, peaks, names, seconds, worst, spans, barrier, layout, busy, threads,
                   page, page_rate)
 

@@ -43,19 +43,23 @@ def draw(r, path):
                       color=color)
     peak = r.peaks[-1]
     left.axhline(peak, color="#222222", lw=1)
-    left.annotate(f"a plain read of memory: {peak:.0f} GB/s", (0.98, peak), (0, -12), ha="right",
+    left.annotate(f"a plain read of memory: {peak:.0f} GB/s", (0.98, peak), (0, 7), ha="right",
                   xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=9)
-    left.set(xlabel="kB read in one phase of a token", ylabel="GB/s")
-    left.yaxis.set_major_formatter("{x:g}")
+    left.set(xlabel="kB read in one phase of a token", ylabel="GB/s",
+             yticks=[10, 20, 50, 100, 200], ylim=(min(10, left.get_ylim()[0]), 250))
+    for axis in (left.xaxis, left.yaxis):
+        axis.set_major_formatter("{x:,.0f}")
     left.minorticks_off()
-    left.legend(loc="lower right", fontsize=9)
+    left.legend(loc="upper right", fontsize=9)
     names = list(r.seconds[0])
     place = np.arange(len(names))[::-1]
     for i, (found, color) in enumerate(zip(r.seconds, COLORS)):
         there = [j for j, way in enumerate(names) if way in found]
         right.barh(place[there] + 0.27 * (1 - i), [1 / found[names[j]] for j in there], 0.25,
                    color=color)
-    right.set(xscale="log", xlabel="tokens a second")
+    right.set(xscale="log", xlabel="tokens a second", xlim=(10, None))
+    right.xaxis.set_major_formatter("{x:,.0f}")
+    right.minorticks_off()
     right.set_yticks(place, [n.replace(": ", ":\n").replace(", ", ",\n") for n in names],
                      fontsize=8)
     token = whole(r.phases[-1])
