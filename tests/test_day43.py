@@ -516,6 +516,12 @@ def test_no_character_is_ever_broken(rng):
     assert [pieces.push(0xE8), pieces.flush()] == ["", "\ufffd"]
 
 
+def test_the_example_by_hand_of_a_stop_string():
+    gate = Holdback("###")
+    assert [gate.push(text) for text in ("a", "##", " b", "##", "#")] == ["a", "", "## b", "", ""]
+    assert gate.found and gate.held == ""
+
+
 def test_a_stop_string_is_found_across_tokens_and_never_shown():
     tokenizer = BPE()
     got, s = say(tokenizer, "one\n\nUser: two", stop=["\nUser:", "###"])
