@@ -278,13 +278,13 @@ def snapshot_of(path, seed=0):
 
 
 def test_a_snapshot_holds_everything(tmp_path):
-    model, optimizer, rng = snapshot_of(tmp_path / "new folder" / "a.npz")
-    about, weights, moments, rng_state = load_snapshot(tmp_path / "new folder" / "a.npz")
+    model, optimizer, rng = snapshot_of(tmp_path / "new" / "folder" / "a.npz")
+    about, weights, moments, rng_state = load_snapshot(tmp_path / "new" / "folder" / "a.npz")
     assert about == {"step": 12} and rng_state == rng.bit_generator.state
     for name, array in model.state_dict().items():
         assert np.array_equal(weights[name], array)
     assert moments.keys() == optimizer.state_dict().keys() and (moments["t"] == 1).all()
-    assert [p.name for p in (tmp_path / "new folder").iterdir()] == ["a.npz"]
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["a.npz"]
 
 
 def test_damaged_missing_or_foreign_snapshots_are_refused(tmp_path):
