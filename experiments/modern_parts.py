@@ -252,7 +252,7 @@ def write(record, path):
 
 
 def tables(record):
-    """Two: the five models, and what can be told apart."""
+    """Two: the six models, and what can be told apart."""
     models = [["norm, feed-forward", "parameters", "best rate", "nats", "lowest", "highest"]]
     for name, v in record["variants"].items():
         models.append([name, f"{v['parameters']:,}", f"{v['rate']:.2g}", f"{v['mean']:.3f}",

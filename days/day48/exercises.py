@@ -18,7 +18,7 @@ def partial_rmsnorm():
 
         f(np.array([3.0, 4.0]), np.ones(2), 1)[0]      # [1, 1.3333] but for ε
 
-    Source: Zhang & Sennrich (2019), section 4.
+    Source: Zhang & Sennrich (2019), pRMSNorm.
     """
     raise NotImplementedError
 

@@ -24,16 +24,16 @@ MISTAKES = [
         right="    dx = rstd * (d - normal * (d * normal).mean(axis=-1, keepdims=True))",
         wrong="    dx = rstd * d",
         symptom="The loss falls, but the gradient has a part along x, which changes nothing but "
-                "the stream's length: it grows from step to step."),
+                "the stream's length, and so this length drifts."),
     Mistake(
         title="the backward still takes the mean out, as LayerNorm's does",
         file="llm/functions/gated.py",
         right="    dx = rstd * (d - normal * (d * normal).mean(axis=-1, keepdims=True))",
         wrong="    dx = rstd * (d - d.mean(axis=-1, keepdims=True)\n"
               "                 - normal * (d * normal).mean(axis=-1, keepdims=True))",
-        symptom="Training works nearly as well; only a gradient check sees it."),
+        symptom="Training looks normal; only a gradient check sees it."),
     Mistake(
-        title="ε is added behind the root",
+        title="ε is added after the root is taken",
         file="llm/kernels/gated.py",
         right="        return ONE / np.sqrt(squares / np.float32(row.size) + eps)",
         wrong="        return ONE / (np.sqrt(squares / np.float32(row.size)) + eps)",
@@ -51,7 +51,7 @@ MISTAKES = [
         file="llm/layers/gated.py",
         right="    return multiple * math.ceil(2 * ratio * channels / (3 * multiple))",
         wrong="    return multiple * math.ceil(ratio * channels / multiple)",
-        symptom="SwiGLU wins clearly, with half as many weights more in its feed-forward."),
+        symptom="SwiGLU wins, with one and a half times the weights in its feed-forward."),
 ]
 
 EQUIVALENT = [

@@ -105,7 +105,7 @@ def draw(result, path):
                           [row[size] / row[ms] / 1e6 for row in rows], .38, color=color,
                           label=(f"{shape(result.small)}, in the cache",
                                  f"{shape(result.large)}, from memory")[side])
-        right.bar_label(bars, fmt="%.0f", padding=3, fontsize=8)
+        right.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     right.set_yticks(range(6), [row[0] for row in rows])
     right.invert_yaxis()
     right.margins(x=.1)

@@ -18,7 +18,7 @@ def rmsnorm(x, gain, eps=1e-5):
     before it is squared, so that no finite row overflows: what stands under the root is at most 2.
     Returns out and saved = (x̂, 1/√(mean(x²) + ε), gain), x̂ being x · rstd.
     Raises ValueError if gain is not (C,), C is 0, or ε is not a positive number.
-    Source: Zhang & Sennrich (2019), eq. 4; ε as in Llama.
+    Source: Zhang & Sennrich (2019); ε as in Llama.
     """
     x, gain = floating(x), floating(gain)
     check_rmsnorm(x, gain)

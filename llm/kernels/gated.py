@@ -63,7 +63,7 @@ def rmsnorm_back_rows(dout, x, gain, rstd, dx, dgain):
 
 @njit(fastmath=SUMS, parallel=True, error_model="numpy", cache=True)
 def swiglu_rows(gate, up, out):
-    """out ← silu(gate) · up. Below −88 exp32 stops growing, so the gate must stop there too."""
+    """out ← silu(gate) · up. A gate below −88, where exp32(−gate) stops growing, counts as −88."""
     for i in prange(gate.shape[0]):
         for j in range(gate.shape[1]):
             g = LOWEST_GATE if gate[i, j] < LOWEST_GATE else gate[i, j]

@@ -18,7 +18,7 @@ swiglu = primitive(gated.swiglu, gated.swiglu_vjp)
 class RMSNorm(Module):
     """x (..., C) -> (..., C): each token's channels get a mean square of 1, then the gain.
 
-    C parameters. Source: Zhang & Sennrich (2019), eq. 4.
+    C parameters. Source: Zhang & Sennrich (2019).
     """
 
     def __init__(self, channels, eps=1e-5, dtype=np.float32):
