@@ -66,7 +66,7 @@ def compiled(path, layout):
 
 
 def compiled_plain(layout):
-    """(rows, products, wide) in floats: y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx by blocks.
+    """(rows, products, wide): y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx, in floats.
 
     A word holds four weights of an output, or eight; sixteen neighbouring outputs grow together.
     wide(data, first, out): the tiles from `first` on as float32, out (K, 64·tiles).
