@@ -147,8 +147,10 @@ def test_floats_of_every_width(rng):
 def test_rows_are_dequantised_in_parts_as_at_once(rng, monkeypatch):
     data = rng.integers(0, 120, size=(9, 68), dtype=np.uint8)
     whole = dequantise(data, "Q8_0")
-    monkeypatch.setattr("llm.weights.blocks.ROWS_AT_ONCE", 130)
-    assert (dequantise(data, "Q8_0") == whole).all()
+    monkeypatch.setattr("llm.weights.blocks.ROWS_AT_ONCE", 130)       # two rows of 64 weights
+    sizes, kind = [], NAMES["Q8_0"]
+    counting = replace(kind, unpack=lambda blocks: sizes.append(len(blocks)) or kind.unpack(blocks))
+    assert (dequantise(data, counting) == whole).all() and sizes == [4, 4, 4, 4, 2]
     with pytest.raises(ValueError, match=r"rows of 67 bytes, shape \(9, 67\).*34"):
         dequantise(data[:, :67], "Q8_0")
 
@@ -199,6 +201,12 @@ def test_tensors_come_back_for_any_alignment(tmp_path, rng, alignment):
     assert found.array("c") == pytest.approx(c, abs=float(np.ptp(c)) / 28)
     assert found.raw("c").shape == (6, 40) and not found.raw("c").flags.writeable
     assert found.tensors["c"].size == 240 and found.tensors["c"].offset % (alignment or 32) == 0
+
+
+def test_names_may_be_as_long_as_the_format_allows(tmp_path):
+    key, name = "k" * 65535, "n" * 64
+    found = opened(tmp_path, gguf_bytes({key: ("u8", 1)}, {name: floats(np.arange(8))}))
+    assert found.metadata == {key: 1} and list(found.tensors) == [name]
 
 
 def test_the_order_in_the_file_need_not_be_that_of_the_table(tmp_path):
@@ -1059,7 +1067,7 @@ def talking(tmp_path, rng, monkeypatch):
     monkeypatch.setattr(speak, "say", said.append)
     metadata, tensors, _ = small_llama(rng, T=256)
     model = load(written(tmp_path, metadata | CHAT, tensors))
-    return model, speak.engine(model, 256), said
+    return model, llama.engine(model), said
 
 
 def test_a_prompt_is_continued(talking):
@@ -1145,6 +1153,8 @@ def test_one_right_token_proves_little(capsys):
     assert sum(token == result.wrong[0][2] for *_, token in result.wrong[1:]) >= 2
     assert all(nats != result.wrong[0][1] for _, nats, _ in result.wrong[3:])
     assert result.talk[1][2] > 40 and result.talk[0][2] == 0
+    assert [row[:2] for row in result.places] == [[1, 4], [5, 16]]
+    assert all(a > 0 and a != b for _, _, a, b in result.places)
     assert result.rounded[1] == pytest.approx(result.rounded[0], rel=0.02)
     assert [row[1] for row in result.evaluated[4:]] == ["right of 3"] * 3
     for rows, error, count, chance in result.calibrated.values():

@@ -45,3 +45,11 @@ MISTAKES = [
         symptom="The model with the larger vocabulary looks three times worse than the other, on a "
                 "text that it predicts better."),
 ]
+
+EQUIVALENT = [
+    ("llm/weights/kquants.py", "scales, minima = six_bit(blocks[:, 4:16])",
+     "a thirteenth byte is not looked at"),
+    ("llm/generate/pretrained.py",
+     'names = {end: self.file.metadata.get(f"tokenizer.ggml.{end}_token_id", -1)',
+     "no id is below 0"),
+]

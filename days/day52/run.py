@@ -14,6 +14,7 @@ from days.day52 import made, speak, study
 from days.harness import main, print_table, save, say
 from llm.generate import evaluate
 from llm.generate.architecture import gpt_weights
+from llm.generate.llama import engine
 from llm.generate.plain import Plain
 from llm.generate.pretrained import load
 
@@ -35,10 +36,12 @@ class Result:
     mean_choice: dict     # {choices: [right by mean per byte, of the real model and the GPT]}
     calibrated: dict      # {model: [rows, error, tokens, error that chance alone would make]}
     wrong: list           # [reader, nats per byte, next token after HISTORY]
+    places: list          # [first, last, nats a token read right, read without the permutation]
     bandwidth: float      # bytes a second read from memory
     speed: list           # [decoder, bytes of weights a token, tokens a second]
     rounded: list         # nats per byte of one text: in float32, and as the engine computes
     talk: list            # [question, answer, ids reused, ids read]
+    alone: str            # the answer to the last question in a conversation of its own
 
 
 def measure(fast, seed, prompt=None, chat=False, gguf=None, tokens=200, temperature=0.7):
@@ -65,19 +68,20 @@ def look(fast, seed, name, model, weights, reader, opened):
     held_out = reader.corpus.validation[len(reader.corpus.validation) // 2:]
     both = [(plain, model.tokenizer, T), (small, reader.tokenizer, reader.config.T)]
     ids = model.tokenizer.encode(HISTORY)
-    evaluated, means, calibrated = study.judge(fast, both, held_out,
-                                               np.random.default_rng(seed))
+    judged = study.judge(fast, both, held_out, np.random.default_rng(seed))
     short = held_out[:300 if fast else 1200]
     wrong = study.nearly_right(model, weights, T, short, ids)
-    quick = speak.engine(model, T_max=2 * T)
+    quick = engine(model, T_max=2 * T)
     said, speed = study.pace(fast, plain, quick, ids)
     rounded = [evaluate.nats_per_byte(read, model.tokenizer, short[:len(short) // 2], 2 * T)
                for read in (plain.read, study.stepwise(quick))]
-    return Result(name, len(model.file.data), study.kinds(model.file), opened, ids.tolist(),
-                  int(plain.read(ids)[-1].argmax()), model.tokenizer.decode(said),
-                  reader.corpus.name, evaluate.overlap(reader.corpus.train, held_out), evaluated,
-                  means, calibrated, wrong, speak.bandwidth(1 << 22 if fast else 1 << 27), speed,
-                  rounded, study.turns(fast, model, quick) if model.template else [])
+    talk, alone = study.turns(fast, model, quick) if model.template else ([], "")
+    return Result(
+        name, len(model.file.data), study.kinds(model.file), opened, ids.tolist(),
+        int(plain.read(ids)[-1].argmax()), model.tokenizer.decode(said), reader.corpus.name,
+        evaluate.overlap(reader.corpus.train, held_out), *judged, wrong,
+        study.by_place(fast, model, weights, held_out[:1000 if fast else 10000]),
+        speak.bandwidth(1 << 22 if fast else 1 << 27), speed, rounded, talk, alone)
 
 
 def table(result):
@@ -99,6 +103,7 @@ def show(result):
     print(HISTORY + result.continuation)
     for question, answer, reused, fresh in result.talk:
         print(f"> {question}  [{reused} ids in the cache, {fresh} read]\n{answer}")
+    print(f"> the last question, alone\n{result.alone}")
 
 
 def draw(result, path):
@@ -109,10 +114,10 @@ def draw(result, path):
                               ("reader", "the reader's GPT", "#c4501b")):
         rows, error, *_ = result.calibrated[key]
         sure, share, _ = np.array(rows).T
-        left.plot(sure, share, "o-", color=colour, ms=4, lw=1.2,
-                  label=f"{name}: off by {100 * error:.1f} points")
-    left.set_xlabel("probability given to the likeliest token")
-    left.set_ylabel("share of times that it came")
+        label = f"{name}: off by {100 * error:.1f} points"
+        left.plot(sure, share, "o-", color=colour, ms=4, lw=1.2, label=label)
+    left.set(xlabel="probability given to the likeliest token",
+             ylabel="share of times that it came")
     left.legend(loc="lower right", fontsize=8)
     names, nats, _ = zip(*result.wrong[::-1])
     right.barh(range(len(names)), nats, color=["#c4501b"] * (len(names) - 1) + ["#1f5a99"])
@@ -131,12 +136,9 @@ def draw(result, path):
 def add_arguments(parser):
     parser.add_argument("--prompt", metavar="TEXT", help="continue TEXT, streaming")
     parser.add_argument("--chat", action="store_true", help="hold a conversation")
-    parser.add_argument("--gguf", type=Path, metavar="FILE",
-                        help="another Llama in a GGUF file, in place of SmolLM2-135M")
-    parser.add_argument("--tokens", type=int, default=200, metavar="N",
-                        help="the most tokens of an answer (200)")
-    parser.add_argument("--temperature", type=float, default=0.7, metavar="T",
-                        help="0 always takes the likeliest token (0.7)")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="another Llama than SmolLM2")
+    parser.add_argument("--tokens", type=int, default=200, metavar="N", help="at most (200)")
+    parser.add_argument("--temperature", type=float, default=0.7, metavar="T", help="(0.7)")
 
 
 if __name__ == "__main__":

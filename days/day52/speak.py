@@ -8,8 +8,8 @@ import numpy as np
 
 from days.harness import UsageError, say
 from llm.generate.conversation import Conversation
-from llm.generate.engine import Engine
 from llm.generate.jinja.values import TemplateError
+from llm.generate.llama import engine
 from llm.generate.pretrained import load
 from llm.generate.stream import stream
 from llm.generate.truncate import Chooser
@@ -49,18 +49,13 @@ class Pace:
                 f"{self.peak / 1e9:.0f} GB/s that this machine reads")
 
 
-def engine(model, T_max):
-    """The compiled engine on a model's weights."""
-    return Engine(model.arch, model.weights(), T_max=T_max)
-
-
 def converse(prompt, gguf, tokens, temperature, seed):
     """--prompt and --chat."""
     if tokens < 1:
         raise UsageError(f"--tokens {tokens} must be at least 1")
     choose = chooser(temperature, seed)
     model = load(gguf, say)
-    quick = engine(model, T_max=min(model.arch.T, 4096))
+    quick = engine(model, T_max=min(model.arch.T, 8192))
     if prompt is None:
         chat(quick, model, tokens, choose)
     else:

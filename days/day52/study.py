@@ -78,6 +78,21 @@ def nearly_right(model, weights, T, text, ids):
     return found
 
 
+def by_place(fast, model, weights, text):
+    """[first, last, nats a token of the right reader, of the one without the permutation].
+
+    Many short windows are read, each from its own beginning; the place counts from there.
+    """
+    ids = model.tokenizer.encode(text)
+    n, T = (2, 16) if fast else (24, 64)
+    places, nats = [(1, 4), (5, 16)] + ([] if fast else [(17, 64)]), []
+    for change in list(wrong.READERS.values())[:2]:
+        one = Plain(*change(model.arch, weights), T)
+        nats.append(-np.mean([evaluate.log_probabilities(one.read, ids[i * T:i * T + T + 1], T + 1)
+                              for i in range(n)], axis=0))
+    return [[a, b, *(float(x[a - 1:b].mean()) for x in nats)] for a, b in places]
+
+
 def pace(fast, plain, quick, ids):
     """Greedy tokens of the quick engine, and [decoder, bytes a token, tokens a second] of both."""
     n, said, rates = 8 if fast else 64, [], []
@@ -97,10 +112,15 @@ def pace(fast, plain, quick, ids):
 
 
 def turns(fast, model, quick):
-    """A conversation of three greedy turns, and what each had to read."""
+    """[question, answer, ids reused, ids read] of three greedy turns; and the last asked alone."""
+    questions = TURNS[:2] if fast else TURNS
     talk = Conversation(quick, model.tokenizer, model.chat_template(), model.stops)
-    found = []
-    for question in TURNS[:2] if fast else TURNS:
-        said = "".join(talk.say(question, lambda z, _: int(z.argmax()), 8 if fast else 60))
-        found.append([question, said, talk.reused, talk.fresh])
-    return found
+    alone = Conversation(quick, model.tokenizer, model.chat_template(), model.stops)
+    found = [[question, *ask(fast, talk, question)] for question in questions]
+    return found, ask(fast, alone, questions[-1])[0]
+
+
+def ask(fast, talk, question):
+    """(answer, ids reused, ids read) of one greedy turn."""
+    said = "".join(talk.say(question, lambda z, _: int(z.argmax()), 8 if fast else 60))
+    return said, talk.reused, talk.fresh

@@ -46,19 +46,20 @@ def matmul(products, data, x, N):
     return y[:, :N]
 
 
-def matmul_plain(products, wide, data, x, N):
+def matmul_plain(layout, products, data, x, N):
     """The same in float32: few vectors by the kernel, many by BLAS on a slice of tiles made wide.
 
     Widening costs as much as a few vectors and BLAS then runs at the speed of floats.
     """
     if len(x) <= FEW:
         return matmul(products, data, x, N)
-    y = np.empty((len(x), R * tiles(N)), np.float32)
+    K, out = x.shape[1], np.empty((len(x), N), np.float32)
+    size = K // BLOCK * layout.step                             # bytes of a tile
     for first in range(0, tiles(N), SLICE):
-        part = np.empty((x.shape[1], R * min(SLICE, tiles(N) - first)), np.float32)
-        wide(data, first, part)
-        np.matmul(x, part, out=y[:, R * first:R * first + part.shape[1]])
-    return y[:, :N]
+        rows = slice(R * first, min(R * (first + SLICE), N))
+        part = dense(layout, data[size * first:size * (first + SLICE)], rows.stop - rows.start, K)
+        np.matmul(x, part, out=out[:, rows])
+    return out
 
 
 @cache
@@ -66,8 +67,8 @@ def make(name, path):
     """The Format of LAYOUTS[name] on one path."""
     layout = LAYOUTS[name]
     if path == "plain":
-        rows, products, wide = compiled_plain(layout)
-        prepare, multiply = prepare_sums, partial(matmul_plain, products, wide)
+        rows, products = compiled_plain(layout)
+        prepare, multiply = prepare_sums, partial(matmul_plain, layout, products)
     else:
         rows, products = compiled(path, layout)
         prepare, multiply = prepare8, partial(matmul, products)

@@ -66,10 +66,9 @@ def compiled(path, layout):
 
 
 def compiled_plain(layout):
-    """(rows, products, wide): y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx, in floats.
+    """(rows, products) in floats: y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx by blocks.
 
     A word holds four weights of an output, or eight; sixteen neighbouring outputs grow together.
-    wide(data, first, out): the tiles from `first` on as float32, out (K, 64·tiles).
     """
     bits, minima, step, head = layout.bits, layout.minima, layout.step, layout.head
     offset, mask = np.float32(layout.offset), np.uint32(15 if bits == 4 else 255)
@@ -100,22 +99,6 @@ def compiled_plain(layout):
                     else:
                         out[r] += widen(heads[r]) * (total - offset * sums[b])
 
-    @njit(fastmath=True, error_model="numpy", parallel=True, cache=True)
-    def wide(data, first, out):
-        nb = out.shape[0] // 32
-        for i in prange(out.shape[1] // R):
-            for b in range(nb):
-                at = ((first + i) * nb + b) * step
-                heads = data[at:at + head].view(np.uint16)
-                words = data[at + head:at + step].view(np.uint32)
-                for k in range(32):
-                    g, shift = k // 4 % bits, np.uint32(8 * (k % 4) + (4 if k >= 4 * bits else 0))
-                    row = out[32 * b + k, R * i:R * i + R]
-                    for r in range(R):
-                        q = np.float32(np.int32((words[R * g + r] >> shift) & mask))
-                        least = widen(heads[R + r]) if minima else -offset * widen(heads[r])
-                        row[r] = widen(heads[r]) * q + least
-
     @njit(error_model="numpy", parallel=True, cache=True)
     def products(data, x, works, y):
         K = x.shape[1]
@@ -124,4 +107,4 @@ def compiled_plain(layout):
         for tile in prange(y.shape[1] // R):
             for i in range(x.shape[0]):
                 rows(data, x[i], works[i], y[i], K, tile, tile + 1)
-    return rows, products, wide
+    return rows, products
