@@ -12,11 +12,13 @@ import pytest
 from days.day52.made import gguf_bytes, small_llama
 from llm.data.download import TextError
 from llm.functions.probability import log_softmax
+from llm.generate import llama
 from llm.generate.cache import KVCache
 from llm.generate.decode import decode
 from llm.generate.plain import Plain
 from llm.generate.pretrained import load
 from llm.generate.template import CHATML, ROLES, ChatTemplate, Message
+from llm.kernels import cpu
 from llm.weights.blocks import NAMES, dequantise
 from llm.weights.gguf import GGUF
 from llm.weights.scored import ScoredBPE
@@ -243,6 +245,21 @@ def test_greedy_tokens_equal_llama_cpps_where_the_model_is_sure_and_part_at_a_ne
         assert gap < 3 * apart, f"they part at token {first} with a gap of {gap:.3f} nats"
         same.append(first is None)
     assert sum(same[:4]) >= 3
+
+
+def test_the_engine_with_8_bit_activations_writes_llama_cpps_tokens(real, greedy):
+    """It rounds activations as llama.cpp does, 32 to a scale, and parts from it at a near tie."""
+    if cpu.choose() == "plain":
+        pytest.skip("this processor keeps activations in float32")
+    engine, same = llama.engine(real, T_max=256), []
+    for ids in map(real.tokenizer.encode, [*SURE[:-1], *OPEN]):
+        theirs = [token["id"] for token in greedy(ids)]
+        engine.reset()
+        z = [engine.prefill(ids).copy(), *(engine.step(i).copy() for i in theirs[:-1])]
+        gaps = [log.max() - log[i] for log, i in zip(z, theirs)]
+        assert max(gaps) < 0.5, f"a token of llama.cpp's is {max(gaps):.2f} nats behind ours"
+        same.append(not any(gaps))
+    assert sum(same) >= 3
 
 
 # --- tokenizers -------------------------------------------------------------------------------
