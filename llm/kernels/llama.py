@@ -25,8 +25,6 @@ from llm.kernels.products import compiled, compiled_plain
 
 LAYOUTS = {"Q4_1": Layout(4, True), "Q4_0": Layout(4, False),
            "Q5_1": Layout(8, True), "Q8_0": Layout(8, False)}
-FEW = 8                                     # vectors up to which the plain path uses no BLAS
-SLICE = 16                                  # tiles that it widens to float32 at a time
 
 
 def pack(layout, w):
@@ -46,34 +44,16 @@ def matmul(products, data, x, N):
     return y[:, :N]
 
 
-def matmul_plain(layout, products, data, x, N):
-    """The same in float32: few vectors by the kernel, many by BLAS on a slice of tiles made wide.
-
-    Widening costs as much as a few vectors and BLAS then runs at the speed of floats.
-    """
-    if len(x) <= FEW:
-        return matmul(products, data, x, N)
-    K, out = x.shape[1], np.empty((len(x), N), np.float32)
-    size = K // BLOCK * layout.step                             # bytes of a tile
-    for first in range(0, tiles(N), SLICE):
-        rows = slice(R * first, min(R * (first + SLICE), N))
-        part = dense(layout, data[size * first:size * (first + SLICE)], rows.stop - rows.start, K)
-        np.matmul(x, part, out=out[:, rows])
-    return out
-
-
 @cache
 def make(name, path):
     """The Format of LAYOUTS[name] on one path."""
     layout = LAYOUTS[name]
     if path == "plain":
-        rows, products = compiled_plain(layout)
-        prepare, multiply = prepare_sums, partial(matmul_plain, layout, products)
+        (rows, products), prepare = compiled_plain(layout), prepare_sums
     else:
-        rows, products = compiled(path, layout)
-        prepare, multiply = prepare8, partial(matmul, products)
+        (rows, products), prepare = compiled(path, layout), prepare8
     return Format(f"{name} ({path})", 8 * layout.step / (R * BLOCK), partial(pack, layout),
-                  prepare, rows, multiply, partial(dense, layout))
+                  prepare, rows, partial(matmul, products), partial(dense, layout))
 
 
 def formats(path=None):

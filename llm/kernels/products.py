@@ -11,11 +11,12 @@ import numpy as np
 from numba import njit, prange
 
 from llm.kernels.activations import prepare8, prepare_sums
+from llm.kernels.floats import COLUMNS, LANES, ROWS, tile
 from llm.kernels.lanes import product
 from llm.kernels.matvec import R
 
 TWO_112 = np.float32(2.0 ** 112)
-LANES = {"vnni": 16, "avx2": 8}                                      # outputs in a register
+WIDTHS = {"vnni": 16, "avx2": 8}                                      # outputs in a register
 SHARE = {"vnni": (6, 2), "avx2": (4, 2)}     # (vectors, groups of outputs) that share registers
 
 
@@ -34,16 +35,16 @@ def compiled(path, layout):
 
     Only numbers are captured, so that Numba finds the compiled function in its cache again.
     """
-    lanes, (tokens, groups) = LANES[path], SHARE[path]
+    lanes, (tokens, groups) = WIDTHS[path], SHARE[path]
     everything, width = R // lanes, lanes * groups
     bits, minima, step = layout.bits, int(layout.minima), layout.step
 
     @njit(error_model="numpy", cache=True)
     def rows(data, x, work, y, K, first, last):
         nb = K // 32
-        for tile in range(first, last):
-            product(data.ctypes.data + tile * nb * step, work.ctypes.data, 0,
-                    y.ctypes.data + 4 * R * tile, 0, nb, 0, everything, 1, lanes, bits, minima)
+        for i in range(first, last):
+            product(data.ctypes.data + i * nb * step, work.ctypes.data, 0,
+                    y.ctypes.data + 4 * R * i, 0, nb, 0, everything, 1, lanes, bits, minima)
 
     @njit(error_model="numpy", parallel=True, cache=True)
     def products(data, x, works, y):
@@ -52,8 +53,8 @@ def compiled(path, layout):
         for i in prange(n):
             prepare8(x[i], works[i])
         for part in prange(y.shape[1] // width):                # `width` outputs of all vectors
-            tile, row = part // parts, part % parts * width
-            at, to = data.ctypes.data + tile * nb * step, y.ctypes.data + 4 * width * part
+            row, to = part % parts * width, y.ctypes.data + 4 * width * part
+            at = data.ctypes.data + part // parts * nb * step
             if n < tokens:
                 for i in range(n):
                     product(at, works.ctypes.data + i * stride, stride, to + i * wide, wide, nb,
@@ -69,6 +70,7 @@ def compiled_plain(layout):
     """(rows, products) in floats: y = Σ scale · (Σ q·x − offset · Σx) + minimum · Σx by blocks.
 
     A word holds four weights of an output, or eight; sixteen neighbouring outputs grow together.
+    For many vectors COLUMNS outputs are widened to float32 once, and stay in the second cache.
     """
     bits, minima, step, head = layout.bits, layout.minima, layout.step, layout.head
     offset, mask = np.float32(layout.offset), np.uint32(15 if bits == 4 else 255)
@@ -77,11 +79,11 @@ def compiled_plain(layout):
     def rows(data, x, work, y, K, first, last):
         nb = K // 32
         sums = work[:4 * nb].view(np.float32)
-        for tile in range(first, last):
-            out = y[R * tile:R * tile + R]
+        for i in range(first, last):
+            out = y[R * i:R * i + R]
             out[:] = np.float32(0)
             for b in range(nb):
-                at = (tile * nb + b) * step
+                at = (i * nb + b) * step
                 heads = data[at:at + head].view(np.uint16)
                 words, part = data[at + head:at + step].view(np.uint32), x[32 * b:32 * b + 32]
                 for r in range(R):
@@ -99,12 +101,36 @@ def compiled_plain(layout):
                     else:
                         out[r] += widen(heads[r]) * (total - offset * sums[b])
 
+    @njit(fastmath=True, error_model="numpy")
+    def widened(data, part, out):
+        nb, i, c = out.shape[0] // 32, part * COLUMNS // R, part * COLUMNS % R
+        for b in range(nb):
+            at = (i * nb + b) * step
+            heads = data[at:at + head].view(np.uint16)[c:]
+            words = data[at + head:at + step].view(np.uint32)[c:]
+            for k in range(32):
+                g, shift = k // 4 % bits, np.uint32(8 * (k % 4) + (4 if k >= 4 * bits else 0))
+                for r in range(COLUMNS):
+                    q = np.float32(np.int32((words[R * g + r] >> shift) & mask))
+                    least = widen(heads[R + r]) if minima else -offset * widen(heads[r])
+                    out[32 * b + k, r] = widen(heads[r]) * q + least
+
     @njit(error_model="numpy", parallel=True, cache=True)
     def products(data, x, works, y):
-        K = x.shape[1]
-        for i in prange(x.shape[0]):
-            prepare_sums(x[i], works[i])
-        for tile in prange(y.shape[1] // R):
-            for i in range(x.shape[0]):
-                rows(data, x[i], works[i], y[i], K, tile, tile + 1)
+        n, K = x.shape
+        if n < ROWS:
+            for i in prange(n):
+                prepare_sums(x[i], works[i])
+            for part in prange(y.shape[1] // R):
+                for i in range(n):
+                    rows(data, x[i], works[i], y[i], K, part, part + 1)
+            return
+        for part in prange(y.shape[1] // COLUMNS):
+            w = np.empty((K, COLUMNS), np.float32)
+            widened(data, part, w)
+            for start in range(0, n, ROWS):
+                i = min(start, n - ROWS)                        # the last ones overlap
+                tile(x[i].ctypes.data, 4 * K, 4, w.ctypes.data, 4 * COLUMNS,
+                     y[i].ctypes.data + 4 * COLUMNS * part, 4 * y.shape[1], K, ROWS, COLUMNS,
+                     LANES)
     return rows, products
