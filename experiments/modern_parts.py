@@ -152,7 +152,7 @@ def one_run(plan, texts, variant, rate, seed, part):
     return {"variant": variant, "rate": rate, "seed": seed, "part": part,
             "parameters": model.count_parameters(), "skipped": done.skipped,
             "nats": round(nats(model, getattr(texts, part), plan.T), 5),
-            "seconds": round(time.process_time() - began, 1)}
+            "seconds": round(time.process_time() - began, 3)}
 
 
 def nats(model, ids, T):

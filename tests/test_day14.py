@@ -222,9 +222,10 @@ def test_every_rule_of_the_run_is_right_on_real_shapes():
 
 
 def test_sums_over_rows_keep_their_digits():
-    rows = np.ones((2**24 + 8, 1), np.float32)
-    assert rules.unbroadcast(rows, (1,))[0] == 2**24 + 8
-    x, w = np.zeros((len(rows), 1), np.float32), np.zeros((1, 1), np.float32)
+    rows = np.ones((2**24 + 8, 2), np.float32)
+    assert rows.sum(axis=0)[0] == 2**24                 # NumPy alone, one row after another
+    assert rules.unbroadcast(rows, (2,))[0] == 2**24 + 8
+    x, w = np.zeros((len(rows), 1), np.float32), np.zeros((1, 2), np.float32)
     assert rules.linear_vjp(rows, x, w, True)[2][0] == 2**24 + 8
 
 

@@ -38,7 +38,7 @@ MISTAKES = [
     Mistake(
         title="The running statistics are bound to new arrays",
         file="llm/layers/norm.py",
-        right="        self.mean += self.momentum * (rows.mean(axis=0) - self.mean)\n",
+        right="        self.mean += self.momentum * (mean - self.mean)\n",
         wrong="        self.mean = rows.mean(axis=0)\n",
         symptom="The running mean jumps with each batch, and evaluation is as noisy as the last "
                 "one was odd."),

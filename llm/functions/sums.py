@@ -15,7 +15,7 @@ def total(x, axis=None, keepdims=False):
     x of any shape; integers and float64 are added as they are.
     Source: Higham, Accuracy and Stability of Numerical Algorithms (2002), section 4.2.
 
-    >>> ones = np.ones((2**24 + 8, 1), np.float32)
+    >>> ones = np.ones((2**24 + 8, 2), np.float32)
     >>> float(ones.sum(axis=0)[0]), float(total(ones, axis=0)[0])
     (16777216.0, 16777224.0)
     """

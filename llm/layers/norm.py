@@ -6,6 +6,7 @@ Left out: RMSNorm, which keeps only the division (day 48).
 import numpy as np
 
 from llm.functions import norm
+from llm.functions.sums import total
 from llm.grad.tensor import Tensor, primitive
 from llm.layers.module import Module, parameter
 
@@ -45,7 +46,8 @@ class BatchNorm(Module):
             return (x - Tensor(self.mean)) * (self.gain * Tensor(rstd)) + self.bias
         out = batchnorm(x, self.gain, self.bias, eps=self.eps)   # refuses what does not fit
         rows = x.data.reshape(-1, x.shape[-1])
-        unbiased = rows.var(axis=0, ddof=1)
-        self.mean += self.momentum * (rows.mean(axis=0) - self.mean)
+        mean = total(rows, axis=0) / len(rows)
+        unbiased = total((rows - mean) ** 2, axis=0) / (len(rows) - 1)
+        self.mean += self.momentum * (mean - self.mean)
         self.var += self.momentum * (unbiased - self.var)
         return out
