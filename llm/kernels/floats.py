@@ -1,11 +1,12 @@
-"""Day 52 · A small float32 product whose sums stay in registers, for the scores of a prompt.
+"""Day 52 · A small float32 product whose sums stay in registers: for scores, and for wide weights.
 
     c[i, j] = Σ_k a[i, k] · b[k, j]        for a few rows i and a few columns j
 
 Each step of k loads a row of b and multiplies it by one number of a for each row of c: with 12
 rows and two registers of 16 columns, 24 sums grow at once and only 14 loads feed them. BLAS does
-the same, but is not asked for a product this small, one head and a few queries at a time, between
-kernels that run on other threads. LLVM's own vectors: any processor, in whatever registers it has.
+the same inside, but it has threads of its own, which fight with Numba's (day 38), and a product of
+one head and a few queries is small for it. LLVM's own vectors: any processor, in whatever
+registers it has.
 """
 
 from numba.core import types
