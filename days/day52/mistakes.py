@@ -47,6 +47,10 @@ MISTAKES = [
 ]
 
 EQUIVALENT = [
+    ("llm/weights/scored.py", "before, queue = [-1, *range(len(symbols) - 1)], []",
+     "a longer list of what stands before is not read to its end"),
+    ("llm/weights/kquants.py", "return (scale[:, :, None] * q).reshape(-1, 256)",
+     "NumPy takes any negative number for −1"),
     ("llm/weights/kquants.py", "scales, minima = six_bit(blocks[:, 4:16])",
      "a thirteenth byte is not looked at"),
     ("llm/generate/pretrained.py",
