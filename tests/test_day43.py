@@ -331,6 +331,8 @@ def test_prefill_in_chunks_equals_one_by_one(rng):
     assert found.shape == (70,) and relative(found, wanted) < 1e-5
     assert engine.length == 2 * CHUNK + 1
     assert relative(engine(ids[:7]), other(ids[:7])) < 1e-5 and engine.length == other.length
+    assert engine(ids[:2]) is not None and engine.length == 2 * CHUNK + 10
+    assert relative(engine(ids[:1]), other.prefill(ids[[0, 1, 0]])) < 1e-5
 
 
 def test_what_cannot_be_read_is_refused_and_leaves_the_text_alone(small):
@@ -537,6 +539,7 @@ def test_a_stop_string_is_found_across_tokens_and_never_shown():
     merged = FastBPE.from_merges([(97, 98), (256, 99)])                # "ab", "abc"
     assert say(merged, [257], stop="b")[0] == ["a"]
     assert Holdback("ab").push("xa") == "x"
+    assert Holdback(["d", "b"]).push("abcd") == "a"                    # both at once: the first
     with pytest.raises(ValueError, match="an empty stop string"):
         Holdback(["a", ""])
     assert say(tokenizer, [0xE8], stop="\ufffd")[1].reason == "stop"
@@ -555,6 +558,15 @@ def test_a_stream_ends_at_n_at_an_id_or_at_a_full_cache():
     got, s = say(tokenizer, "abcdef", T_max=4, overflow=read_half_again, past=[1, 2])
     assert "".join(got) == "abcdef" and s.reason == "length"
     assert s.engine.read == [65, 97, 98, 99, 98, 99, 100, 101]
+    told = []
+
+    def policy(cache, past):
+        told.append(list(past))
+        cache.reset()
+        return []
+
+    say(tokenizer, "abc", T_max=2, overflow=policy, past=[1, 2])
+    assert told == [[1, 2, 65, 97]]                       # all that was read, and no more
 
 
 def test_a_full_cache_makes_room_as_day_42_says(rng):
