@@ -181,8 +181,8 @@ def contexts(sides, rounds):
     """Behind more and more tokens, and what is left of the speed behind the fewest."""
     cases = []
     for n in CONTEXTS:
-        found, reads = turns(sides, rounds, "write", n, 32, memory=True)
-        more = share(sides, found["ours"], reads, n + 16)
+        found, reads = turns(sides, rounds, "write", n, 128, memory=True)
+        more = share(sides, found["ours"], reads, n + 64)
         cases.append(entry(f"context {n}", "tokens/s", found, **more))
         for who in ("ours", "peer"):
             if who in cases[0]:
@@ -242,8 +242,8 @@ def paths(gguf, rounds):
             cases += [decode([side], rounds, f"decode, {path}"),
                       prefill([side], rounds, f"prefill, {path}")]
     with Side("ours", gguf, 4352, None, np.float16) as side:
-        found, reads = turns([side], rounds, "write", CONTEXTS[-1], 32, memory=True)
-        more = share([side], found["ours"], reads, CONTEXTS[-1] + 16)
+        found, reads = turns([side], rounds, "write", CONTEXTS[-1], 128, memory=True)
+        more = share([side], found["ours"], reads, CONTEXTS[-1] + 64)
         cases.append(entry(f"context {CONTEXTS[-1]}, 16-bit cache", "tokens/s", found, **more))
     return cases
 

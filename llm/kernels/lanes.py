@@ -53,7 +53,7 @@ def avx2(e, layout, word, x, totals, groups):
     """
     ones, short, signed = e.all(0x00010001), ir.VectorType(I16, 2 * e.lanes), layout.top > 31
     dots = [[start_at(e, 0 if signed else layout.offset, total)] * groups for total in totals]
-    size = 1 if signed else 8 if layout.top == 15 else 4
+    size = {15: 8, 31: 4, 255: 1}[layout.top]
     for run in (order(layout)[i:i + size] for i in range(0, 8, size)):
         parts = [[None] * groups for _ in totals]
         for g in run:
