@@ -44,6 +44,7 @@ from llm.kernels.activations import prepare8, prepare_sums
 from llm.kernels.blocks import Layout, dense, quantise, tile_blocks, unpack
 from llm.kernels.floats import COLUMNS, LANES, ROWS, tile
 from llm.kernels.matvec import Packed, aligned, scratch, tiles
+from llm.kernels.products import one_output
 from llm.layers.rotary import interleaved_to_half, rotate_half_split, rotate_interleaved
 from llm.models.gpt import GPT, GPTConfig
 from llm.weights import smollm
@@ -1264,6 +1265,15 @@ def test_rounding_activations_costs_less_than_one_per_cent_of_the_largest_output
     assert 1e-3 < error < 1e-2
 
 
+@every_format
+def test_one_output_is_a_column_of_the_dense_matrix(name, rng):
+    layout, w = kernels.LAYOUTS[name], rng.normal(size=(70, 96)).astype(np.float32)
+    data, out = tile_blocks(layout, *quantise(layout, w)), np.zeros(96, np.float32)
+    for n in (0, 17, 64, 69):
+        one_output(data, layout.bits, layout.minima, n, out)
+        assert (out == dense(layout, data, 70, 96)[:, n]).all()
+
+
 @pytest.mark.parametrize("bits, minima", [(4, True), (4, False), (8, True), (8, False)])
 def test_blocks_are_rounded_to_their_own_ends(rng, bits, minima):
     layout = Layout(bits, minima)
@@ -1485,12 +1495,16 @@ def test_models_that_the_fast_reader_does_not_know_are_read_all_the_same(tmp_pat
         assert not read_prompt.can_read(replace(arch, **change), {}, 64)
 
 
-def test_an_embedding_stays_in_the_file(tmp_path, rng):
-    model = made_model(tmp_path, rng, write=q8_0)
+@pytest.mark.parametrize("write", [floats, q4_1, q8_0])
+@pytest.mark.parametrize("tied", [True, False])
+def test_an_embedding_stays_in_the_file(tmp_path, rng, write, tied):
+    model = made_model(tmp_path, rng, write=write, tied=tied)
     weights = llama.packed_weights(model)
     rows, all_rows = weights["embed"], model.weights()["embed"]
     assert rows.shape == all_rows.shape and rows.nbytes == 0
-    assert (rows[3] == all_rows[3]).all() and rows[3].shape == (128,)
+    assert (rows.head is not None) == (tied and write is not floats)
+    assert all((rows[i] == all_rows[i]).all() for i in (0, 3, 63, 64, np.int64(200)))
+    assert rows[3].shape == (128,) and rows[3].dtype == np.float32
     assert (rows[np.array([5, 0, 5])] == all_rows[[5, 0, 5]]).all()
     packed = sum(w.data.nbytes for w in weights.values() if isinstance(w, Packed))
     assert packed < 1.4 * sum(tensor.size for tensor in model.file.tensors.values())

@@ -14,10 +14,12 @@ from llm.generate.architecture import check_weights
 from llm.generate.decode import check_ids
 from llm.generate.engine import Engine
 from llm.generate.read_prompt import CHUNK, Reader, can_read
+from llm.kernels.llama import LAYOUTS
+from llm.kernels.products import one_output
 from llm.weights.blocks import dequantise
 from llm.weights.cursor import GGUFError
 from llm.weights.llama import block_rows, describe, names
-from llm.weights.repack import repack
+from llm.weights.repack import CHOICE, UNCHANGED, repack
 
 
 class Rows:
@@ -25,15 +27,23 @@ class Rows:
 
     table[i] is row i, (C,) float32; table[ids] with ids (n,) is (n, C). raw: (V, bytes) uint8 of
     blocks of one kind, mapped from the file: `nbytes` counts what is held besides, nothing.
+    head: the same table as a Packed matrix, if it holds the same numbers; then a single row is
+    taken from there by compiled code. After a token the interpreter's memory has left the caches,
+    so that a few lines of Python cost as much as a large matrix does.
     """
 
     nbytes = 0
 
-    def __init__(self, raw, kind):
-        self.raw, self.kind = raw, kind
+    def __init__(self, raw, kind, head=None):
+        self.raw, self.kind, self.head = raw, kind, head
         self.shape = (len(raw), raw.shape[1] // kind.bytes * kind.weights)
+        self.layout = LAYOUTS[CHOICE[kind.name]] if head else None
 
     def __getitem__(self, ids):
+        if self.head and np.ndim(ids) == 0:
+            row = np.empty(self.shape[1], np.float32)
+            one_output(self.head.data, self.layout.bits, self.layout.minima, ids, row)
+            return row
         rows = dequantise(np.atleast_2d(self.raw[ids]), self.kind)
         return rows[0] if np.ndim(ids) == 0 else rows
 
@@ -57,8 +67,6 @@ def packed_weights(model, path=None):
     for name, theirs in sources.items():
         let_go(model.file.data)
         parts = block_rows(model.file, about, theirs)
-        if name == "embed":
-            weights[name] = Rows(parts[0][1], parts[0][0])
         if name == "head" or name.endswith(".w") or name == "embed" and "head" not in sources:
             try:
                 weights["head" if name == "embed" else name] = repack(parts, path)
@@ -66,6 +74,9 @@ def packed_weights(model, path=None):
                 raise GGUFError(f"{model.file.path}: {name}: {error}") from None
         elif name != "embed":
             weights[name] = np.concatenate([dequantise(*part[::-1]).reshape(-1) for part in parts])
+    kind, raw = block_rows(model.file, about, sources["embed"])[0]
+    same = "head" not in sources and kind.name in UNCHANGED
+    weights["embed"] = Rows(raw, kind, weights["head"] if same else None)
     let_go(model.file.data)
     return weights
 

@@ -29,6 +29,22 @@ def widen(h):
     return bits.view(np.float32) * TWO_112
 
 
+@njit(error_model="numpy", cache=True)
+def one_output(data, bits, minima, n, out):
+    """out (K,) ← the weights of output n, exactly as the block says: an embedding's row."""
+    nb, r = out.shape[0] // 32, n % R
+    head = 2 * R * (2 if minima else 1)
+    step, offset = head + 4 * R * bits, 0 if minima else 1 << (bits - 1)
+    for b in range(nb):
+        at = (n // R * nb + b) * step
+        heads, words = data[at:at + head].view(np.uint16), data[at + head:at + step].view(np.uint32)
+        scale, least = widen(heads[r]), widen(heads[R + r]) if minima else np.float32(0)
+        for k in range(32):
+            shift = 8 * (k % 4) + (4 if k >= 4 * bits else 0)
+            q = (np.int64(words[R * (k // 4 % bits) + r]) >> shift) & ((1 << bits) - 1)
+            out[32 * b + k] = scale * np.float32(q - offset) + least
+
+
 def compiled(path, layout):
     """(rows, products) of a path in registers and a layout; products(data, x, works, y) is `rows`
     for x (n, K) and y (n, 64·tiles), on all threads; works: uint8 (n, …), scratch.

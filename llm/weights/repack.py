@@ -25,6 +25,8 @@ CHOICE = {"Q4_0": "Q4_0", "Q4_1": "Q4_1", "Q5_0": "Q8_0", "Q5_1": "Q5_1", "Q8_0"
           "Q4_K": "Q4_1", "Q5_K": "Q5_1", "Q6_K": "Q8_0",
           "F32": "float32", "F16": "float32", "BF16": "float32"}
 
+UNCHANGED = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")       # blocks that keep every weight
+
 
 def repack(parts, path=None):
     """Matrices whose outputs follow one another, as one -> Packed with its format.
