@@ -307,6 +307,7 @@ def main():
     parser.add_argument("--gguf", help="another Llama-architecture file (SmolLM2-135M)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of a side ({ROUNDS})")
     parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
+    parser.add_argument("--out", type=Path, help="keep the result in this JSON file, by peer")
     options = parser.parse_args()
     needs = {"llama.cpp": "xllamacpp", "transformers": "transformers"}.get(options.peer)
     import importlib.util
@@ -324,10 +325,15 @@ def main():
                         lambda text: print(text, file=sys.stderr, flush=True))
     except (TextError, RuntimeError, OSError) as error:
         parser.exit(2, f"{error}\n")
+    from days.harness import machine
+    result = {"peer": options.peer, "machine": machine(), "threads": THREADS,
+              "rounds": options.rounds, "cases": cases}
     if options.json:
-        from days.harness import machine
-        print(json.dumps({"peer": options.peer, "machine": machine(), "threads": THREADS,
-                          "rounds": options.rounds, "cases": cases}))
+        print(json.dumps(result))
+    if options.out:
+        found = json.loads(options.out.read_text()) if options.out.is_file() else {}
+        found[options.peer.replace(".", "_")] = result
+        options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
