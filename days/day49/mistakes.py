@@ -6,12 +6,12 @@ MISTAKES = [
     Mistake(
         title="query heads are dealt to the key heads in turn",
         file="llm/functions/grouped.py",
-        right="    shared = qkv[..., H * D:].reshape(B, T, 2 * K, 1, D)        # keys, then values\n"
-              "    out[..., H * D:].reshape(B, T, 2 * K, H // K, D)[...] = shared",
+        right="    shared = qkv[..., H * D:].reshape(B, T, 2 * K, 1, D)        # keys, then values"
+              "\n    out[..., H * D:].reshape(B, T, 2 * K, H // K, D)[...] = shared",
         wrong="    shared = qkv[..., H * D:].reshape(B, T, 2, 1, K * D)\n"
               "    out[..., H * D:].reshape(B, T, 2, H // K, K * D)[...] = shared",
-        symptom="A model that is trained and read by this code is as good as any. Weights of "
-                "another one speak nonsense, unless K is 1 or H."),
+        symptom="Loaded weights speak nonsense, unless K is 1 or H. A model that is trained here "
+                "learns badly, since the backward still sums over groups of neighbours."),
     Mistake(
         title="a shared head gets the mean of its copies' gradients",
         file="llm/functions/grouped.py",
