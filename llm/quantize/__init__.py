@@ -1,0 +1,1 @@
+"""Fewer bits for a weight: names and arrays in, smaller arrays out."""
