@@ -18,6 +18,7 @@ from llm.generate.decode import decode, generate
 from llm.generate.engine import CHUNK, FACTORS, Engine
 from llm.generate.layout import move_together
 from llm.generate.overflow import keep_first, read_half_again
+from llm.generate.prefill import prefill
 from llm.generate.stream import Holdback, Pieces, Stream, stream
 from llm.kernels import step as parts
 from llm.kernels.barrier import (
@@ -340,6 +341,11 @@ def test_prefill_in_chunks_equals_one_by_one(rng):
     assert relative(engine(ids[:7]), other(ids[:7])) < 1e-5 and engine.length == other.length
     assert engine(ids[:2]) is not None and engine.length == 2 * CHUNK + 10
     assert relative(engine(ids[:1]), other.prefill(ids[[0, 1, 0]])) < 1e-5
+    engine.reset()
+    every = prefill(arch, engine.weights, ids[:5], engine.cache, every=True)
+    other.reset()
+    assert every.shape == (5, 70)
+    assert all(relative(row, other.step(i)) < 1e-5 for row, i in zip(every, ids[:5].tolist()))
 
 
 def test_what_cannot_be_read_is_refused_and_leaves_the_text_alone(small):

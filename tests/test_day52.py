@@ -1463,7 +1463,12 @@ def test_prompts_longer_than_a_chunk_are_read_in_chunks(tmp_path, rng):
     ids = rng.integers(0, model.arch.V, 2 * read_prompt.CHUNK + 9)
     engine = llama.engine(model, "plain")
     wanted = decode(model.arch, model.weights(), ids, KVCache(model.arch))[-1]
-    logits = engine.prefill(ids[:5]) is not None and engine.prefill(ids[5:])
+    assert engine.prefill(ids[:5]) is not None
+    every = engine.reader.multiply("head", engine.reader.read(ids[5:9], every=True))
+    first = decode(model.arch, model.weights(), ids[:9], KVCache(model.arch))[5:]
+    np.testing.assert_allclose(every, first, atol=1e-4 * np.abs(first).max())
+    engine.truncate(5)
+    logits = engine.prefill(ids[5:])
     assert engine.length == len(ids)
     np.testing.assert_allclose(logits, wanted, atol=1e-4 * np.abs(wanted).max())
     with pytest.raises(ValueError, match="more tokens do not fit"):

@@ -1,8 +1,7 @@
 """Day 43 · Reading a prompt with packed matrices: day 42's decode, the products by their format.
 
 A chunk of n tokens reads each matrix once for all of them, so it is BLAS's work: 2n FLOPs a
-weight. Plain NumPy. Left out: attention that needs no (n, T) scores (day 50), and the logits of
-any but the last token.
+weight. Plain NumPy. Left out: attention that needs no (n, T) scores (day 50).
 """
 
 import numpy as np
@@ -12,11 +11,11 @@ from llm.generate.decode import attend, norm, split
 from llm.generate.rotate import turn
 
 
-def prefill(arch, weights, ids, cache):
+def prefill(arch, weights, ids, cache, every=False):
     """Read n checked ids (n,) behind what is in the cache -> logits (V,) after the last.
 
-    weights: as day 42's, the matrices and "head" as `Packed` with a format. Raises ValueError,
-    with the cache as it was, if there is no room.
+    weights: as day 42's, the matrices and "head" as `Packed` with a format. every: the logits
+    after each id instead, (n, V). Raises ValueError, with the cache as it was, if there is no room.
     """
     cache.check_room(len(ids))
     positions = np.arange(cache.length, cache.length + len(ids))
@@ -39,7 +38,8 @@ def prefill(arch, weights, ids, cache):
             inside = gelu(inside)
         x = x + linear(weights, part("down"), inside)
     cache.advance(len(ids))
-    return product(weights["head"], norm(arch, weights, "norm", x[-1:]))[0]
+    logits = product(weights["head"], norm(arch, weights, "norm", x if every else x[-1:]))
+    return logits if every else logits[0]
 
 
 def product(matrix, x):

@@ -39,11 +39,12 @@ class Reader:
             self.k, self.v = zeros(*cache.k.shape[1:]), zeros(*cache.k.shape[1:])
         self.desks = zeros(numba.config.NUMBA_NUM_THREADS, cache.T_max + 2, COLUMNS)
 
-    def read(self, ids):
+    def read(self, ids, every=False):
         """n ≤ CHUNK checked ids -> the last token's stream after all blocks and a norm, (1, C).
 
         Nothing after the last layer's attention is done for the tokens before the last, since
-        nobody asks for their logits. ValueError, with the cache as it was, if there is no room.
+        nobody asks for their logits; every: they are wanted too, (n, C), good until the next call.
+        ValueError, with the cache as it was, if there is no room.
         """
         arch, cache, weights, n = self.arch, self.cache, self.weights, len(ids)
         cache.check_room(n)
@@ -60,7 +61,7 @@ class Reader:
                 cache.write(i, k[:, start:start + n], v[:, start:start + n])
             attend_rows(self.q, k, v, n, start, self.desks, self.heads)
             heads, inside = self.heads[:n], self.inside[:n]
-            if i == arch.L - 1:
+            if i == arch.L - 1 and not every:
                 x, heads, normal, inside = x[-1:], heads[-1:], normal[-1:], inside[-1:]
             branch = self.multiply(name + "project.w", heads)
             rms_rows(x, branch, weights[name + "norm2.gain"], eps, normal)
