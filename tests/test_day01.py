@@ -123,9 +123,19 @@ def test_saved_tokenizer_comes_back(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["chars.json"]
 
 
+def test_halves_of_a_character_and_older_files_come_back(tmp_path):
+    path = tmp_path / "chars.json"
+    CharTokenizer.from_text("\ud83d\udc4d").save(path)      # two halves, which JSON would join
+    assert CharTokenizer.load(path).characters == "\ud83d\udc4d"
+    path.write_text('{"kind": "llm character tokenizer", "characters": "ab"}')
+    assert CharTokenizer.load(path).characters == "ab"      # sorted, as files once were
+
+
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b"null",
                                     b'{"kind": "other", "characters": "ab"}',
-                                    b'{"kind": "llm character tokenizer", "characters": "ba"}',
+                                    b'{"kind": "llm character tokenizer", "characters": "bac"}',
+                                    b'{"kind": "llm character tokenizer", "characters": "aa"}',
+                                    b"[" * 100_000,
                                     b'{"kind": "llm character tokenizer", "characters": 7}'])
 def test_damaged_tokenizer_file_is_refused(tmp_path, damage):
     path = tmp_path / "chars.json"

@@ -215,3 +215,14 @@ def test_headline_kneser_ney_beats_the_rest_on_held_out_text():
     assert best["modified KN"] < best["add-k"] - 0.05
     assert best["KN .75"] < best["absolute"]
     assert all(0 < d < 1.5 for d in result.lost)
+
+
+@pytest.mark.parametrize("discount", [0.5, 1e-9, 1e-17, 1e-100])
+@pytest.mark.parametrize("ids", [[0] * 50, [0, 1] * 25, [0, 0, 1] * 20 + [2]])
+def test_back_off_with_a_tiny_discount_is_still_a_distribution(ids, discount):
+    model = NGram.fit(np.array(ids), 3, 4, "backoff", discount=discount)
+    for context in ([0, 0], [0, 1], [1, 0], [2], []):
+        p = model.distribution(context)
+        assert (p > 0).all() and p.sum() == pytest.approx(1)
+    once = NGram.fit(np.zeros(50, int), 3, 4, "backoff", discount=discount)
+    assert once.distribution([0, 0])[1] == pytest.approx(discount / 48 / 3, rel=1e-12)

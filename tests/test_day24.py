@@ -1,5 +1,7 @@
 """Day 24 · Byte-pair encoding: the hand example, round trips, and an oracle by str.replace."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -106,13 +108,37 @@ def test_save_and_load_give_the_same_ids(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda t: t[:-5], lambda t: "[]", lambda t: '{"merges": 3}',
-                                    lambda t: '{"merges": [[97, 900]]}', lambda t: ""])
+                                    lambda t: '{"merges": [[97, 900]]}', lambda t: "",
+                                    lambda t: '{"merges": ["12"]}', lambda t: "[" * 100_000,
+                                    lambda t: '{"merges": [[Infinity, 1]]}',
+                                    lambda t: '{"merges": [[1.0, 1]]}',
+                                    lambda t: '{"merges": [[true, 1]]}'])
 def test_a_damaged_file_is_refused(tmp_path, damage):
     path = tmp_path / "bpe.json"
     BPE([(97, 97)]).save(path)
     path.write_text(damage(path.read_text()))
     with pytest.raises(VocabularyError, match="bpe.json"):
         BPE.load(path)
+
+
+def test_a_missing_file_and_one_that_asks_for_terabytes_are_refused(tmp_path):
+    path = tmp_path / "bpe.json"
+    with pytest.raises(VocabularyError, match="bpe.json: No such file.*Save one"):
+        BPE.load(path)
+    doubling = [[97, 97], *([256 + i, 256 + i] for i in range(45))]
+    path.write_text(json.dumps({"merges": doubling[:20]}))
+    assert len(BPE.load(path).pieces[-1]) == 1 << 20
+    path.write_text(json.dumps({"merges": doubling}))
+    with pytest.raises(VocabularyError, match="more than 268,435,456 bytes"):
+        BPE.load(path)
+
+
+def test_the_cure_for_halves_of_a_character_works():
+    with pytest.raises(ValueError, match="lone surrogate") as error:
+        to_bytes("\ud83d\udc4d")
+    cure = str(error.value).split(" with text.")[1]
+    for text, whole in (("\ud83d\udc4d", "\U0001f44d"), ("a\ud83db", "a\ufffdb")):
+        assert eval(f"text.{cure}", {"text": text}) == whole
 
 
 def test_bad_input_is_refused_with_the_cure():

@@ -14,13 +14,13 @@ import pytest
 from days.day25.run import measure
 from llm.data.download import TextError
 from llm.tokens.bpe import BPE, VocabularyError
-from llm.tokens.engine import encoder
+from llm.tokens.engine import encoder, stream
 from llm.tokens.engine.split import RULES, class_table, split
 from llm.tokens.engine.stream import encode_file, encode_stream
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files import gpt2 as gpt2_module
-from llm.tokens.files.bpe import GPT2_ORDER, from_gpt2, to_json, visible, write_gpt2
-from llm.tokens.files.gpt2 import load_gpt2
+from llm.tokens.files.bpe import GPT2_ORDER, from_gpt2, to_json, visible
+from llm.tokens.files.gpt2 import load_gpt2, write_gpt2
 
 TEXTS = ["", "a", " ", "Hello, world", "don't  stop\n\n  now", "naïve café 中文 한글 ٣٤", "👍🏽 🇩🇪",
          "a" * 300, "ab" * 200, "'s't'll 've 're", "\r\n \t\x0b\u3000 x", "x" * 70 + "  \n"]
@@ -248,6 +248,13 @@ def test_a_stream_in_pieces_of_any_size_gives_the_same_ids(rule):
             assert np.concatenate(parts).tolist() == tokenizer.encode(text, special).tolist()
 
 
+def test_a_stream_without_a_safe_cut_is_looked_at_ever_more_rarely(small, monkeypatch):
+    looked = []
+    monkeypatch.setattr(stream, "safe_cut", lambda text, *_: looked.append(len(text)) or 0)
+    assert len(list(encode_stream(small, ["\n"] * 5000))) == 1
+    assert looked == [2 ** i for i in range(13)]             # 1, 2, 4 … of 5,000 characters
+
+
 def test_a_file_is_read_in_blocks(small, tmp_path):
     path = tmp_path / "text.txt"
     text = "low lower\r\nlowest 中文\n" * 400
@@ -339,7 +346,10 @@ def test_damaged_gpt2_files_are_refused(tmp_path, small, name, damage, message):
 
 @pytest.mark.parametrize("change, message", [
     ({"model": None}, "only BPE"), ({"model": {"type": "Unigram", "vocab": []}}, "Unigram"),
-    ({"normalizer": {"type": "NFC"}}, "normalizer"), ({"pre_tokenizer": None}, "pre_tokenizer"),
+    ({"normalizer": {"type": "NFC"}}, "normalizer"),
+    ({"truncation": {"max_length": 8}}, "truncation"), ({"padding": {"length": 8}}, "padding"),
+    ({"added_tokens": [{"id": 10**12, "content": "x"}]}, "an id is 1000000000000"),
+    ({"pre_tokenizer": None}, "pre_tokenizer"),
     ({"added_tokens": [{"id": 1, "content": "x", "lstrip": True}]}, "lstrip"),
     ({"added_tokens": [{"id": 1}]}, "content"), ({"added_tokens": 7}, "cannot read"),
 ])
@@ -349,6 +359,21 @@ def test_unsupported_tokenizer_json_is_refused(tmp_path, small, change, message)
     path.write_text(json.dumps(found | change), encoding="utf-8")
     with pytest.raises(VocabularyError, match=message):
         FastBPE.load(path)
+
+
+def test_gpt2_files_are_not_written_where_they_would_be_read_as_something_else(small, tmp_path):
+    for rule in ("whole", "cl100k"):
+        with pytest.raises(ValueError, match=f"not '{rule}'; use save"):
+            write_gpt2(FastBPE(small.pieces, small.merges, rule), tmp_path)
+    for name in ("lo", "<|a|>"):
+        with pytest.raises(ValueError, match=f"'{re.escape(name)}' is special"):
+            write_gpt2(FastBPE(small.pieces, small.merges, "gpt2", {name: 999, END: 998}), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_id_may_be_far_from_the_others_where_no_file_says_so(small):
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<s>": 5000})
+    assert tokenizer.encode("<s>", "all").tolist() == [5000]
 
 
 def test_missing_files_are_named(tmp_path):

@@ -287,6 +287,38 @@ def test_a_snapshot_holds_everything(tmp_path):
     assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["a.npz"]
 
 
+@pytest.mark.parametrize("sizes", [(1e38, 1e38), (1e38, 2e38), (1, 1e38)])
+def test_gradients_near_the_largest_number_are_gathered_without_overflow(sizes):
+    p = Tensor(np.ones(2, np.float32), requires_grad=True)
+    value, count = gradients({"p": p}, lambda size: (p[:1].sum() * np.float32(size), 1000),
+                             iter(sizes), 2)
+    assert value == pytest.approx(sum(sizes) / 2) and count == 2000
+    assert p.grad == pytest.approx(np.array([sum(sizes) / 2, 0]))
+
+
+def test_an_infinite_loss_in_one_of_two_batches_skips_the_step():
+    p = Tensor(np.ones(2, np.float32), requires_grad=True)
+    run = fit({"p": p}, lambda size: ((p * np.float32(size)).sum(), 7), iter([1, np.inf, 1, 1]),
+              AdamW({"p": p}), Constant(1e-3), steps=2, accumulate=2)
+    assert run.skipped == 1 and run.losses[0] == np.inf and p.data == pytest.approx(.999, abs=1e-6)
+
+
+def test_halves_of_a_character_stay_two_in_a_snapshot(tmp_path):
+    model = GPT(TINY, np.random.default_rng(0))
+    save_snapshot(tmp_path / "a.npz", model, AdamW(model.named_parameters()),
+                  np.random.default_rng(0), {"text": "\ud83d\udc4d \U0001f44d"})
+    about, *_ = load_snapshot(tmp_path / "a.npz")
+    assert about["text"] == "\ud83d\udc4d \U0001f44d"
+
+
+def test_a_snapshot_is_on_the_disk_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
+    done, replace_, fsync = [], os.replace, os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append("fsync") or fsync(handle))
+    monkeypatch.setattr(os, "replace", lambda *a: done.append("replace") or replace_(*a))
+    snapshot_of(tmp_path / "a.npz")
+    assert done == ["fsync", "replace"]
+
+
 def test_damaged_missing_or_foreign_snapshots_are_refused(tmp_path):
     path = tmp_path / "a.npz"
     with pytest.raises(SnapshotError, match="no snapshot"):

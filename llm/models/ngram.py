@@ -40,9 +40,11 @@ class NGram:
         """
         ids = check(checked(ids, vocab_size), order, vocab_size, smoothing, k, alpha, discount)
         model = cls(order, vocab_size, smoothing)
+        free = None
         for level in count(ids, order, vocab_size, smoothing):
-            probability, escape = smooth(level, model.shorter(level), vocab_size, smoothing,
-                                         k, alpha, discount)
+            probability, escape, free = smooth(level, model.shorter(level),
+                                               model.surely(level, free), vocab_size, smoothing,
+                                               k, alpha, discount)
             model.levels.append(level)
             model.probability.append(probability)
             model.escape.append(escape)
@@ -54,6 +56,17 @@ class NGram:
             return np.full(len(level.grams), 1 / self.vocab_size)
         suffix = level.grams % np.uint64(self.vocab_size ** self.lengths[len(self.levels) - 1])
         return self.probability[-1][find(self.levels[-1].grams, suffix)[0]]
+
+    def surely(self, level, free):
+        """What the shorter context of each context of the next level leaves to unseen tokens: (C,).
+
+        free: what each context of the last level sets free, as `smooth` returned it.
+        """
+        if not self.levels:  # the uniform distribution
+            return 1 - np.diff(level.first) / self.vocab_size
+        n = self.lengths[len(self.levels) - 1]
+        suffix = level.contexts % np.uint64(self.vocab_size ** (n - 1))
+        return free[find(self.levels[-1].contexts, suffix)[0]]
 
     def stored(self):
         """(run length, level, probability, escape), shortest first."""

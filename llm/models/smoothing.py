@@ -31,10 +31,12 @@ def count(ids, order, vocab_size, smoothing):
     return levels
 
 
-def smooth(level, below, vocab_size, smoothing, k, alpha, discount):
-    """Probability of each run (G,), and escape (C,): the factor on `below` for unseen tokens.
+def smooth(level, below, surely, vocab_size, smoothing, k, alpha, discount):
+    """Probability of each run (G,), escape (C,), the factor on `below` for unseen tokens, and
+    what each context sets free (C,).
 
-    `below` (G,) is P(last token | context without its oldest token) of each run.
+    `below` (G,) is P(last token | context without its oldest token) of each run. `surely` (C,) is
+    the part of that distribution which goes to tokens that the shorter context has not seen.
     """
     if smoothing == "add-k":
         kept, free = dirichlet(level, k * vocab_size)
@@ -44,8 +46,9 @@ def smooth(level, below, vocab_size, smoothing, k, alpha, discount):
         steps = np.full(3, discount) if discount else discounts(level.counts)
         kept, free = discounted(level, steps)
     if smoothing == "backoff":
-        return back_off(level, kept, free, below, vocab_size)
-    return kept + free[level.owner] * below, free  # seen runs get their share of the free part too
+        return back_off(level, kept, free, below, surely, vocab_size)
+    # seen runs get their share of the free part, too
+    return kept + free[level.owner] * below, free, free
 
 
 def dirichlet(level, strength):
@@ -84,13 +87,15 @@ def discounts(counts):
     return found if (found > 0).all() else FALLBACK
 
 
-def back_off(level, kept, free, below, vocab_size):
+def back_off(level, kept, free, below, surely, vocab_size):
     """Only unseen tokens get the free part, so it is divided by what `below` gives to them.
 
     Where a context has seen all V tokens nothing is left to back off to: the kept parts are
-    scaled up to 1 instead. Source: Katz (1987), here with absolute discounts.
+    scaled up to 1 instead. What the shorter context has not seen, the longer one has not either:
+    so at least `surely` is left, also where 1 minus a sum close to 1 has lost its digits.
+    Source: Katz (1987), here with absolute discounts.
     """
     full = np.diff(level.first) == vocab_size
-    unseen = np.where(full, 1.0, 1 - level.per_context(below))
+    unseen = np.where(full, 1.0, np.maximum(1 - level.per_context(below), surely))
     whole = np.where(full, 1 - free, 1.0)
-    return kept / whole[level.owner], free / unseen
+    return kept / whole[level.owner], free / unseen, np.where(full, 0.0, free)

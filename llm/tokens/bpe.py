@@ -15,6 +15,8 @@ import numpy as np
 
 from llm.data.download import write_atomically
 
+MOST = 1 << 28          # bytes of all pieces of a file; GPT-2's 50,257 have 320,000
+
 
 class VocabularyError(OSError):
     """A vocabulary file is missing a part, damaged, or contradicts itself."""
@@ -29,8 +31,24 @@ def to_bytes(text):
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(f"the lone surrogate {text[error.start]!r} at position {error.start} is "
-                         "half a character and has no UTF-8 bytes; clean the text with "
-                         "text.encode('utf-8', 'replace').decode('utf-8')") from None
+                         "half a character and has no UTF-8 bytes; join halves, and replace "
+                         "those that are alone, with text.encode('utf-16', 'surrogatepass')"
+                         ".decode('utf-16', 'replace')") from None
+
+
+def check_size(merges):
+    """ValueError unless merges from a file are pairs of integers whose pieces fit in memory.
+
+    A file of 45 merges can double a piece 45 times: 500 bytes that ask for 70 terabytes.
+    """
+    sizes, total = [1] * 256, 0
+    for pair in merges:
+        if [type(i) for i in pair] != [int, int] or not all(0 <= i < len(sizes) for i in pair):
+            raise ValueError(f"merge number {len(sizes) - 256} is {pair!r}, not two earlier ids")
+        sizes.append(sizes[pair[0]] + sizes[pair[1]])
+        total += sizes[-1]
+        if total > MOST:
+            raise ValueError(f"its pieces have more than {MOST:,} bytes")
 
 
 def count_pairs(ids):
@@ -142,7 +160,11 @@ class BPE:
         """Read what `save` wrote. Raises VocabularyError with the reason if it cannot."""
         try:
             merges = json.loads(Path(path).read_text(encoding="utf-8"))["merges"]
-            return cls([(int(a), int(b)) for a, b in merges])
-        except (ValueError, KeyError, TypeError) as error:
+            check_size(merges)
+            return cls(merges)
+        except OSError as error:
+            raise VocabularyError(f"cannot read the vocabulary {path}: {error.strerror}. "
+                                  "Save one with BPE.save first.") from None
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise VocabularyError(f"{path} is not a vocabulary that BPE.save wrote, or it was "
                                   f"cut short: {error}") from None

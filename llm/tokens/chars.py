@@ -72,8 +72,12 @@ class CharTokenizer:
         return self._codes[ids].tobytes().decode("utf-32-le", "surrogatepass")
 
     def save(self, path):
-        """Write the vocabulary as JSON, atomically."""
-        text = json.dumps({"kind": KIND, "characters": self.characters})
+        """Write the vocabulary as JSON, atomically.
+
+        From the last character to the first: JSON would read a high surrogate before a low one,
+        two halves of a character in sorted order, as the one character that they make up.
+        """
+        text = json.dumps({"kind": KIND, "characters": self.characters[::-1]})
         write_atomically(path, text.encode("ascii") + b"\n")
 
     @classmethod
@@ -81,14 +85,15 @@ class CharTokenizer:
         """Read what `save` wrote. Raises TextError for a missing or damaged file."""
         try:
             saved = json.loads(Path(path).read_bytes())
-            tokenizer = cls(saved["characters"])
-            if saved["kind"] != KIND or tokenizer.characters != saved["characters"]:
+            characters = saved["characters"]
+            tokenizer = cls(characters)
+            if saved["kind"] != KIND or tokenizer.characters not in (characters[::-1], characters):
                 raise ValueError("wrong kind, or characters that are not sorted and distinct")
             return tokenizer
         except OSError as error:
             raise TextError(f"cannot read the tokenizer {path}: {error.strerror}. "
                             "Save one with CharTokenizer.save first.") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise TextError(f"{path} is not a saved character tokenizer ({error}). "
                             "Save it again with CharTokenizer.save.") from None
 

@@ -25,7 +25,7 @@ def load_tokenizer(path):
         return WordPiece.load(path)
     try:
         kind = kind_of(parse(read(path), "tokenizer.json").get("model") or {})
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise VocabularyError(f"cannot read the vocabulary {path}: {error}") from None
     return KINDS[kind].load(path)
 

@@ -162,7 +162,7 @@ class Unigram:
         path = Path(path)
         try:
             return cls(**from_json(read(path / "tokenizer.json" if path.is_dir() else path)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise VocabularyError(f"cannot read the vocabulary {path}: {error}") from None
 
 

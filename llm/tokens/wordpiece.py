@@ -118,7 +118,7 @@ class WordPiece:
         """Read a tokenizer.json, or BERT's vocab.txt, which does not say whether to `lower`."""
         try:
             return cls(**read_vocabulary(Path(path), lower))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise VocabularyError(f"cannot read the vocabulary {path}: {error}") from None
 
 

@@ -110,11 +110,13 @@ def paced(kind, work, *arguments):
 def gradients(parameters, loss, batches, accumulate):
     """Fill every .grad with the mean over all targets of `accumulate` batches.
 
-    The mean over all is Σ nᵢ·meanᵢ / Σ nᵢ, so each batch's gradient is weighted by its count nᵢ.
+    The mean over all is Σ nᵢ·meanᵢ / Σ nᵢ, so each batch's gradient is weighted by its count nᵢ:
+    first by its share of what equal batches would have, which leaves gradients as large as they
+    are, and at the end all of them by what the counts really were.
     """
     for p in parameters.values():
         p.grad = None
-    total, weight = 0.0, 0
+    total, weight, share = 0.0, 0, 0
     for _ in range(accumulate):
         try:
             batch = next(batches)
@@ -122,13 +124,14 @@ def gradients(parameters, loss, batches, accumulate):
             raise ValueError("the batches have run out before the last step: give an iterator "
                              "that goes on, or fewer steps") from None
         value, count = loss(batch)
-        seed = None if accumulate == 1 else np.full_like(value.data, count)
+        share = share or accumulate * max(count, 1)
+        seed = None if accumulate == 1 else np.full_like(value.data, count / share)
         value.backward(seed)
         total, weight = total + float(value.data) * count, weight + count
     if accumulate > 1:
         for p in parameters.values():
             if p.grad is not None:
-                scale(p.grad, 1 / max(weight, 1))
+                scale(p.grad, share / max(weight, 1))
     return total / max(weight, 1), weight
 
 

@@ -27,13 +27,16 @@ def save_snapshot(path, model, optimizer, rng, about):
     path = Path(path)
     arrays = {f"model.{name}": a for name, a in model.state_dict().items()}
     arrays |= {f"optimizer.{name}": a for name, a in optimizer.state_dict().items()}
-    about = json.dumps({**about, "rng": rng.bit_generator.state}, default=np.ndarray.tolist)
+    about = json.dumps({**about, "rng": rng.bit_generator.state}, default=np.ndarray.tolist,
+                       ensure_ascii=False)          # escaped, two surrogates would become one
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, part = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
                 np.savez(file, about=np.array(about), **arrays)
+                file.flush()
+                os.fsync(file.fileno())           # on the disk before it takes the old one's place
             os.chmod(part, 0o644)                 # mkstemp makes files that only we may read
             os.replace(part, path)
         except BaseException:

@@ -18,13 +18,16 @@ def encode_stream(tokenizer, chunks, special=()):
     """Yield (T,) int32 arrays: joined, they are the ids of the joined chunks (str)."""
     names = tokenizer.pattern(special) if special else None
     longest = max(map(len, tokenizer.specials), default=0) if special else 0
-    rest = ""
+    rest, wait = "", 0
     for chunk in chunks:
         rest += chunk
+        if len(rest) < wait:
+            continue
         cut = safe_cut(rest, tokenizer.rule, names, longest)
         if cut:
             yield tokenizer.encode(rest[:cut], special)
             rest = rest[cut:]
+        wait = 0 if cut else 2 * len(rest)         # looked at anew after doubling: O(T) in sum
     if rest:
         yield tokenizer.encode(rest, special)
 

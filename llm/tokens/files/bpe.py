@@ -8,7 +8,6 @@ spaces around them; each is refused by name.
 
 import json
 
-from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError
 
 PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -17,6 +16,7 @@ CHARACTER = {b: chr(b) if b in PRINTABLE else chr(0x100 + i - len(PRINTABLE))
              for i, b in enumerate(GPT2_ORDER)}
 BYTE = {character: b for b, character in CHARACTER.items()}
 
+END = "<|endoftext|>"      # the one special token of GPT-2
 GPT4_PARTS = (r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
               r"\s*[\r\n]+|\s+(?!\S)|\s+")
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|" + GPT4_PARTS
@@ -25,6 +25,10 @@ PATTERNS = {
     "qwen2": LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),
     "cl100k": LLAMA3.replace(r"\s*[\r\n]+", r"\s+\z|\s*[\r\n]+"),
 }
+
+
+MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
+         "ignore_merges")                                 # parts of a model that we do not have
 
 
 def visible(piece):
@@ -72,7 +76,7 @@ def parse(text, what):
     return found
 
 
-def from_gpt2(vocab_json, merges_txt, specials=("<|endoftext|>",), rule="gpt2"):
+def from_gpt2(vocab_json, merges_txt, specials=(END,), rule="gpt2"):
     """The texts of vocab.json and merges.txt -> arguments of FastBPE."""
     vocab = parse(vocab_json, "vocab.json")
     lines = merges_txt.split("\n")
@@ -99,6 +103,9 @@ def assemble(vocab, merges, rule, specials):
                 raise ValueError(f"merge number {r}, {' '.join(pair)!r}, names the piece "
                                  f"{piece!r}, which the vocabulary does not have")
         triples.append((vocab[pair[0]], vocab[pair[1]], vocab["".join(pair)]))
+    last, size = max([*vocab.values(), *specials.values()], default=0), len(vocab) + len(specials)
+    if last > 2 * size + 1000:
+        raise ValueError(f"an id is {last}, but there are only {size} pieces")
     made = {new for _, _, new in triples}
     unmade = [piece for piece, i in vocab.items() if len(piece) > 1 and i not in made]
     if unmade:
@@ -115,9 +122,9 @@ def from_json(text):
     if not model.get("type", "BPE") == "BPE" or "merges" not in model or "vocab" not in model:
         raise ValueError(f"the model is {model.get('type')!r}; only BPE with vocab and merges is "
                          "read here")
-    for part, value in (("normalizer", found.get("normalizer")), *model.items()):
-        if part in ("normalizer", "dropout", "continuing_subword_prefix", "end_of_word_suffix",
-                    "byte_fallback", "ignore_merges") and value:
+    for part in ("normalizer", "truncation", "padding", *MODEL):
+        value = (model if part in MODEL else found).get(part)
+        if value:
             raise ValueError(f"{part} {value!r} is not supported")
     specials = {}
     for token in found.get("added_tokens") or ():
@@ -179,12 +186,3 @@ def to_json(pieces, merges, rule, specials):
              "normalizer": None, "pre_tokenizer": pre_tokenizer(rule), "post_processor": None,
              "decoder": level, "model": model}
     return json.dumps(whole, ensure_ascii=False, indent=1).encode()
-
-
-def write_gpt2(tokenizer, folder):
-    """Write vocab.json and merges.txt, the pair of files that GPT-2 came with."""
-    names = {i: visible(piece) for i, piece in tokenizer.pieces.items()}
-    vocab = {names[i]: i for i in sorted(names)} | tokenizer.specials
-    write_atomically(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False).encode())
-    lines = ["#version: 0.2", *(f"{names[a]} {names[b]}" for a, b, _ in tokenizer.merges.tolist())]
-    write_atomically(folder / "merges.txt", ("\n".join(lines) + "\n").encode())

