@@ -1,9 +1,14 @@
 """Day 45 · INT4, GPTQ and AWQ: the grid, the surgeon, the scales, and the kernel."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from days.day45.capture import listen
+from days.day45.capture import listen, listen_at_head
+from days.day45.models import louder, names, scaled, with_groups
+from days.day45.run import measure, table
+from days.day45.score import mean_and_error, prices, windows
 from llm.generate import decode as decoding
 from llm.generate.architecture import Architecture, shapes
 from llm.generate.cache import KVCache
@@ -235,7 +240,7 @@ def test_gptq_beats_rounding_on_the_layers_error():
     """Thirty seeds, each with other weights, inputs and shapes; also on inputs not seen before."""
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        K, N = int(rng.integers(20, 100)), int(rng.integers(8, 40))
+        K, N = int(rng.integers(20, 70)), int(rng.integers(8, 24))
         causes = rng.standard_normal((K // 4, K))
         draw = lambda n: (rng.standard_normal((n, K // 4)) @ causes    # noqa: B023
                           + 0.5 * rng.standard_normal((n, K)))         # noqa: B023
@@ -435,8 +440,8 @@ def test_the_kernel_multiplies_by_the_dense_matrix(rng, K, N):
 def test_the_kernels_rounding_is_the_twin_of_quantise(rng, K, N):
     w = matrix(rng, K, N)
     w[: K // 2] = np.rint(4 * w[: K // 2]) / 4            # many ties, and many equal weights
-    for scaled in (w, 1e-6 * w, 1e3 * w, np.zeros_like(w)):
-        assert (INT4.pack(scaled) == quantise(scaled).packed().data).all()
+    for one in (w, 1e-6 * w, 1e3 * w, np.zeros_like(w)):
+        assert (INT4.pack(one) == quantise(one).packed().data).all()
 
 
 def test_the_bytes_are_those_of_ggufs_block(rng):
@@ -518,6 +523,7 @@ def test_calibration_hears_what_every_matrix_gets(rng):
     weights = {n: w for n, w in small_model(rng).items() if n != "head"}
     texts = [rng.integers(0, 70, n) for n in (9, 1, 30)]
     seen, wanted = listen(ARCH, weights, texts), {}
+    seen["head"] = listen_at_head(ARCH, weights, texts)
     original = decoding.apply
 
     def noting(weights, name, x):
@@ -538,3 +544,59 @@ def test_calibration_hears_what_every_matrix_gets(rng):
         assert seen[name].n == len(x) == 40
         assert seen[name].hessian == pytest.approx(hessian(x), rel=1e-4, abs=1e-4), name
         assert seen[name].mean == pytest.approx(np.abs(x).mean(axis=0), rel=1e-4, abs=1e-5), name
+
+
+def test_folded_scales_leave_the_models_function_as_it_was(rng):
+    """By AWQ's way through a whole model, but with nothing rounded."""
+    arch = replace(ARCH, K=4)
+    must, may = shapes(arch)
+    weights = {n: (n.endswith("gain") + rng.standard_normal(s) * (0.3 if len(s) == 1 else
+                   s[0] ** -0.5)).astype(np.float32) for n, s in (must | may).items()}
+    ids, scales = rng.integers(0, 70, 20), {}
+
+    class Exactly:
+        def __init__(self, name, w, free):
+            scales[name] = self.s = np.exp(rng.standard_normal(len(w)) * free).astype(np.float32)
+            self.groups, self.w = self, self.s[:, None] * w
+
+        def dense(self):
+            return self.w
+
+    groups, changed = scaled(arch, weights, Exactly)
+    wanted = decode(arch, weights, ids, KVCache(arch))
+    found = decode(arch, with_groups(weights | changed, groups), ids, KVCache(arch))
+    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert sorted(groups) == sorted(names(arch)) and not set(changed) & set(groups)
+    assert all((s == 1).all() == (name.endswith("down.w")) for name, s in scales.items())
+    loud = louder(arch, weights, 30.0)
+    found = decode(arch, loud, ids, KVCache(arch))
+    assert np.abs(found - wanted).max() < 1e-4 * np.abs(wanted).max()
+    assert loud["norm.gain"][0] == pytest.approx(30 * weights["norm.gain"][0])
+    assert (loud["norm.gain"][1:32] == weights["norm.gain"][1:32]).all()
+
+
+def test_prices_are_those_of_the_second_halves(rng):
+    weights = {n: w for n, w in small_model(rng).items() if n != "head"}
+    ids = rng.integers(0, 70, 200)
+    parts = windows(ARCH, ids, 3)
+    assert [len(p) for p in parts] == [41] * 3 and (parts[0] == ids[:41]).all()
+    assert (parts[-1] == ids[159:]).all()
+    found = prices(ARCH, weights, parts)
+    for price, part in zip(found, parts):
+        logits = decode(ARCH, weights, part[:-1], KVCache(ARCH)).astype(np.float64)
+        p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        assert price == pytest.approx(-np.log(p[np.arange(20, 40), part[21:]]).sum(), rel=1e-6)
+    mean, error = mean_and_error(np.array([1.0, 2.0, 6.0]), 30)
+    assert mean == pytest.approx(0.3) and error == pytest.approx(7 ** 0.5 * 3 ** 0.5 / 30)
+
+
+def test_headline_gptq_costs_less_than_nearest_and_four_bits_are_a_sixth():
+    result = measure(fast=True, seed=0)
+    cost = {way: found[0][0] for way, _, _, found in result.rows}
+    size = {way: size for way, _, size, _ in result.rows}
+    assert 0 < cost["INT4, GPTQ"] < cost["INT4, nearest"] < cost["INT4, nearest, symmetric"]
+    assert size["INT4, GPTQ"] * 32 == size["float32"] * 5 and cost["float32"] == 0
+    assert all(gptq_error < awq_error < 1 for *_, awq_error, gptq_error in result.layers)
+    assert [name for name, *_ in result.layers][-1] == "head" and len(result.layers) == 9
+    assert [row[0] for row in table(result)[1:]] == [row[0] for row in result.rows]
+    assert all(rate > 0 for _, found in result.speeds for _, _, rate in found)

@@ -58,18 +58,23 @@ class Listener:
 
 
 def listen(arch, weights, texts):
-    """{name: Seen} of all matrices, "head" included, for texts, a list of ids (n,), n ≤ arch.T.
+    """{name: Seen} of the blocks' matrices for texts, a list of ids (n,), n ≤ arch.T.
 
     weights: float32 arrays, as for `decode`.
     """
     listener = Listener()
     packed = {name: listener.matrix(name, w) if name.endswith(".w") else w
-              for name, w in weights.items() if name != "head"}
+              for name, w in weights.items()}
     packed["head"] = Packed(np.zeros((arch.C, 1), np.float32), 1, arch.C,
                             replace(FLOAT32, matmul=lambda w, x, N: x @ w))
-    open_end = {**weights, "head": np.eye(arch.C, dtype=np.float32)}
-    head = Seen()
     for ids in texts:
         prefill(arch, packed, np.asarray(ids), KVCache(arch))
-        head.add(decode(arch, open_end, ids, KVCache(arch)))
-    return listener.seen | {"head": head}
+    return listener.seen
+
+
+def listen_at_head(arch, weights, texts):
+    """The Seen of the head."""
+    seen, weights = Seen(), {**weights, "head": np.eye(arch.C, dtype=np.float32)}
+    for ids in texts:
+        seen.add(decode(arch, weights, ids, KVCache(arch)))
+    return seen
