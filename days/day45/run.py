@@ -63,7 +63,7 @@ def measure(fast, seed):
                 found.append(more(*how(arch, weights, one, **settings)))
                 tick()
             rows.append([f"INT4, {way}", 5, None, found])
-    by_layer = layers(arch, weights, texts[0], calibration(reader, 1000 + seed, 64))
+    by_layer = layers(arch, weights, texts[0], calibration(reader, 1000 + seed, len(texts[0])))
     mine = Model("the reader's GPT", arch, weights, ids.tolist())
     times = []
     with progress(18, "timing") as tick:
