@@ -1,1 +1,11 @@
 """The days of the course, and its tools: `python -m days`."""
+
+import importlib.util
+import sys
+
+lacking = [name for name in ("numpy", "numba", "matplotlib", "rich")
+           if importlib.util.find_spec(name) is None]
+if lacking:
+    sys.exit(f"this Python ({sys.executable}) lacks {', '.join(lacking)}: run `make test` once, "
+             "then activate the environment with `source .venv/bin/activate` "
+             r"(on Windows: .venv\Scripts\activate)")

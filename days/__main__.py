@@ -32,7 +32,7 @@ def parser():
     run.add_argument("rest", nargs=argparse.REMAINDER, metavar="…",
                      help="flags of the day: --fast, --seed N, --json, --out DIR")
     command("test", "run the tests of one day").add_argument("day")
-    check = command("check", "grade your exercises.py of one day")
+    check = command("check", "grade your answers to the exercises of one day")
     check.add_argument("day")
     check.add_argument("--solution", action="store_true", help="grade solution.py instead")
     drill = command("drill", "find a mistake planted in a copy of the course; again: is it fixed?")

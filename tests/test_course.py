@@ -916,7 +916,7 @@ def test_drill_plants_grades_and_goes_on(mini, capsys):
     ("raise NotImplementedError", 1, "not yet started half"),
     ("return x / 2", 0, "pass half"),
     ("return x", 1, "fails half: half of 4 is 2"),
-    ("return x.half", 1, "fails half: AttributeError in line 6 of exercises.py"),
+    ("return x.half", 1, "fails half: AttributeError in line 6 of day01.py"),
 ])
 def test_check_grades_the_exercises(mini, capsys, body, status, line):
     swap(mini, "days/day01/exercises.py", "raise NotImplementedError", body)
@@ -924,6 +924,29 @@ def test_check_grades_the_exercises(mini, capsys, body, status, line):
     assert line in " ".join(capsys.readouterr().out.split())
     assert ("01" in progress.read(mini)) == (status == 0)
     assert check.check(mini, 1, solution=True) == 0
+
+
+def test_a_python_without_the_packages_is_told_how_to_get_them():
+    done = subprocess.run([sys.executable, "-S", "-m", "days"], cwd=course.ROOT, text=True,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": ""})
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+    assert "lacks numpy, numba, matplotlib, rich: run `make test` once, then" in done.stderr
+
+
+def test_answers_are_kept_where_no_checkout_goes(mini, capsys):
+    assert check.check(mini, 1) == 1
+    mine = mini / ".course/answers/day01.py"
+    assert "made .course/answers/day01.py from days/day01/exercises.py" in capsys.readouterr().err
+    asked = (mini / "days/day01/exercises.py").read_text()
+    swap(mini, ".course/answers/day01.py", "raise NotImplementedError", "return x / 2")
+    assert check.check(mini, 1) == 0 and "grading .course/answers" in capsys.readouterr().err
+    assert (mini / "days/day01/exercises.py").read_text() == asked
+    mine.write_text(mine.read_text().replace("assert", "pass; assert False and"))
+    swap(mini, ".course/answers/day01.py", "return x / 2", "return x")
+    assert check.check(mini, 1) == 1                  # the questions are the course's own
+    mine.write_text("def half(x:")
+    with pytest.raises(UsageError, match="day01.py line 1: SyntaxError"):
+        check.check(mini, 1)
 
 
 @pytest.mark.parametrize("text", ["", "[1", "[]", "{}", '{"mistake": "1"}', '{"mistake": 9}',

@@ -1,10 +1,15 @@
-"""Grade the exercises of a day: `check_name` of exercises.py is called with your `name`."""
+"""Grade the exercises of a day: `check_name` of exercises.py is called with your `name`.
+
+You answer in a copy in .course/answers/, which git ignores: a changed exercises.py would keep
+`git checkout day15` from going anywhere.
+"""
 
 import linecache
+import shutil
 import traceback
 from pathlib import Path
 
-from days.harness import UsageError, console
+from days.harness import UsageError, console, say
 from days.tools.data import course
 from days.tools.learner import progress
 
@@ -16,11 +21,9 @@ def check(root, day, solution=False):
     path = course.part(root, day, "exercises.py")
     if not path.is_file():
         raise UsageError(f"day {day:02d} has no exercises in this tree")
-    try:
-        asked = course.load(path)
-        answer = course.load(path.with_name("solution.py")) if solution else asked
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{error_place(error, path)}{type(error).__name__}: {error}") from None
+    mine = path.with_name("solution.py") if solution else answers(root, day, path)
+    asked = load(path)
+    answer = load(mine)
     verdicts = grade(asked, answer)
     for name, verdict, why in verdicts:
         console().print(f"{verdict:<15} {name}{': ' if why else ''}{why}", markup=False,
@@ -30,6 +33,29 @@ def check(root, day, solution=False):
     if not solution:
         progress.record(root, day, "check")
     return 0
+
+
+def answers(root, day, path):
+    """The learner's file of a day; the first time a copy of exercises.py, edited or not."""
+    mine = root / ".course" / "answers" / f"day{day:02d}.py"
+    if not mine.is_file():
+        mine.parent.mkdir(parents=True, exist_ok=True)
+        part = mine.with_suffix(".part")
+        shutil.copyfile(path, part)
+        part.replace(mine)
+        say(f"made {mine.relative_to(root).as_posix()} from {path.relative_to(root).as_posix()}: "
+            "write your answers there")
+    else:
+        say(f"grading {mine.relative_to(root).as_posix()}")
+    return mine
+
+
+def load(path):
+    """The module in a file; UsageError, with the place, where it cannot even be loaded."""
+    try:
+        return course.load(path)
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{error_place(error, path)}{type(error).__name__}: {error}") from None
 
 
 def grade(asked, answer):
