@@ -1,11 +1,18 @@
 """Day 49 · Grouped queries and Llama: by hand, against day 29, brute force, and both decoders."""
 
 import dataclasses
+import json
 import math
+import statistics
 
 import numpy as np
 import pytest
 
+from days.day49 import decoding, pooling
+from days.day49.costs import ladder
+from days.day49.run import measure, shares
+from days.harness import ROOT, UsageError
+from experiments import grouped as study
 from llm.data.batches import random_windows
 from llm.functions import grouped
 from llm.functions.heads import NO_RULE, multi_head
@@ -21,7 +28,8 @@ from llm.layers.block import Block
 from llm.layers.gated import RMSNorm, SwiGLU
 from llm.layers.grouped import GroupedAttention
 from llm.layers.rotary import Rotary
-from llm.models import llama
+from llm.models import gpt, llama
+from llm.models.gpt import GPT, GPTConfig
 from llm.models.llama import Llama, LlamaConfig, count_flops, count_parameters
 from llm.train.adam import AdamW
 from llm.train.fast_gated import fast
@@ -182,7 +190,7 @@ def test_shared_heads_have_the_gradient_of_tied_copies(rng, H, K):
 
 @pytest.mark.parametrize("K, tied", [(4, True), (2, True), (1, False)])
 def test_all_gradients_are_those_of_the_loss(rng, K, tied):
-    config = LlamaConfig(V=5, T=3, C=8, L=2, H=4, K=K, F=6, base=30.0, tied=tied)
+    config = LlamaConfig(V=5, T=3, C=8, L=1, H=4, K=K, F=3, base=30.0, tied=tied)
     model = exact(Llama(config, rng), rng)
     ids, targets = rng.integers(5, size=(2, 3)), np.array([[1, -100, 4], [0, 2, 2]])
     model.loss(ids, targets).backward()
@@ -463,3 +471,158 @@ def test_float32_stays_float32(rng):
         assert out.dtype == np.float32
         assert grouped.spread_vjp(out, *saved)[0].dtype == np.float32
     assert Llama(SMALL, rng)(np.array([[1]])).dtype == np.float32
+
+
+@pytest.fixture(scope="module")
+def result():
+    return measure(fast=True, seed=0)
+
+
+def many_headed(rng, **changes):
+    """A Llama with K = H and weights of some size, and its state."""
+    model = Llama(dataclasses.replace(SMALL, K=4, **changes), rng)
+    for p in model.named_parameters().values():
+        p.data += (.3 * rng.standard_normal(p.shape)).astype(np.float32)
+    return model, model.state_dict()
+
+
+def test_flipped_signs_change_no_logit_but_change_what_is_pooled(rng):
+    model, state = many_headed(rng)
+    kept = {name: array.copy() for name, array in state.items()}
+    ids = rng.integers(11, size=(2, 6))
+    flipped = pooling.flip(state, 4, rng)
+    assert all((state[name] == kept[name]).all() for name in kept)
+    assert all(flipped[name].dtype == np.float32 for name in kept)
+    other = Llama(model.config, rng)
+    other.load_state_dict(flipped)
+    assert other(ids).data == pytest.approx(model(ids).data, abs=1e-5)
+    changed = flipped["blocks.0.mix.inner.qkv.w"] != state["blocks.0.mix.inner.qkv.w"]
+    assert changed[:, :8].any() and changed[:, 8:16].any() and changed[:, 16:].any()
+    ways = {way: make(state, 4, 2, np.random.default_rng(1)) for way, make in pooling.WAYS.items()}
+    means = pool_heads(state, 4, 4, 2)
+    name = "blocks.1.mix.inner.qkv.w"
+    assert (ways["mean"][name] == means[name]).all()
+    assert (ways["flipped"][name] != means[name]).any()
+    assert (ways["first"][name][:, 8:12] == state[name][:, [8, 9, 12, 13]]).all()
+
+
+def test_a_mean_is_as_long_as_what_its_heads_have_in_common(rng):
+    w = np.concatenate([rng.standard_normal((50, 8)), np.tile(rng.standard_normal((50, 2)), 4),
+                        rng.standard_normal((50, 8))], axis=1)         # equal keys, values not
+    keys, values = pooling.sizes({"a.qkv.w": w}, 4, 1)
+    assert keys == pytest.approx(1) and values == pytest.approx(.5, abs=.1)
+    assert pooling.sizes({"a.qkv.w": w}, 4, 4) == pytest.approx([1, 1])
+    assert pooling.sizes({"a.qkv.w": w, "b.qkv.w": w}, 4, 2)[0] == pytest.approx(1)
+    assert pooling.sizes({"a.qkv.w": w}, 4, 2)[1] == pytest.approx(math.sqrt(.5), abs=.1)
+
+
+def test_the_ladder_from_gpt_to_llama_counts_models_that_can_be_built(rng):
+    config = LlamaConfig(V=11, T=6, C=24, L=2, H=4, K=2, F=64, base=100.0)
+    shape = GPTConfig(V=11, T=6, C=24, L=2, H=4)
+    rows = ladder(config)
+    counts = dict(row[:2] for row in rows)
+    assert counts["GPT, learned positions"] == GPT(shape, rng).count_parameters()
+    turned = GPT(dataclasses.replace(shape, rotary=True), rng)
+    assert counts["rotary positions"] == turned.count_parameters()
+    for i in range(2):
+        for path in (f"blocks.{i}.mix.norm", f"blocks.{i}.think.norm"):
+            turned.replace(path, RMSNorm(24))
+    turned.replace("norm", RMSNorm(24))
+    assert counts["RMSNorm: no biases in norms"] == turned.count_parameters()
+    for block in turned.blocks:
+        for part in (block.mix.inner.qkv, block.mix.inner.project, block.think.inner.up,
+                     block.think.inner.down):
+            part.b = None
+    assert counts["no biases in matrices"] == turned.count_parameters()
+    for block in turned.blocks:
+        block.think.replace("inner", SwiGLU(24, 64, rng))
+    assert counts["SwiGLU of F channels"] == turned.count_parameters()
+    assert counts["K heads of keys and values"] == Llama(config, rng).count_parameters()
+    for row, K in zip(rows, [4] * 5 + [2], strict=True):
+        assert row[2] == 2 * 2 * K * 6                       # 2·L·K·D
+    untied = ladder(dataclasses.replace(config, tied=False))
+    assert untied[-1][1] == rows[-1][1] + 11 * 24 and untied[-1][2] == rows[-1][2]
+    assert ladder(LlamaConfig())[0][1] == gpt.count_parameters(GPTConfig(49152, 8192, 576, 30, 9))
+
+
+def test_equal_parameters_in_the_experiment_are_equal(rng):
+    plan, counts = study.Plan(), {}
+    for name, (K, more) in study.LONG.items():
+        counts[name] = study.make_model(plan, 84, K, more, rng).count_parameters()
+    assert counts["K = 4"] == counts["K = 2, equal parameters"] == counts["K = 1, equal parameters"]
+    assert counts["K = 4"] - counts["K = 2"] == 2 * 2 * 72 * 2 * 18
+    assert counts["K = 2"] - counts["K = 1"] == 2 * 2 * 72 * 18
+    model = study.make_model(plan, 84, 2, 0, rng)
+    assert model.blocks[0].mix.inner.qkv.w.data.std() == pytest.approx(72 ** -.5, rel=.05)
+
+
+def test_the_experiment_goes_on_where_it_was_stopped(tmp_path):
+    plan = dataclasses.replace(study.Plan.small(), steps=2, validate=200, factor=30.0)
+    path = tmp_path / "grouped.json"
+    record = study.measure(plan, path)
+    assert json.loads(path.read_text()) == json.loads(json.dumps(record))
+    assert set(record["variants"]) == {*study.LONG, *study.SHORT}
+    assert all(run["skipped"] == 0 for run in record["runs"])
+    cut = json.loads(path.read_text())
+    cut["runs"] = cut["runs"][:-3]
+    path.write_text(json.dumps(cut))
+    again = study.measure(plan, path)
+    for run, other in zip(record["runs"], again["runs"], strict=True):
+        assert {**run, "seconds": 0} == {**other, "seconds": 0}
+    with pytest.raises(UsageError, match="other settings"):
+        study.measure(dataclasses.replace(plan, steps=3), path)
+
+
+def test_the_committed_experiment_is_what_the_script_says():
+    record = json.loads((ROOT / "experiments/grouped.json").read_text())
+    plan = study.Plan(characters=record["settings"]["characters"])
+    assert record["settings"] == json.loads(json.dumps(dataclasses.asdict(plan)))
+    assert set(record["variants"]) == {*study.LONG, *study.SHORT}
+    for name, v in record["variants"].items():
+        rates = [rate for rate, _ in v["grid"]]
+        assert rates[0] < v["rate"] < rates[-1], f"{name}: the best rate is at an edge"
+        assert v["rate"] == min(v["grid"], key=lambda row: row[1])[0]
+        assert all(b / a == pytest.approx(1.5, rel=.02) for a, b in zip(rates, rates[1:]))
+        runs = [run for run in record["runs"] if run["variant"] == name and
+                run["part"] == "report"]
+        assert v["nats"] == [run["nats"] for run in runs] and len(runs) >= 6
+        assert v["mean"] == pytest.approx(statistics.mean(v["nats"]))
+    assert [c["what"] for c in record["compared"]] == [what for what, *_ in study.COMPARED]
+
+
+def test_copies_are_counted_as_they_are_made():
+    """Forward: (H + 2K)·D read, 3·H·D written; backward the other way round; 4 bytes each."""
+    config = LlamaConfig(V=9, T=5, C=8, L=3, H=4, K=4, F=8)
+    assert decoding.copied_bytes(config, 4, 2) == 0
+    assert decoding.copied_bytes(config, 2, 2) == 2 * 4 * 3 * 2 * 5 * (8 * 2 + 12 * 2)
+    assert decoding.copied_bytes(config, 1, 2) == 2 * 4 * 3 * 2 * 5 * (6 * 2 + 12 * 2)
+
+
+def test_the_stopwatch_reads_what_it_says(rng):
+    config = dataclasses.replace(decoding.TINY, T=32)
+    found = decoding.engines(config, [4, 1], rng)
+    assert {K: e.arch.K for K, e in found.items()} == {4: 4, 1: 1}
+    assert found[4].cache.k.std() == pytest.approx(1, rel=.1)
+    C, F, V = 64, 64, 64                              # whole tiles of 64: nothing is padded
+    assert decoding.weight_bytes(found[4]) == 4 * (3 * C * C + C * C + 3 * C * F + V * C)
+    rows = decoding.token_times(found, [5, 31], 1, lambda: None)
+    assert [row[0] for row in rows] == [5, 31] and found[4].length == 32
+
+
+def test_the_run_measures_what_the_note_says(result):
+    assert [total for total, _ in result.cache] == [measured for _, measured in result.cache]
+    sizes = [total for total, _ in result.cache]
+    assert sizes[0] == 2 * 64 * 4 * 16 * 4 and sizes == [sizes[0], sizes[0] // 2, sizes[0] // 4]
+    assert max(result.apart) < 1e-5
+    assert [row[0] for row in result.trained] == [4, 2, 1]
+    assert result.ladder[-1][1] == 134_515_008
+    for K, _, before, after in result.pooled:
+        assert after < before, K
+    found = shares(result)
+    n, weights = result.rows[-1][0], result.weights[0]
+    assert found[0][1] == pytest.approx(sizes[0] * n / 64 / (sizes[0] * n / 64 + weights))
+    one = dataclasses.replace(result, threads=2, head=[5.0, 1.0], rows=[[64, 9.0, 8.0, 7.0]],
+                              empty=[1.0, 2.0, 3.0])         # L = 1, H = 4: two heads a thread
+    assert [row[2:] for row in shares(one)] == [[8 / 9, 9, 1 + 2 * 5], [3 / 4, 8, 2 + 5 + 1],
+                                                [4 / 7, 7, 3 + 5 + 1]]
+    assert all(1 / math.sqrt(4 / K) * .9 < size <= 1 for K, *both in result.sizes for size in both)
