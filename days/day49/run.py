@@ -124,7 +124,7 @@ def draw(result, path):
         right.bar_label(bars, fmt="%.0f", padding=2, fontsize=8)
     right.set_xticks(range(len(found)), [f"K = {row[0]}" for row in found])
     right.set(ylabel=f"% that is the cache's, at {n[-1] + 1:,} tokens", ylim=(0, 100))
-    right.legend(loc="upper right")
+    right.legend(loc="lower center", bbox_to_anchor=(.5, 1), ncols=2)
     last = result.rows[-1]
     fig.suptitle(f"Behind {last[0]:,} tokens, a token with K = {result.Ks[-1]} takes "
                  f"{last[-1] / last[1]:.2f} times as long as with K = {result.Ks[0]};\n"
