@@ -7,7 +7,8 @@ import numba
 import numpy as np
 import pytest
 
-from days.day50 import memory, ways
+from days.day50 import memory, parts, ways
+from days.day50.run import measure, table
 from llm.functions import causal, flash, heads
 from llm.grad.check import check_pair, check_twin
 from llm.grad.tensor import Tensor
@@ -288,8 +289,8 @@ def test_twice_the_text_takes_twice_the_memory_and_not_four_times():
     for small, large in zip(found, found[1:]):
         assert 1.6 < large / small < 2.4
     assert found[-1] < 2 * 8192**2 * 4 / 10                        # H·T²·4: the weights alone
-    naive = memory.peaks("NumPy", 1, 2, 32, [512, 1024])
-    assert 3 < naive[1] / naive[0] < 5 and naive[1] > 2 * 1024**2 * 4
+    naive = memory.peaks("NumPy", 1, 2, 32, [1024, 2048])
+    assert 3 < naive[1] / naive[0] < 5 and naive[1] > 2 * 2048**2 * 4
 
 
 def test_training_lowers_long_texts_and_leaves_short_ones(monkeypatch):
@@ -345,3 +346,56 @@ def test_a_product_of_four_rows_and_strides(rng):
     assert (out[0] == 1).all() and (out[5] == 1).all()
     assert flash_back.KEYS % LANES == 0 and kernels.KEYS % LANES == 0
     assert [flash_tiles.up(n, 4) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
+
+
+def test_a_weight_that_is_hidden_is_zero_and_not_merely_small():
+    """e^−87 is as low as exp32 goes; times a value of 1e38 it would be 1.6."""
+    qkv, dout = ways.inputs(1, TILE, 1, 4)
+    qkv[..., 8:], qkv[0, 40:, 8:] = 0, 1e37                           # values: none, then huge
+    out = run(qkv, dout, 1)[0]
+    assert (out[0, :40] == 0).all() and (out[0, 40:] > 1e35).all()
+    qkv, dout = ways.inputs(1, TILE, 1, 4)
+    dout[:], dout[0, :40] = 0, 1e37                                   # only the past is told
+    assert (run(qkv, dout, 1)[1][0, 40:] == 0).all()
+
+
+def test_a_tile_has_the_parts_that_are_timed():
+    parts_ = parts.tile_times(8, 1, 2)
+    assert [name for name, *_ in parts_] == ["scores", "softmax", "average", "loading"]
+    assert [count for _, count, _ in parts_] == [2 * TILE * LANES * 8, 0, 2 * TILE * LANES * 8, 0]
+    assert all(seconds > 0 for *_, seconds in parts_)
+
+
+def test_errors_and_flops_are_what_they_are_called():
+    found = ways.errors(1, 96, 2, 8, 0)
+    assert set(found) == {*ways.WAYS, "tiles", "tiles, exact log"}
+    assert all(1e-9 < e < 2e-6 for both in found.values() for e in both)
+    assert ways.flops(3, 10, 2, 8) == 3 * 2 * (4 * 10**2 * 8) // 2
+    large = ways.errors(1000, 512, 1, 64, 0)
+    assert large["tiles, exact log"][1] < large["tiles"][1]           # what m + log l loses
+    qkv, dout = ways.inputs(1, 70, 2, 5)
+    for dtype in (np.float32, np.float64):
+        for mine, exact in zip(ways.tiled(qkv, dout, 2, dtype), reference(qkv, dout, 2)):
+            assert_close(mine, exact)
+
+
+def test_a_failed_measurement_says_why():
+    with pytest.raises(RuntimeError, match="KeyError: 'no such way'"):
+        memory.peaks("no such way", 1, 1, 4, [8])
+
+
+def test_the_headline_of_the_run():
+    result = measure(fast=True, seed=0)
+    assert [T for T, *_ in result.rows] == [128, 256, 512]
+    for _, times, bytes_ in result.rows:
+        assert set(times) == set(bytes_) == set(ways.WAYS)
+        assert all(s > 0 for pair in times.values() for s in pair)
+    if memory.measurable():
+        bytes_ = result.rows[-1][2]
+        assert bytes_["flash"] < bytes_["day 38"] / 2 and bytes_["flash"] < bytes_["NumPy"] / 2
+    assert [T * B for T, B, _ in result.short] == [512] * 5
+    assert result.errors[0][1]["flash"][0] < 2 * result.errors[0][1]["NumPy"][0]
+    steps = result.steps
+    assert steps["ways"] == ["day 38", "flash"] and steps["kept"][1] < steps["kept"][0]
+    assert steps["losses"][0] == pytest.approx(steps["losses"][1], rel=1e-5)
+    assert len(table(result)) == 4 and len(set(map(len, table(result)))) == 1

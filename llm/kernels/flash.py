@@ -26,6 +26,14 @@ HUGE = np.float32(1e30)          # more than any score; with ∞ the first corre
 
 
 @njit(fastmath=SUMS, error_model="numpy")
+def score(s, n, k, q, Q):
+    """s (n, LANES) ← the products of n keys, rows of Q, with a panel q (Q, LANES) of queries."""
+    s[:n * LANES] = 0
+    for r in range(0, n, 4):
+        add_rows(s, r * LANES, k, r * Q, Q, 1, q, 0, Q)
+
+
+@njit(fastmath=SUMS, error_model="numpy")
 def meet(s, n, diagonal, factor, m, l, correction):
     """Online softmax: scores s (n, LANES), a row for each key, become exp(factor · (s − m)).
 
@@ -86,14 +94,13 @@ def attend(qkv, H, factor, cos, sin, out, logs):
             load_rows(qkv, b, 2 * C + low, D, first, KEYS, Q, cos[:0], sin, v)
             for p in range(panels):
                 diagonal = start + p * LANES - first           # query 0's own place in this tile
-                n = min(KEYS, diagonal + LANES)                # so many keys are seen, none if ≤ 0
-                s[:max(n, 0) * LANES] = 0
-                for r in range(0, n, 4):
-                    add_rows(s, r * LANES, k, r * Q, Q, 1, q, p * size, Q)
+                n = min(KEYS, diagonal + LANES)                # keys that are the past of any query
                 if n > 0:
                     lanes = slice(p * LANES, (p + 1) * LANES)
+                    panel = slice(p * size, (p + 1) * size)
+                    score(s, n, k, q[panel], Q)
                     meet(s, n, diagonal, factor, m[lanes], l[lanes], correction)
-                    average(o[p * size:(p + 1) * size], Q, correction, s, n, v)
+                    average(o[panel], Q, correction, s, n, v)
         for t in range(start, min(T, start + panels * LANES)):
             j, p = t % LANES, (t - start) // LANES
             total = l[t - start]
