@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from days.day50 import memory, parts, ways
-from days.day50.run import measure, table
+from days.day50.run import measure, short_number, table
 from llm.functions import causal, flash, heads
 from llm.grad.check import check_pair, check_twin
 from llm.grad.tensor import Tensor
@@ -364,6 +364,9 @@ def test_a_tile_has_the_parts_that_are_timed():
     assert [name for name, *_ in parts_] == ["scores", "softmax", "average", "loading"]
     assert [count for _, count, _ in parts_] == [2 * TILE * LANES * 8, 0, 2 * TILE * LANES * 8, 0]
     assert all(seconds > 0 for *_, seconds in parts_)
+    x = np.arange(9, dtype=np.float32)
+    assert parts.turning(x, 3).tolist() == x.reshape(3, 3).T.ravel().tolist()
+    assert parts.turning_seconds(4, 1) > 0
 
 
 def test_errors_and_flops_are_what_they_are_called():
@@ -394,6 +397,9 @@ def test_the_headline_of_the_run():
         bytes_ = result.rows[-1][2]
         assert bytes_["flash"] < bytes_["day 38"] / 2 and bytes_["flash"] < bytes_["NumPy"] / 2
     assert [T * B for T, B, _ in result.short] == [512] * 5
+    assert result.lone[:2] == [256, 512] and set(result.lone[2]) == set(ways.WAYS)
+    assert [T for T, _ in result.turning] == [128, 256, 512]
+    assert [short_number(x) for x in (9.876, 98.76, 1234.5)] == ["9.88", "98.8", "1,234"]
     assert result.errors[0][1]["flash"][0] < 2 * result.errors[0][1]["NumPy"][0]
     steps = result.steps
     assert steps["ways"] == ["day 38", "flash"] and steps["kept"][1] < steps["kept"][0]

@@ -28,6 +28,7 @@ def draw(result, path):
         axes.set_xticks(lengths, [f"{T:,}" for T in lengths], fontsize=8)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.grid(alpha=.25)
+        axes.set_ylim(top=6 * axes.get_ylim()[1])                     # room for the legend
         axes.legend(fontsize=8, loc="upper left")
     fig.suptitle(title(result), x=.01, ha="left", fontsize=10.5)
     save(fig, path)

@@ -7,7 +7,7 @@ from numba import njit
 
 from llm.kernels import flash
 from llm.kernels.flash_tiles import load_rows, up
-from llm.kernels.tiles import LANES
+from llm.kernels.tiles import LANES, transposed
 
 
 @njit(error_model="numpy", cache=True)
@@ -34,10 +34,26 @@ def loading(times, x, D, n, Q, none, rows):
         load_rows(x, 0, 0, D, 0, n, Q, none, none, rows)
 
 
+@njit(error_model="numpy", cache=True)
+def turning(x, P):
+    return transposed(x, P, P)
+
+
+def turning_seconds(P, rounds):
+    """Turning a P × P array over, as day 38's backward does with two of them for each head."""
+    x, took = np.zeros(P * P, np.float32), []
+    for _ in range(rounds + 1):
+        start = time.thread_time()
+        turning(x, P)
+        took.append(time.thread_time() - start)
+    return float(np.median(took[1:]))
+
+
 def tile_times(D, rounds, times):
     """[[part, FLOPs of its products, seconds]] for KEYS keys and LANES queries, on one thread.
 
-    The keys and values of a tile are loaded once for PANELS panels, so a panel pays that share.
+    Seconds are that thread's own, so that other programs count little. The keys and values of a
+    tile are loaded once for PANELS panels, so a panel pays that share.
     """
     n, Q, rng = flash.KEYS, up(D, 4), np.random.default_rng(0)
     def some(*shape):
@@ -53,9 +69,9 @@ def tile_times(D, rounds, times):
     found = {name: [] for name, *_ in calls}
     for name, _, call in calls * (rounds + 1):
         o[:] = 0
-        start = time.perf_counter()
+        start = time.thread_time()
         call(times)
-        found[name].append((time.perf_counter() - start) / times)
+        found[name].append((time.thread_time() - start) / times)
     share = {"loading": 2 / flash.PANELS}                         # keys and values
     return [[name, count, share.get(name, 1) * float(np.median(found[name][1:]))]
             for name, count, _ in calls]

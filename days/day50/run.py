@@ -8,7 +8,7 @@ import numpy as np
 
 from days.day50.figure import draw
 from days.day50.memory import measurable, peaks
-from days.day50.parts import tile_times
+from days.day50.parts import tile_times, turning_seconds
 from days.day50.training import training_steps
 from days.day50.ways import REST, WAYS, errors, flops, seconds
 from days.harness import main, print_table, progress
@@ -29,8 +29,10 @@ class Result:
     bandwidth: float      # GB/s read from memory
     rows: list            # [T, {way: [s forward, s backward]}, {way: bytes beyond the inputs}]
     short: list           # [T, B, {way: [s forward, s backward]}]
+    lone: list            # [T, D, the same for a single head of D]
     errors: list          # [how much larger, {way: [error of out, error of dqkv]}]
     tiles: list           # [D, [[part, FLOPs, seconds]]]
+    turning: list         # [T, seconds to turn a T × T array over, as day 38's backward does twice]
     steps: dict           # what training one step of a GPT takes, with day 38's and with flash
 
 
@@ -54,15 +56,18 @@ def measure(fast, seed):
         tokens = 512 if fast else 4096
         short = [[T, tokens // T, seconds(WAYS, tokens // T, T, H, D, rounds[1])]
                  for T in (16, 32, 64, 128, 256)]
+        lone = [256 if fast else 1024, 512]
+        lone.append(seconds(WAYS, 1, lone[0], 1, lone[1], rounds[1]))
         tick(1)
         found = [[large, errors(large, 256 if fast else 1024, H, D, seed)]
                  for large in (1, 10, 100, 1000)]
         times = 50 if fast else 2000
         tiles = [[size, tile_times(size, rounds[1], times)] for size in (32, 64, 128)]
+        turned = [[T, turning_seconds(T, rounds[0])] for T in lengths if limits["day 38"] >= T]
         tick(1)
         steps = training_steps(fast, seed)
     return Result(H, D, numba.get_num_threads(), sgemm, sgemm / numba.get_num_threads(), bandwidth,
-                  rows, short, found, tiles, steps)
+                  rows, short, lone, found, tiles, turned, steps)
 
 
 def limits_of_machine(rng, n, size):
@@ -79,12 +84,17 @@ def table(result):
     for T, times, memory in result.rows:
         rows.append([f"{T:,}", *(ms(times, way, 0) for way in WAYS),
                      *(ms(times, way, 1) for way in WAYS),
-                     *(f"{memory[way] / 1e6:,.1f}" if memory.get(way) else "" for way in WAYS)])
+                     *(short_number(memory[way] / 1e6) if memory.get(way) else "" for way in WAYS)])
     return rows
 
 
 def ms(times, way, direction):
-    return f"{1000 * times[way][direction]:,.2f}" if way in times else ""
+    return short_number(1000 * times[way][direction]) if way in times else ""
+
+
+def short_number(x):
+    """Three digits, more or less, so that the table stays narrow."""
+    return f"{x:,.{2 if x < 10 else 1 if x < 100 else 0}f}"
 
 
 def show(result):
@@ -93,6 +103,9 @@ def show(result):
     print_table([["T", "B", *(f"{way}, ms" for way in WAYS), "back: NumPy", "day 38", "flash"]] + [
         [T, B, *(ms(times, way, i) for i in (0, 1) for way in WAYS)]
         for T, B, times in result.short], "short texts, the same number of tokens")
+    T, D, times = result.lone
+    print(f"a single head of {D}, T {T:,}, ms forward and back: " + ", ".join(
+        f"{way} {ms(times, way, 0)} and {ms(times, way, 1)}" for way in WAYS))
     print_table([["queries ×", *(f"{way}: {what}" for way in WAYS for what in ("out", "gradient"))]]
                 + [[large, *(f"{e:.1e}" for way in WAYS for e in found[way])]
                    for large, found in result.errors], "error, against float64")
