@@ -23,8 +23,8 @@ def draw(result, path):
                    label=way)
     right.axvline(1, color="#bbbbbb", lw=1, zorder=0)
     right.set(yticks=y, yticklabels=names, xlim=(0, None),
-              xlabel="the layer's error on new inputs, over nearest")
-    right.legend(loc="lower left")
+              xlabel="error on new inputs over that of nearest")
+    right.legend(loc="center", bbox_to_anchor=(0.62, 0.5), frameon=True)
     nearest, gptq = (np.mean([m for m, _ in found]) for name, _, _, found in result.rows
                      if name in ("INT4, nearest", "INT4, GPTQ"))
     fig.suptitle(f"Rounded to nearest, four bits cost {1e3 * nearest:.1f} thousandths of a nat a "

@@ -4,10 +4,10 @@ from days.mistake import Mistake
 
 MISTAKES = [
     Mistake(
-        title="The error is passed on by H instead of its inverse",
+        title="The error is passed on by the root of H instead of that of its inverse",
         file="llm/quantize/gptq.py",
         right="    return np.triu(np.linalg.solve(V, np.eye(len(V))))",
-        wrong="    return np.triu(V.T[::-1, ::-1] if len(V) else V)",
+        wrong="    return V",
         symptom="The later weights are moved the wrong way, and the layer is worse than rounded to "
                 "nearest. With inputs that are not correlated nothing is wrong."),
     Mistake(

@@ -47,6 +47,17 @@ def by_awq(arch, weights, texts, **settings):
         w, seen[name].hessian, seen[name].mean, ALPHAS if free else (0,), **settings))
 
 
+def by_both(arch, weights, texts):
+    """AWQ's scales, then GPTQ for the scaled weights, whose inputs x/s have S⁻¹HS⁻¹."""
+    seen = listen(arch, weights, texts) | {"head": listen_at_head(arch, weights, texts)}
+
+    def choose(name, w, free):
+        H = seen[name].hessian
+        s = awq(w, H, seen[name].mean, ALPHAS if free else (0,)).s
+        return Scaled(s, gptq(s[:, None] * w, H / np.outer(s, s)), 0.0, ())
+    return scaled(arch, weights, choose)
+
+
 def by_luck(arch, weights, texts, rng, spread=0.05):
     """Round to nearest after scales that mean nothing: how much is chance in one rounding?"""
     def choose(name, w, free):

@@ -87,7 +87,7 @@ def gptq(w, H, group=GROUP, bits=4, symmetric=False, damp=0.01, block=128, act_o
     act_order: inputs with a large H[k, k] first, while most others can still move.
     static: take every group's grid from w as it is given; False: from the weights as they stand
     when the group's turn comes. None: only with act_order, where a group has no one turn.
-    About 2·K²·N FLOPs, and block times fewer passes over w than one update at a time would need.
+    K²·N FLOPs, and block times fewer passes over w than one update at a time would need.
     Raises ValueError where shapes do not fit, H is singular without damping, or block is not a
     multiple of group (a group's grid needs all errors before it).
     """
