@@ -361,7 +361,8 @@ def test_training_keeps_as_much_for_every_k(rng):
     assert kept[0] == kept[1] == kept[2]
 
 
-@pytest.mark.parametrize("H, K, to", [(4, 4, 2), (4, 4, 1), (6, 6, 3), (6, 3, 1), (8, 4, 2)])
+@pytest.mark.parametrize("H, K, to", [(4, 4, 2), (4, 4, 1), (6, 6, 3), (6, 3, 1), (8, 4, 2),
+                                      (2, 1, 1), (1, 1, 1)])
 def test_pooled_heads_are_the_means_of_neighbours(rng, H, K, to):
     C, D = 5, 2
     w, b = rng.standard_normal((C, (H + 2 * K) * D)), rng.standard_normal((H + 2 * K) * D)
