@@ -6,6 +6,8 @@ import numba
 import numpy as np
 import pytest
 
+from days.day47 import rows, serving
+from days.day47.run import measure
 from llm.generate.architecture import Architecture, shapes
 from llm.generate.batch import gathered, pack_rows, paged_decode, product
 from llm.generate.cache import KVCache, cache_bytes
@@ -365,7 +367,8 @@ def random_requests(rng, count, T=32, V=11):
             prompt = beginnings[rng.integers(3)] + prompt
         if requests and rng.random() < 0.1:
             prompt = list(requests[-1].prompt)
-        n = int(rng.integers(1, T - len(prompt) + 2))
+        room = T - len(prompt) + 1                           # the last id is not read
+        n = room if rng.random() < 0.1 else int(rng.integers(1, min(10, room) + 1))
         options = [{"temperature": 0}, {}, {"temperature": 2.0, "top_p": 0.9}][rng.integers(3)]
         requests.append(Request(prompt, n, int(rng.integers(5)), options,
                                 ends=(3,) if rng.random() < 0.3 else (),
@@ -374,7 +377,7 @@ def random_requests(rng, count, T=32, V=11):
 
 
 @pytest.mark.parametrize("other, blocks, size, most, rows, share",
-                         [({"rotary": 100.0}, 24, 4, 8, 24, True),
+                         [({"rotary": 100.0}, 12, 4, 8, 24, True),
                           ({"L": 1}, 7, 5, 5, 5, True),
                           ({"L": 1, "norm": "rms", "rotary": 50.0}, 64, 1, 10, 12, False)])
 def test_a_thousand_requests_each_get_what_they_get_alone(rng, other, blocks, size, most, rows,
@@ -498,9 +501,9 @@ def test_what_can_never_be_served_is_refused_in_one_line_and_what_just_fits_is_n
         long.submit(Request([1] * 3, 31))
     long.submit(Request([1] * 3, 30))
     long.run()
-    for most, rows in ((0, 4), (5, 4)):
-        with pytest.raises(ValueError, match=f"{most} requests at once and {rows} rows a step"):
-            Scheduler(arch, packed, BlockPool(arch, 5, 4), most, rows)
+    for most, each in ((0, 4), (5, 4)):
+        with pytest.raises(ValueError, match=f"{most} requests at once and {each} rows a step"):
+            Scheduler(arch, packed, BlockPool(arch, 5, 4), most, each)
     with pytest.raises(ValueError, match="another architecture"):
         Scheduler(replace(arch, eps=1e-6), packed, BlockPool(arch, 5, 4))
     with pytest.raises(ValueError, match="the weights lack norm.gain"):
@@ -560,6 +563,16 @@ def test_in_static_batching_nobody_comes_in_until_all_are_done(rng):
                 starts[static][j] = step if starts[static][j] is None else starts[static][j]
         assert all(len(r.ids) == n for r, n in zip(requests, lengths))
     assert starts == {False: [0, 0, 3, 8], True: [0, 0, 9, 9]}
+    for static, together in ((False, 2), (True, 4)):              # more prompts than rows
+        scheduler = Scheduler(arch, packed, BlockPool(arch, 20, 4), 4, 10, static=static)
+        requests = [Request([i] * 7, 2) for i in range(5)]
+        for r in requests:
+            scheduler.submit(r)
+        scheduler.step()
+        assert len(scheduler.running) == together
+        assert [r.read for r in requests] == [7, 3, 0, 0, 0]
+        scheduler.run()
+        assert all(len(r.ids) == 2 for r in requests)
 
 
 def test_common_beginnings_are_read_once_and_kept_once(rng):
@@ -613,3 +626,54 @@ def test_one_block_of_the_whole_window_is_a_contiguous_cache(rng):
 
 def test_tables_are_filled_up_with_zeros():
     assert padded([[3], [1, 2]]).tolist() == [[3, 0], [1, 2]] and padded([[3]]).dtype == np.int64
+
+
+# ---------------------------------------------------------------- the run
+
+def test_the_stream_and_the_report_of_a_run(rng):
+    load = serving.Load((2, 5), 4, 7, beginnings=2, beginning=6)
+    ids = np.arange(1000)
+    made = serving.requests(load, ids, 400, np.random.default_rng(3))
+    again = serving.requests(load, ids, 400, np.random.default_rng(3))
+    assert [(r.prompt, r.n, r.seed) for r in made] == [(r.prompt, r.n, r.seed) for r in again]
+    assert {len(r.prompt) - 6 for r in made} == {2, 3, 4}
+    assert {r.n for r in made} == set(range(1, 8))
+    assert len({tuple(r.prompt[:6]) for r in made}) == 2
+    assert all(b - a == 1 for a, b in zip(made[0].prompt[6:], made[0].prompt[7:]))
+    times = serving.poisson(50.0, 4000, rng)
+    assert (np.diff(times) > 0).all() and times[-1] == pytest.approx(80, rel=0.05)
+    assert np.diff(times).std() == pytest.approx(1 / 50, rel=0.1)
+    assert serving.percentiles(np.arange(101) / 1000) == pytest.approx([50, 95, 99])
+    arch, weights = make(rng)
+    stream = [Request([1, 2], 1), Request([3], 4), Request([3], 2)]
+    report = serving.serve(arch, pack_rows(weights), stream, np.array([5.0, 5.0, 9.0]), 9, 4)
+    assert (report.tokens, report.read, report.reused, report.steps) == (7, 2 + 4 + 2, 0, 6)
+    assert len(report.first) == 3 and len(report.each) == 2 and min(report.first) > 0
+    assert report.seconds > 4 > max(report.first[2:]) and report.running == pytest.approx(4 / 6)
+    assert report.held == pytest.approx((1 + 2 + 3 + 1) / 4)
+    assert report.unused == pytest.approx(1 - 7 / 16)
+
+
+def test_costs_of_a_step_are_those_of_the_note(rng):
+    arch, weights = make(rng, rotary=100.0, bare=True)
+    for B, position in ((1, 0), (7, 5)):
+        P = 2 * (8 * 8 * 4 + 16 * 8 + 2 * 8 * 10) + 11 * 8
+        assert rows.costs(arch, weights, B, position) == (
+            2 * P * B + 4 * 2 * 4 * 4 * B * (position + 1),
+            4 * P + 8 * 2 * 2 * 4 * B * (position + 1))
+
+
+def test_the_headlines_of_the_run():
+    result = measure(fast=True, seed=0)
+    both = result.loads[0][2]
+    assert both["static"][1] > 1.2 * both["continuous"][1]            # steps
+    assert both["static"][2] < both["continuous"][2] <= result.most == 8
+    unused = [row[1] for row in result.sizes]
+    assert unused == sorted(unused) and unused[0] < 0.02 and unused[-1] > 0.4
+    assert all(abs(row[1] - row[2]) < 0.15 for row in result.sizes)
+    (_, read, none, *_), (_, less, reused, *_) = result.sharing
+    assert none == 0 and reused > 0.3 * read and less == read - reused
+    blas, ours, half, ours_half = result.company
+    assert ours[1] == ours[2] == ours_half[1] == ours_half[2] == 0 and blas[1] > 0.5
+    assert half[3] == 10 and set(result.small) == {0, 1, 8}
+    assert result.costs[0][1] / result.costs[0][2] == pytest.approx(0.5, abs=0.05)

@@ -68,6 +68,8 @@ def product(w, x):
     A packed matrix is read once for all rows, if its format can. An array is read once for each
     row: BLAS gets one row at a time, since with more it may add in another order.
     """
+    if not len(x):
+        return np.zeros((0, w.shape[1]), x.dtype)
     if isinstance(w, Packed):
         return w.format.matmul(w.data, x, w.N)
     out = np.empty((len(x), w.shape[1]), np.result_type(x, w))

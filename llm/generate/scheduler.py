@@ -21,8 +21,8 @@ class Scheduler:
     """Serves requests with one model and one BlockPool, at most `most` at once.
 
     weights: as for `paged_decode`; rows: tokens a step at most, for which long prompts are read in
-    pieces; at least `most`, so that nobody has to pause. static: let nobody in until all who run
-    are done, as servers did before Orca. attention: see `paged_decode`.
+    pieces; at least `most`, so that nobody has to pause. static: fill all places, then let nobody
+    in until all are done, as servers did before Orca. attention: see `paged_decode`.
     Raises ValueError where these do not fit. Source: Yu et al. (2022), section 4.
     """
 
@@ -106,11 +106,11 @@ class Scheduler:
                 plan.append((request, count))
             else:
                 full = True                          # somebody was sent back: let nobody in
-        while not (full or closed) and self.waiting and spare and self.admit():
+        while not (full or closed) and self.waiting and (spare or self.static) and self.admit():
             request = self.running[-1]
-            count = min(len(request.known) - request.read, spare)
-            spare -= count
-            plan.append((request, count))
+            if count := min(len(request.known) - request.read, spare):
+                spare -= count
+                plan.append((request, count))
         return plan
 
     def make_room(self, request):
