@@ -57,4 +57,15 @@ MISTAKES = [
                 "whatever stood in memory."),
 ]
 
-EQUIVALENT = []
+EQUIVALENT = [
+    ("llm/kernels/flash_back.py",
+     "for t in range(first, up(T, LANES), LANES):           # panels of queries",
+     "up(LANES, T) is T from LANES tokens on: the same panels, or one more of zeros"),
+    ("llm/kernels/flash_tiles.py",
+     "y0, y1, y2, y3 = y[j], y[j + LANES], y[j + 2 * LANES], y[j + 3 * LANES]",
+     "an index below 0 counts from the end of the 4 rows, and finds the same number"),
+    ("llm/kernels/flash_tiles.py", "target = panel[d * LANES:(d + 1) * LANES]",
+     "a slice that is too long: LANES numbers of it are written"),
+    ("llm/kernels/flash_tiles.py", "for r in range(max(diagonal + 1, 0), n):",
+     "a maximum does not mind the order"),
+]
