@@ -6,7 +6,10 @@ from itertools import product as every
 import numpy as np
 import pytest
 
-from llm.generate.architecture import Architecture, shapes
+from days.day35.trained import trained
+from days.day44 import choices, outliers, study
+from days.day44.run import measure
+from llm.generate.architecture import Architecture, gpt_weights, shapes
 from llm.generate.cache import KVCache, cache_bytes
 from llm.generate.cache8 import Cache8
 from llm.generate.decode import decode
@@ -26,6 +29,11 @@ CALIBRATIONS = [None, percentile(0.9), mse]
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def result():
+    return measure(fast=True, seed=0)
 
 
 def f32(*numbers):
@@ -533,3 +541,60 @@ def test_a_text_read_through_8_bits_is_nearly_the_same_and_takes_a_quarter(rng):
     assert exact == cache_bytes(arch, 24) and eighth == cache_bytes(arch, 24) * (6 + 4) / (4 * 6)
     small = Cache8(arch, 5)
     assert (small.T_max, small.room) == (5, 5) and Cache8(arch).T_max == 24
+
+
+def test_the_forward_of_the_study_is_the_models_own():
+    reader = trained(True)
+    arch, weights = gpt_weights(reader.model.state_dict(), reader.config)
+    windows = choices.cut(np.array(reader.tokenizer.encode(reader.corpus.validation)), arch.T)[:2]
+    plain = study.products(arch, weights, study.Scheme())[0]
+    exact = reader.model(windows[:, :-1]).data
+    found = study.forward(arch, weights, windows[:, :-1], plain)
+    assert np.abs(found - exact).max() < 1e-4 * np.abs(exact).max()
+    engine = Engine(arch, weights, INT8)                 # the integer kernel does as the study says
+    both = study.products(arch, weights, study.Scheme(study.CHANNEL, study.TOKEN))[0]
+    found = study.forward(arch, weights, windows[:1, :-1], both)[0]
+    logits = np.array([engine.step(int(i)).copy() for i in windows[0, :-1]])
+    rounding = np.abs(found - exact[0]).mean()
+    assert np.abs(logits - found).mean() < rounding / 5
+
+
+def test_outliers_and_their_cure_leave_the_float_model_as_it_is():
+    reader = trained(True)
+    arch, weights = gpt_weights(reader.model.state_dict(), reader.config)
+    windows = choices.cut(np.array(reader.tokenizer.encode(reader.corpus.validation)), arch.T)[:3]
+    logits = lambda w: study.forward(arch, w, windows[:, :-1],
+                                     study.products(arch, w, study.Scheme())[0])
+    exact = logits(weights)
+    spoilt = outliers.in_activations(arch, weights, 64, 5)
+    for other in (spoilt, outliers.in_keys(arch, weights, 64),
+                  outliers.smoothquant(arch, spoilt, windows)):
+        assert any((other[name] != weights[name]).any() for name in weights)
+        assert np.abs(logits(other) - exact).max() < 1e-3 * np.abs(exact).max()
+    seen = study.inputs_seen(arch, spoilt, windows)["blocks.0.qkv.w"]
+    assert np.abs(seen[:, 5]).max() > 10 * np.abs(np.delete(seen, 5, 1)).max()
+
+
+def test_the_headline_of_the_fast_run(result):
+    kl = lambda name: result.variants[name]["kl"]
+    assert len(result.variants) == 16 and result.windows == 8
+    for name, found in result.variants.items():
+        if name != "float32":
+            assert abs(found["nats"]) < 0.01 and 0 < found["kl"] < 0.001, name
+    assert kl("weights, by channel") < kl("weights, by tensor")
+    noises = kl("weights, by channel") + kl("activations alone, by token")
+    assert noises / 1.6 < kl("weights by channel, activations by token") < 1.6 * noises
+    before, after = (found for _, found in result.outliers["activations"])
+    plain, cured = choices.GROUPED
+    assert after[plain][0] > 3 * before[plain][0] and after[cured][0] < 1.3 * before[cured][0]
+    before, after = (found for _, found in result.outliers["keys"])
+    assert after["weights by tensor"][0] > 100 * before["weights by tensor"][0]
+    assert after["weights by channel"][0] == pytest.approx(before["weights by channel"][0], rel=.1)
+    assert result.bits[1][1][0] > 50 * result.bits[0][1][0]              # 4 bits fewer: 4⁴ = 256
+    for *_, ratio in result.noise:
+        assert 0.5 < ratio < 1.1
+    assert result.product[4] == pytest.approx(result.product[2], abs=1.5)
+    assert result.cache == [2 * 2 * 32 * 32 * 4, 2 * 2 * 32 * 2 * (16 + 4)]
+    for _, weights, found in result.speed:
+        assert found["INT8"][0] < 0.4 * found["float32"][0] and weights > 0
+        assert found["INT8"][0] < found["INT8, groups of 32"][0] < 0.45 * found["float32"][0]

@@ -36,6 +36,13 @@ def percentile(share):
     return ends
 
 
+def fixed(low, high):
+    """A range that other data showed: for activations, measured once on a text and then kept."""
+    def ends(rows, bits=8, symmetric=True):
+        return tuple(np.full(rows.shape[:-1], end, rows.dtype) for end in (low, high))
+    return ends
+
+
 def mse(rows, bits=8, symmetric=True):
     """The fraction of the whole range, of those in FRACTIONS, with the least Σ(x − x̂)²."""
     least, most = min_max(rows)
