@@ -9,14 +9,17 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import textwrap
 import tracemalloc
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from days.day36 import crash, killing
+from days.day36 import crash, killing, power, study, writing
+from days.day36.run import measure
 from days.harness import ROOT
 from llm.data.batches import random_windows
 from llm.models.gpt import GPT, GPTConfig
@@ -518,37 +521,15 @@ def test_kill_9_at_random_moments(tmp_path, how):
         assert found["steps"] > 5
 
 
-def test_no_power_cut_leaves_less_than_was_promised(tmp_path):
-    """Every state of the disk that POSIX allows, after each operation of three saves."""
-    numbers = killing.Numbers(2)
-    with crash.recording() as recorder:
-        checkpoints = Checkpoints(tmp_path, {"model": numbers}, keep=1)
-        for step in (1, 2, 3):
-            numbers.x[...] = step
-            checkpoints.save(Progress(step))
-            recorder.deleted(tmp_path)
-            recorder.promise(step)
-    count = {without: [0, 0, 0] for without in ((), ("fsync",), ("folder",))}
-    for without, counted in count.items():
-        for disk, promised in crash.crashes(recorder, without):
-            newest, broken = loaded(tmp_path / "after", disk)
-            counted[0] += 1
-            counted[1] += broken
-            counted[2] += newest < max(promised, default=-1)
-    assert count[()][0] > 20 and count[()][1:] == [0, 0]
-    assert count["fsync",][1] > 0                       # a name without its contents
-    assert count["folder",][1] == 0 < count["folder",][2]        # the old name only, or none
-
-
-def loaded(folder, disk):
-    """(the newest step that loads, or −1; files under a final name that do not)."""
-    folder.mkdir(exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-    for name, data in disk.items():
-        (folder / name).write_bytes(data)
-    newest, bad = killing.left(folder, 2)
-    return (-1 if newest is None else newest), bad
+def test_no_power_cut_leaves_less_than_was_promised():
+    """Every state of the disk that POSIX allows, after each operation of a save."""
+    found = power.study()
+    safe = found["all five steps"]
+    assert safe["disks"] > 9 and safe["broken"] == safe["less"] == safe["nothing"] == 0
+    folder = found["without fsync of the folder"]
+    assert folder["broken"] == 0 < folder["nothing"] < folder["less"]
+    for name in ("without fsync of the file", "without both", "in place"):
+        assert min(found[name].values()) > 0
 
 
 def test_the_possible_disks_by_hand():
@@ -559,6 +540,7 @@ def test_the_possible_disks_by_hand():
     assert disks(link, write) == ["{'a': b'\\x00'}", "{'a': b'x'}", "{}"]
     assert disks(link, write, sync) == ["{'a': b'x'}", "{}"]
     assert disks(link, write, sync, folder) == ["{'a': b'x'}"]
+    assert disks(link, write, crash.Op("sync")) == ["{'a': b'x'}"]
     rename = crash.Op("link", 1, "b"), crash.Op("unlink", path="a")
     assert "{'b': b'x'}" in disks(link, write, sync, folder, *rename)
 
@@ -1012,3 +994,46 @@ def test_parse_header_alone():
                                      b'"data_offsets":[0,1]}}')
     assert metadata == {"a": "b"} and entries["x"].shape == () and entries["x"].end == 1
     assert parse_header(b'{"__metadata__":{}}') == ({}, {})
+
+
+# the study
+
+
+def test_the_parts_of_a_checkpoint_add_up_to_12_bytes_a_parameter(tmp_path):
+    parts = make(0)
+    path = Checkpoints(tmp_path, parts).save(Progress(1))
+    found = dict(writing.contents(path))
+    P = parts["model"].count_parameters()
+    assert found["weights"] == found["m"] == found["v"] == 4 * P
+    assert found["step counts"] == 8 * len(parts["model"].named_parameters())
+    assert found["header"] + 12 * P + found["step counts"] == path.stat().st_size
+
+
+def test_what_is_forgotten_is_forgotten_and_nothing_else():
+    recipe = replace(study.recipe(fast=True), steps=8, warmup=2)
+    text = "to be or not to be, that is the question. " * 40
+    corpus = type("Corpus", (), {"text": text, "train": text, "validation": text})
+    ids, held = study.encoded(corpus, 0, 200)
+    with tempfile.TemporaryDirectory() as folder:
+        found = study.compare(corpus, recipe, 3, folder, ids, held, lambda n: None)
+    whole = found[study.WHOLE]
+    assert len(whole[0]) == 4 and found["nothing"] == whole
+    for way in study.WAYS:
+        losses, nats, equal = found[way]
+        assert len(losses) == 4 and equal == (way == "nothing")
+        if way in ("the moments and their counts", "the counts alone", "the step"):
+            assert losses[0] == whole[0][0] and losses[2:] != whole[0][2:]     # the same windows
+        elif way != "nothing":
+            assert losses[0] != whole[0][0]
+
+
+def test_headline_a_resumed_run_is_the_same_run_and_whole_files_survive():
+    result = measure(fast=True, seed=0)
+    assert result.equal and result.losses_equal and result.forgotten["nothing"] == [0, 0]
+    assert all(any(v) for way, v in result.forgotten.items() if way != "nothing")
+    sizes = dict(result.contents)
+    assert sizes["weights"] == 4 * result.parameters == sizes["m"] == sizes["v"]
+    assert not any(result.curves["nothing"]) and len(result.curves["the step"]) == 20
+    for how in ("atomic", "durable"):
+        assert not result.kills or result.kills[how]["broken"] == 0
+    assert result.power["all five steps"]["less"] == 0 < result.power["in place"]["nothing"]

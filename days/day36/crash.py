@@ -18,7 +18,8 @@ from llm.weights import files
 
 @dataclass(frozen=True)
 class Op:
-    """name: "link" or "unlink" (of a path), "write" (to a file), "fsync" (of a file), "folder"."""
+    """name: "link" or "unlink" (of a path), "write" (to a file), "fsync" (of a file), "folder"
+    (fsync of it), "sync" (of everything)."""
 
     name: str
     file: int = 0
@@ -76,6 +77,10 @@ class Recorder:
             del self.files[name]
             self.ops.append(Op("unlink", path=name))
 
+    def settle(self):
+        """Some minutes pass, and all is on the disk, whoever asked for it or not."""
+        self.ops.append(Op("sync"))
+
     def promise(self, what):
         """From here on the program relies on `what`: its call has returned."""
         self.done.append((len(self.ops), what))
@@ -95,10 +100,11 @@ def recording():
 def states(ops):
     """All possible disks {path: bytes} if the power fails after these operations, each once."""
     last = {op.file: i for i, op in enumerate(ops) if op.name == "fsync"}
+    sync = max((i for i, op in enumerate(ops) if op.name == "sync"), default=-1)
     folder = max((i for i, op in enumerate(ops) if op.name == "folder"), default=-1)
     changes = [op for op in ops if op.name in ("link", "write", "unlink")]
-    loose = [op for i, op in enumerate(ops) if op in changes and i > (
-        last.get(op.file, -1) if op.name == "write" else folder)]
+    loose = [op for i, op in enumerate(ops) if op in changes and i > max(sync, (
+        last.get(op.file, -1) if op.name == "write" else folder))]
     seen = set()
     for kept in itertools.product((True, False), repeat=len(loose)):
         missing = {id(op) for op, there in zip(loose, kept) if not there}

@@ -18,7 +18,7 @@ import numpy as np
 
 from llm.train.checkpoint import CheckpointError, Progress, load_checkpoint, save_checkpoint
 from llm.train.keeper import Checkpoints
-from llm.weights import safetensors
+from llm.weights import files, safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,9 +38,12 @@ class Numbers:
 
 def in_place(path, pieces, durable=True):
     """What everybody writes first, in the place of `write_whole`: opening empties the old file."""
-    with open(path, "wb") as file:
+    handle = files.os.open(path, files.FLAGS, 0o666)
+    try:
         for piece in pieces:
-            file.write(piece)
+            files.write_all(handle, piece)
+    finally:
+        files.os.close(handle)
 
 
 def loop(folder, how, size):
@@ -81,7 +84,7 @@ def kill_once(folder, how, size, seconds):
         raise RuntimeError(f"the child ended by itself, status {status}")
 
 
-def left(folder, size):
+def left(folder, size=2):
     """(the newest step that loads or None, files that do not load)."""
     newest, bad = None, 0
     for path in sorted(folder.glob("step-*.safetensors")):
