@@ -38,13 +38,13 @@ def measure(fast, seed):
     ids, held = study.encoded(corpus, 1, 2_000 if fast else 30_000)
     here = ROOT / "runs"                       # not /tmp, which may be memory: fsync is free there
     here.mkdir(exist_ok=True)
-    sizes, repeats = ((400_000,), 3) if fast else ((400_000, 4_000_000, 40_000_000), 9)
+    sizes, repeats = ((400_000,), 3) if fast else ((400_000, 4_000_000, 40_000_000), 7)
     with tempfile.TemporaryDirectory(dir=here) as folder:
         folder = Path(folder)
         with progress(4 * repeats * len(sizes), "writing") as tick:
             times = writing.times(folder, sizes, repeats, tick)
-        kills = killed(folder, 6 if fast else 150, seed)
-        steps = recipe.steps * (1.5 + len(study.WAYS) / 2)
+        kills = killed(folder, 6 if fast else 100, seed)
+        steps = recipe.steps * (1.5 + len(study.WAYS) / 2) + 2
         with kernels(), progress(steps * len(seeds), "training") as tick:
             runs = [study.compare(corpus, recipe, s, folder / str(s), ids, held, tick)
                     for s in seeds]

@@ -62,8 +62,10 @@ def encoded(corpus, half, characters):
 
 
 def compare(corpus, recipe, seed, folder, ids, held, tick, ways=WAYS):
-    """One seed: {what is forgotten: (losses after the stop, validation loss, is the run equal to
-    the whole one?)}. The whole run stands under WHOLE; its losses are those after the stop, too.
+    """One seed: {what is forgotten: (losses after the checkpoint, validation loss, is the run equal
+    to the whole one?)}. The whole run stands under WHOLE, with its losses from there on, too.
+
+    The checkpoint is made half-way, and two steps later the run dies.
     """
     make = lambda: Run(corpus, recipe, seed, ids)
     total, stop = recipe.steps, recipe.steps // 2
@@ -73,19 +75,19 @@ def compare(corpus, recipe, seed, folder, ids, held, tick, ways=WAYS):
     found = {WHOLE: (losses[stop:], whole.validate(held), True)}
 
     def kill(step):
-        if step.step == stop:
+        if step.step == stop + 2:
             raise Killed
 
     first = make()
     try:
-        first.go(total, hooks=[Checkpoints(folder, first.parts).hook(stop // 4), kill])
+        first.go(total, hooks=[Checkpoints(folder, first.parts).hook(stop), kill])
     except Killed:
-        tick(stop)
+        tick(stop + 2)
     for way, forgotten in ways.items():
         run = make()
         progress = restore(run, folder, forgotten)
         start = 0 if "step" in forgotten else progress.step
-        losses = run.go(total - stop + start, start)
+        losses = run.go(total - progress.step + start, start)
         tick(total - stop)
         found[way] = (losses, run.validate(held), run.equals(whole))
     return found
