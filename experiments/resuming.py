@@ -43,14 +43,22 @@ def main():
                     nats.setdefault(f"plateau, decay {decay}", []).append(run.validate(held))
                     tick(recipe.steps)
             rows.append({"rate": rate, "nats": nats})
+    for row in rows:
+        row["more"] = {name: difference(losses, row["nats"][study.WHOLE])
+                       for name, losses in row["nats"].items()}
     best = min(rows, key=lambda row: np.mean(row["nats"][study.WHOLE]))["rate"]
     record = {"rows": rows, "best": best, "seeds": list(SEEDS), "characters": len(held),
               "machine": machine()}
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     write_atomically(Path(__file__).with_suffix(".json"), text.encode())
     for row in rows:
-        print(row["rate"], {n: (round(np.mean(v), 4), round(np.std(v, ddof=1), 4))
-                            for n, v in row["nats"].items()})
+        print(row["rate"], row["more"])
+
+
+def difference(losses, whole):
+    """[mean, standard error over the seeds] of what the same seeds cost more."""
+    more = np.subtract(losses, whole)
+    return [float(more.mean()), float(more.std(ddof=1) / len(more) ** 0.5)]
 
 
 if __name__ == "__main__":

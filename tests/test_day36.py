@@ -518,7 +518,7 @@ def test_kill_9_at_random_moments(tmp_path, how):
         assert found["nothing"] > 0                           # the control: it does lose
     else:
         assert (found["broken"], found["nothing"], found["went_back"]) == (0, 0, 0)
-        assert found["steps"] > 5
+        assert found["steps"] > 1
 
 
 def test_no_power_cut_leaves_less_than_was_promised():

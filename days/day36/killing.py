@@ -46,13 +46,15 @@ def in_place(path, pieces, durable=True):
         files.os.close(handle)
 
 
-def loop(folder, how, size):
-    """The child: checkpoints until it is killed."""
+def loop(folder, how, size, ready):
+    """The child: checkpoints until it is killed; `ready` is the end of a pipe to tell that it
+    begins."""
     rng, numbers = np.random.default_rng(0), Numbers(size)
     keeper = Checkpoints(folder, {"model": numbers, "rng": rng}, keep=2, durable=how == "durable")
     step = keeper.restore().step
     if how == "in place":
         safetensors.write_whole = in_place
+    os.write(ready, b".")
     while True:
         step += 1
         rng.random()
@@ -71,12 +73,16 @@ def only(folder):
 
 
 def kill_once(folder, how, size, seconds):
+    begins, ready = os.pipe()
     child = os.fork()
     if child == 0:
         try:
-            loop(folder, how, size)
+            loop(folder, how, size, ready)
         finally:
             os._exit(1)                                   # an error: the parent will notice
+    os.close(ready)
+    os.read(begins, 1)
+    os.close(begins)
     time.sleep(seconds)
     os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
@@ -108,7 +114,7 @@ def kills(folder, how, count, seed, size=250_000):
     for _ in range(count):
         if how == "in place":
             start(folder, size)
-        kill_once(folder, how, size, rng.uniform(0.003, 0.003 + longest))
+        kill_once(folder, how, size, rng.uniform(0, longest))
         newest, bad = left(folder, size)
         broken += bad > 0
         nothing += newest is None

@@ -96,8 +96,8 @@ def times_table(result):
 
 
 def kill_table(result):
-    return [["how", "kills", "unloadable file left", "nothing loads", "step went back"]] + [
-        [how, c["kills"], c["broken"], c["nothing"], c["went_back"]]
+    return [["how", "kills", "part left over", "unloadable file", "nothing loads", "went back"]] + [
+        [how, c["kills"], c["left_a_part"], c["broken"], c["nothing"], c["went_back"]]
         for how, c in result.kills.items()]
 
 
