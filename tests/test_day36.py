@@ -127,6 +127,16 @@ def test_the_update_without_step_counts_by_hand():
         assert 1 - x.data == pytest.approx(0.1 if t else 0.1 * share(2))
 
 
+def test_the_schedule_and_the_interval_by_hand():
+    schedule = WarmupCosine(1.0, warmup=10)
+    rates = continued(schedule, Progress(80, 8.0), 20.0)
+    assert rates(81, 92) == schedule(81, 180) == pytest.approx(0.63, abs=0.005)
+    assert schedule(81, 92) == pytest.approx(0.04, abs=0.005)
+    C, M = 0.02, 86_400
+    taus = np.arange(1, 1000)
+    assert taus[np.argmin(C / taus + taus / (2 * M))] == round(math.sqrt(2 * C * M)) == 59
+
+
 def parameter_like(value):
     from llm.layers.module import parameter
     return parameter(np.array([value]))
