@@ -225,6 +225,16 @@ def test_scores_that_only_grow_or_only_fall_from_tile_to_tile(sign):
     assert_as_exact_as_numpy(qkv, dout, (out, dqkv))
 
 
+def test_scores_that_are_all_far_below_zero():
+    """No score is near 0, where a maximum that starts at 0 would stay."""
+    T, D = TILE + 9, 4
+    qkv, dout = ways.inputs(1, T, 1, D)
+    qkv[..., 0], qkv[..., D] = 2, -300 - 3 * np.arange(T) % 7
+    out, dqkv, logs = run(qkv, dout, 1)
+    assert logs.max() < -250
+    assert_as_exact_as_numpy(qkv, dout, (out, dqkv))
+
+
 @pytest.mark.parametrize("cut", [1, LANES, TILE, TASK - 1, TASK + 5])
 def test_the_future_never_leaks(cut, rng):
     qkv, dout = ways.inputs(2, TASK + 40, 2, 16)
