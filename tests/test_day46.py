@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from days.day46 import chi2
+from days.day46 import chi2, controlled, measuring, run
 from llm.functions.distill import distill, distill_vjp
 from llm.functions.probability import kl, softmax
 from llm.generate import speculative
@@ -499,3 +499,50 @@ def test_a_chooser_that_is_copied_still_draws_from_its_rng():
     assert chances(replace(c, temperature=0.0), np.array([0, 2, 2.0]), []).tolist() == [0, 1, 0]
     assert chances(replace(c, top_k=1), np.array([0, 2, 1.0]), []).tolist() == [0, 1, 0]
     assert chances(replace(c, temperature=2.0), np.log([9, 1.0]), []) == pytest.approx([0.75, 0.25])
+
+
+def test_the_probabilities_of_all_texts_sum_to_one_and_are_products():
+    p = softmax(np.random.default_rng(19).normal(size=(3, 3)))
+    p[1, 0], p[1, 1] = 0, p[1, 0] + p[1, 1]
+    found = chi2.texts(lambda ids: p[ids[-1]], [2], 2)
+    assert sum(found.values()) == pytest.approx(1) and (1, 0) not in found
+    assert found == pytest.approx({(a, b): x for (a, b), x in
+                                   np.ndenumerate(chi2.joint(p, 2, 2)) if x})
+    assert chi2.limit(1, 0.05) == pytest.approx(3.841, rel=0.03)
+    assert chi2.limit(26, 0.01) == pytest.approx(45.64, rel=0.01)       # tables of χ²
+    assert chi2.value([8, 12], [10, 10]) == pytest.approx(0.8)
+
+
+def test_a_round_log_is_summed_as_the_note_says():
+    tokens, kept, guesses, error = measuring.summary([(4, 4), (4, 0), (4, 2), (0, 0)])
+    assert tokens == 10 / 4 and kept == 6 / (4 + 1 + 3) and guesses == 3
+    assert error == pytest.approx(np.std([4, 0, 2, 0]) / 2)
+    assert measuring.by_past([(1, 1), (1, 0), (1, 1), (1, 1), (0, 0), (1, 1)]) == [1, 1, 1 / 2, 2]
+    assert measuring.by_place([(2, 2), (2, 0), (2, 1), (1, 1)], 2) == [[2 / 3, 3], [1 / 2, 2]]
+
+
+def test_a_draft_that_errs_on_purpose_is_refused_as_often_as_it_says():
+    rows = np.random.default_rng(20).normal(size=(7, 7))
+    text = [0]
+    for _ in range(400):
+        text.append(int(rows[text[-1]].argmax()))
+    log, draft = [], controlled.Knowing(text, 0.8, 7, np.random.default_rng(21))
+    found = list(speculate(Bigrams(rows), draft, [0], 400, chooser(temperature=0.0), 3, log=log))
+    assert found == text[1:] and abs(400 / len(log) - expected_tokens(0.8, 3)) < 0.35
+
+
+def test_the_headline_of_the_run():
+    result = run.measure(fast=True, seed=0)
+    (right, wrong), gammas = result.exact, result.gammas
+    assert right[1] < right[2] and wrong[3:] == right[3:]
+    for rows in result.grid.values():
+        for row in (row for draft in rows.values() for row in zip(gammas, draft)):
+            gamma, (tokens, kept, guesses, _) = row
+            assert 1 <= tokens <= 1 + guesses <= 1 + gamma and 0 <= kept <= 1
+    assert result.parameters[1] < result.parameters[0]
+    assert set(result.own) == {"distilled", "trained on text", "n-grams of the training text"}
+    assert all(0 < share < 1 for share in result.own.values())
+    assert len(run.table(result)) == 1 + 2 * 4
+    assert {row[0] for row in result.controlled} == {0.5, 0.9}
+    assert all(row[2] <= row[1] + 1 and row[4] > 0 for row in result.controlled)
+    assert len(result.speeds) == 2 * 2 * 4 and all(row[5] > 0 for row in result.speeds)

@@ -39,3 +39,17 @@ def count(write, V, n, times, rng, **options):
     for _ in range(times):
         counts[tuple(write(Chooser(rng, **options)))] += 1
     return counts
+
+
+def texts(chances_after, ids, n):
+    """{text of n ids: its probability} of all texts after `ids` that are possible at all.
+
+    chances_after(ids) -> (V,), what the next id is drawn from.
+    """
+    if n == 0:
+        return {(): 1.0}
+    p, found = chances_after(ids), {}
+    for i in np.flatnonzero(p):
+        for rest, chance in texts(chances_after, [*ids, int(i)], n - 1).items():
+            found[(int(i), *rest)] = p[i] * chance
+    return found
