@@ -90,7 +90,7 @@ def test_the_example_by_hand_one_weight_down_the_other_up():
 def test_the_example_by_hand_a_loud_input_gets_a_finer_weight():
     w, mean = np.array([[0], [1], [0.4]], np.float32), np.array([1, 4, 16])
     H = np.diag(2.0 * mean ** 2)
-    assert input_scales(mean, 0.5).tolist() == [0.5, 1, 2]
+    assert input_scales([1, 4, 16], 0.5).tolist() == [0.5, 1, 2]
     found = awq(w, H, mean, (0, 0.5), group=3, bits=1)
     assert found.alpha == 0.5 and found.s.tolist() == [0.5, 1, 2]
     assert found.dense()[:, 0].tolist() == [0, 1, 0.5]

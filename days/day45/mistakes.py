@@ -76,3 +76,11 @@ MISTAKES = [
         symptom="Sizes and scales are right, and every product is wrong: GGUF pairs input j with "
                 "input j + 16."),
 ]
+
+EQUIVALENT = [
+    ("llm/quantize/gptq.py", "last = min(first + block, K)", "the smaller of two in any order"),
+    ("llm/quantize/int4.py", "return np.clip(np.rint(steps), 0, (1 << bits) - 1).astype(np.uint8)",
+     "0 clipped from below by steps is steps clipped from below by 0"),
+    ("llm/quantize/awq.py", "errors.append(layer_error(w, one.dense(), H))",
+     "the error is a square: which matrix is taken from which does not matter"),
+]

@@ -70,7 +70,7 @@ def awq(w, H, mean, alphas=ALPHAS, group=GROUP, bits=4, symmetric=False):
         groups = quantise(s[:, None] * w, group, bits, symmetric)
         one = Scaled(s, groups, alpha, ())
         errors.append(layer_error(w, one.dense(), H))
-        if errors[-1] <= min(errors[:-1], default=np.inf) and errors[-1] not in errors[:-1]:
+        if errors[-1] < min(errors[:-1], default=np.inf):
             found = one
     if found is None:
         raise ValueError("no alpha to try: give at least one, 0 for plain rounding")
