@@ -85,9 +85,10 @@ def draw(result, path):
     B = [row[0] for row in result.costs]
     right.loglog(B, [1e3 * b / row[3] for b, row in zip(B, result.costs)], "--", color="#888888",
                  label="roofline")
-    right.loglog(B, [1e3 * b / result.wide[b] for b in B], "o-", color="#1b4965", ms=4,
+    wide = {int(b): ms for b, ms in result.wide.items()}             # JSON's keys are strings
+    right.loglog(B, [1e3 * b / wide[b] for b in B], "o-", color="#1b4965", ms=4,
                  label="measured")
-    right.axhline(1e3 / result.wide[0], color="#c8553d", lw=1, label="compiled engine, one text")
+    right.axhline(1e3 / wide[0], color="#c8553d", lw=1, label="compiled engine, one text")
     right.set(xlabel="texts in a step, B", ylabel="tokens a second, 41M weights", xticks=B,
               xticklabels=B)
     right.yaxis.set_major_formatter("{x:,.0f}")
