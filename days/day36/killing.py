@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
+from days.harness import ROOT, progress
 from llm.train.checkpoint import CheckpointError, Progress, load_checkpoint, save_checkpoint
 from llm.train.keeper import Checkpoints
 from llm.weights import files, safetensors
 
-ROOT = Path(__file__).resolve().parents[2]
+WAYS = ("in place", "atomic", "durable")
 
 
 class Numbers:
@@ -151,6 +152,18 @@ def in_a_process(folder, how, count, seed):
                            str(seed)], cwd=ROOT, capture_output=True, text=True, check=True,
                           env={**os.environ, "OPENBLAS_NUM_THREADS": "1"})
     return json.loads(done.stdout)
+
+
+def every_way(folder, count, seed):
+    """The kill loop, each way in a folder of its own; {} where there is no fork."""
+    if not hasattr(os, "fork"):
+        return {}
+    found = {}
+    with progress(len(WAYS), "killing") as tick:
+        for how in WAYS:
+            found[how] = in_a_process(folder / how, how, count, seed)
+            tick(1)
+    return found
 
 
 if __name__ == "__main__":

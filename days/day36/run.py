@@ -1,6 +1,5 @@
 """Day 36 · Checkpoints: what they hold, what they cost, and what forgetting or dying costs."""
 
-import os
 import statistics
 import tempfile
 from dataclasses import dataclass
@@ -11,8 +10,6 @@ import numpy as np
 from days.day35 import job
 from days.day36 import killing, power, study, writing
 from days.harness import ROOT, kernels, main, print_table, progress, save
-
-KILLED = ("in place", "atomic", "durable")
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ def measure(fast, seed):
         folder = Path(folder)
         with progress(4 * repeats * len(sizes), "writing") as tick:
             times = writing.times(folder, sizes, repeats, tick)
-        kills = killed(folder, 6 if fast else 100, seed)
+        kills = killing.every_way(folder, 6 if fast else 100, seed)
         steps = recipe.steps * (1.5 + len(study.WAYS) / 2) + 2
         with kernels(), progress(steps * len(seeds), "training") as tick:
             runs = [study.compare(corpus, recipe, s, folder / str(s), ids, held, tick)
@@ -58,18 +55,6 @@ def measure(fast, seed):
         {way: [run[way][1] - w[1] for run, w in zip(runs, whole)] for way in study.WAYS},
         {way: np.mean([np.subtract(run[way][0], w[0]) for run, w in zip(runs, whole)], 0).tolist()
          for way in study.WAYS}, [w[1] for w in whole], kills, power.study())
-
-
-def killed(folder, count, seed):
-    """The kill loop, each way in a folder of its own; {} where there is no fork."""
-    if not hasattr(os, "fork"):
-        return {}
-    found = {}
-    with progress(len(KILLED), "killing") as tick:
-        for how in KILLED:
-            found[how] = killing.in_a_process(folder / how, how, count, seed)
-            tick(1)
-    return found
 
 
 def spread(values):
