@@ -1,0 +1,134 @@
+"""Day 22 · A recurrent language model: embedding, recurrent layers, head; and how it is trained.
+
+The states go in and come out as plain arrays. Carried from window to window they hold the whole
+text so far, while no gradient flows through an array: that is truncated backpropagation through
+time. Left out: a loop for all models (day 35), tied embeddings (day 09 has the idea).
+"""
+
+import time
+
+import numpy as np
+
+from llm.functions.probability import log_softmax
+from llm.grad import ops
+from llm.grad.tensor import no_grad
+from llm.layers.module import Embedding, Linear, Module
+from llm.layers.recurrent import GRU
+from llm.models.neural_ngram import expected
+from llm.train.clip import clip_gradients
+
+
+class RecurrentLM(Module):
+    """ids (B, T) -> logits (B, T, V) of the token after each, and the states at the end.
+
+    layer(cin, channels, rng) makes one recurrent layer. V·C + L·(6C² + 4C) + C·V + V parameters
+    with GRUs of C channels. The head starts small, so that the untrained model is nearly uniform.
+    """
+
+    def __init__(self, vocab_size, channels, layers, rng, layer=GRU):
+        if min(vocab_size, channels, layers) < 1:
+            raise ValueError(f"sizes must be 1 or more, not V {vocab_size}, C {channels}, "
+                             f"L {layers}")
+        self.channels = channels
+        self.embed = Embedding(vocab_size, channels, rng)
+        self.layers = [layer(channels, channels, rng) for _ in range(layers)]
+        self.head = Linear(channels, vocab_size, rng, std=0.1 * channels**-0.5)
+
+    def start(self, batch):
+        """The states before any text: L arrays of zeros (B, C)."""
+        dtype = self.head.w.dtype
+        return [np.zeros((batch, self.channels), dtype) for _ in self.layers]
+
+    def __call__(self, ids, states=None):
+        """states: those that an earlier call returned, or None before any text."""
+        if np.ndim(ids) != 2 or np.shape(ids)[1] < 1:
+            raise ValueError(f"ids {np.shape(ids)} must be (B, T) with at least one token each; "
+                             "one text is ids[None]")
+        states = self.start(len(ids)) if states is None else states
+        if len(states) != len(self.layers):
+            raise ValueError(f"{len(states)} states for {len(self.layers)} layers")
+        x, after = self.embed(ids), []
+        for layer, h in zip(self.layers, states):
+            x = layer(x, h)                                      # (B, T, C)
+            after.append(x.data[:, -1].copy())
+        return self.head(x), after
+
+    def loss(self, ids, targets, states=None):
+        """The mean nats a token of (B, T) targets, teacher forced, and the states at the end."""
+        logits, after = self(ids, states)
+        return ops.cross_entropy(logits, targets), after
+
+    def generate(self, ids, n, rng, temperature=1.0, states=None):
+        """Draw n tokens after each of B prompts (B, T ≥ 1) -> (B, n) int32: O(1) memory a token.
+
+        Raises ValueError unless temperature > 0.
+        """
+        if not temperature > 0:
+            raise ValueError(f"the temperature must be above 0, not {temperature}")
+        drawn, ids = np.empty((len(ids), n), np.int32), np.asarray(ids)
+        with no_grad():
+            for i in range(n):
+                logits, states = self(ids, states)
+                logits = logits.data[:, -1].astype(np.float64) / temperature
+                ladder = np.cumsum(np.exp(log_softmax(logits)), axis=1)      # (B, V)
+                coins = rng.random((len(ladder), 1)) * ladder[:, -1:]
+                drawn[:, i] = (ladder <= coins).sum(axis=1)      # the first rung above the coin
+                ids = drawn[:, i:i + 1]
+        return drawn
+
+
+def streams(ids, batch, length):
+    """Yield (inputs, targets, fresh), each (B, T): B texts side by side, window after window.
+
+    Row b of a window goes on where row b of the last one ended, so states can be carried; `fresh`
+    is True where the text begins again. Endless. Raises ValueError where the text is too short.
+    """
+    rows = (len(ids) - 1) // batch if batch > 0 else 0
+    if length < 1 or rows < length:
+        raise ValueError(f"a text of {len(ids)} tokens gives no {batch} streams of windows of "
+                         f"{length}: use a longer text, or a smaller B or T")
+    inputs = ids[:rows * batch].reshape(batch, rows)
+    targets = ids[1:rows * batch + 1].reshape(batch, rows)
+    while True:
+        for at in range(0, rows - length + 1, length):
+            part = slice(at, at + length)
+            yield inputs[:, part], targets[:, part], at == 0
+
+
+def train(model, batches, optimizer, rate, *, clip=1.0, steps=None, seconds=None, watch=None):
+    """Steps of truncated backpropagation through time; returns the loss of each, nats a token.
+
+    batches: as from `streams`. rate: a schedule of day 19. clip: the global norm's limit.
+    Raises ValueError if neither `steps` nor `seconds` is given.
+    """
+    if steps is None and seconds is None:
+        raise ValueError("say how long: train(..., steps=1000) or train(..., seconds=10)")
+    losses, states, began = [], None, time.perf_counter()
+    while steps is None or len(losses) < steps:
+        passed = time.perf_counter() - began
+        if seconds is not None and passed >= seconds:
+            break
+        step = len(losses) + 1
+        total = steps if seconds is None else expected(step, passed, seconds)
+        ids, targets, fresh = next(batches)
+        model.zero_grad()
+        loss, states = model.loss(ids, targets, None if fresh else states)
+        loss.backward()
+        clip_gradients([p.grad for p in model.named_parameters().values()], clip)
+        optimizer.step(rate(step, total))
+        losses.append(float(loss.data))
+        if watch is not None:
+            watch(step, total, losses[-1])
+    return losses
+
+
+def log_probabilities(model, ids, length=256):
+    """ln P of ids[1:], given all before it: (N,) -> (N − 1,) float64; the state is carried."""
+    states, parts = None, []
+    with no_grad():
+        for at in range(0, len(ids) - 1, length):
+            targets = ids[at + 1:at + 1 + length]
+            logits, states = model(ids[None, at:at + len(targets)], states)
+            logp = log_softmax(logits.data[0])                   # (T, V)
+            parts.append(logp[np.arange(len(targets)), targets].astype(np.float64))
+    return np.concatenate(parts) if parts else np.zeros(0)
