@@ -23,6 +23,7 @@ from llm.layers.recurrent import GRU, RNN
 from llm.models import gru, neural_ngram
 from llm.tokens.chars import CharTokenizer
 from llm.train.adam import AdamW
+from llm.train.recurrent import streams, train
 from llm.train.schedule import WarmupCosine
 
 CHANNELS, BATCH, LENGTH = 128, 32, 64
@@ -46,8 +47,8 @@ def trained(kind, rate, seed, ids, size, fast=False):
         layer = RNN if kind == "tanh" else functools.partial(GRU, keep=float(kind[-1]))
         model = gru.RecurrentLM(size, CHANNELS, 1, rng, layer)
         offset = int(rng.integers(len(ids) // 2))                # each seed begins elsewhere
-        gru.train(model, gru.streams(ids[offset:], BATCH, LENGTH),
-                  AdamW(model.named_parameters(), decay=0.0), schedule, steps=steps)
+        train(model, streams(ids[offset:], BATCH, LENGTH),
+              AdamW(model.named_parameters(), decay=0.0), schedule, steps=steps)
         read = functools.partial(gru.log_probabilities, model)
     return model, read, time.process_time() - began
 

@@ -17,10 +17,11 @@ from llm.grad.tensor import Tensor
 from llm.kernels import gru as kernels
 from llm.layers.recurrent import GRU, RNN
 from llm.layers.recurrent import gru as primitive
-from llm.models.gru import RecurrentLM, log_probabilities, streams, train
+from llm.models.gru import RecurrentLM, log_probabilities
 from llm.models.ngram import NGram
 from llm.train import fast_gru
 from llm.train.adam import AdamW
+from llm.train.recurrent import streams, train
 from llm.train.schedule import Constant
 from llm.train.sgd import SGD
 

@@ -10,6 +10,7 @@ from llm.grad.tensor import no_grad
 from llm.models import gru, neural_ngram
 from llm.train.adam import AdamW
 from llm.train.fast_gru import fast
+from llm.train.recurrent import streams, train
 from llm.train.schedule import WarmupCosine
 
 
@@ -18,8 +19,8 @@ def recurrent(ids, size, channels, layer, rate, seed, batch, length, **limit):
     rng = np.random.default_rng(seed)
     model = gru.RecurrentLM(size, channels, 1, rng, layer)
     offset = int(rng.integers(len(ids) // 2))                    # each seed begins elsewhere
-    losses = gru.train(model, gru.streams(ids[offset:], batch, length),
-                       AdamW(model.named_parameters(), decay=0.0), WarmupCosine(rate, 20), **limit)
+    losses = train(model, streams(ids[offset:], batch, length),
+                   AdamW(model.named_parameters(), decay=0.0), WarmupCosine(rate, 20), **limit)
     return model, len(losses)
 
 
