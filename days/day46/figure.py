@@ -10,14 +10,16 @@ def draw(result, path):
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2))
     colors = ["#c8553d", "#b58900", "#1b4965", "#6a994e"]
-    for (name, rows), color in zip(result.grid["1.0"].items(), colors):
+    for i, ((name, rows), color) in enumerate(zip(result.grid["1.0"].items(), colors)):
         tokens, error = [row[0] for row in rows], [row[3] for row in rows]
-        left.errorbar(result.gammas, tokens, error, fmt="o", ms=4, capsize=2, color=color,
+        places = [gamma + 0.09 * (i - 1) for gamma in result.gammas]
+        left.errorbar(places, tokens, error, fmt="o", ms=4, capsize=2, color=color,
                       label=name)
         dense = range(1, result.gammas[-1] + 1)
         if name in result.own:
             left.plot(dense, [expected_tokens(result.own[name], g) for g in dense], color=color,
                       lw=1)
+    left.plot([], color="#888888", lw=1, label="lines: the formula, with α = Σ min(p, q)")
     left.set(xlabel="guesses γ", ylabel="new tokens a pass, temperature 1", xticks=result.gammas)
     left.set_ylim(0.9, left.get_ylim()[1] * 1.25)
     left.legend(loc="upper left", fontsize=8)
