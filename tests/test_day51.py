@@ -6,9 +6,14 @@ import math
 import numpy as np
 import pytest
 
+from days.day51 import look
+from days.day51.run import SHOWN, THINGS, measure
+from experiments import moe as experiment
+from llm.data.batches import sliding_windows
+from llm.data.text import Corpus
 from llm.functions import routing
 from llm.functions.dense import gelu, silu
-from llm.functions.probability import softmax
+from llm.functions.probability import entropy, softmax
 from llm.grad import ops
 from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.tensor import Tensor, no_grad
@@ -19,6 +24,7 @@ from llm.layers.moe import Experts, MoE
 from llm.models import moe as model
 from llm.models.gpt import GPT
 from llm.models.moe import MoEConfig, MoEGPT
+from llm.tokens.chars import CharTokenizer
 from llm.train.fast_gated import fast
 
 PROBABILITIES = np.array([[.6, .3, .1], [.5, .1, .4], [.2, .7, .1], [.4, .25, .35]])
@@ -386,6 +392,9 @@ def test_balance_is_not_bounded_by_one():
         assert (part.last.load > 0).sum() == m
         assert value == pytest.approx(N / (m * (N - m + 1)), rel=1e-6) == pytest.approx(least)
     assert balance(np.array([[.51, .49]] * 3 + [[1e-15, 1]] * 2))[0] == pytest.approx(.9224)
+    undecided = softmax(1e-6 * np.eye(5)[[0] * 20])                # one expert does all, L ≈ 1
+    value, part = balance(undecided)
+    assert part.last.load.tolist() == [1, 0, 0, 0, 0] and value == pytest.approx(1, abs=1e-5)
     best = balance(np.array([[.5 + 1e-12, .5 - 1e-12]] * 3 + [[1e-15, 1]]))[0]
     assert best == pytest.approx(7 / 8)
 
@@ -637,3 +646,138 @@ def test_a_second_choice_can_be_lost_to_a_later_token(rng):
                 assert changed < 1e-5
             later += changed > 1e-3
     assert later > 5
+
+
+# --- the run and the experiment ------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def tiny():
+    """(plan, texts, tokenizer) on a made text."""
+    text = "".join(np.random.default_rng(0).choice(list("abc de.\n"), 6000))
+    plan = dataclasses.replace(experiment.Plan.small(), validate=1500)
+    corpus = Corpus("made", text)
+    return plan, experiment.Texts(plan, corpus), CharTokenizer.from_text(text)
+
+
+def test_information_is_that_of_the_counts(rng):
+    a = rng.integers(0, 4, (50, 8))
+    assert look.information(a, a) == pytest.approx(entropy(np.bincount(a.ravel()) / a.size))
+    assert look.information(a, np.zeros_like(a)) == pytest.approx(0, abs=1e-12)
+    assert look.information(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])) == pytest.approx(0)
+    assert look.information(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 1])) == pytest.approx(
+        math.log(2) - .75 * math.log(3) + .5 * math.log(2))
+    b = rng.integers(0, 30, a.shape)
+    assert 0 < look.information(a, b) == pytest.approx(look.information(b, a))
+
+
+def test_dependence_finds_what_a_router_looks_at(tiny):
+    """A router that looks at the token, at the one before, or at the place."""
+    plan, texts, _ = tiny
+    gpt = experiment.make_model(plan, texts.V, experiment.MAIN, np.random.default_rng(0))
+    layer_, T = gpt.mixtures()[0], plan.T
+    inputs = next(sliding_windows(texts.report, 256, T, T))[0]
+    before = np.roll(inputs, 1, axis=1)
+    place = np.broadcast_to(np.arange(T), inputs.shape)
+    for which, seen in ((0, inputs % 7), (1, before % 7), (3, place % 8)):
+        layer_.router = lambda x, seen=seen: Tensor(
+            9 * np.eye(experiment.N, dtype=np.float32)[seen.ravel()])
+        shares = look.dependence(gpt, texts.report, T, np.random.default_rng(0))[0]
+        assert shares[which] == pytest.approx(1) and max(np.delete(shares, which)) < .3
+        assert 0 < shares[4] < .1
+
+
+def test_favourites_are_the_over_represented_tokens(tiny):
+    plan, texts, tokenizer = tiny
+    gpt = experiment.make_model(plan, texts.V, experiment.MAIN, np.random.default_rng(0))
+    inputs = next(sliding_windows(texts.report, 256, plan.T, plan.T))[0]
+    gpt.mixtures()[0].router = lambda x: Tensor(
+        9 * np.eye(experiment.N, dtype=np.float32)[inputs.ravel() // 2])
+    for i, (share, top) in enumerate(look.favourites(gpt, texts.report, plan.T, tokenizer)[0]):
+        mine = [tokenizer.decode([t]) for t in range(texts.V) if t // 2 == i]
+        assert {t for t, _ in top} == set(mine)
+        assert share == pytest.approx((inputs // 2 == i).mean())
+        assert all(times == pytest.approx(1 / share) for _, times in top)
+
+
+def test_dropped_shares_are_those_of_the_plan(tiny, rng):
+    plan, texts, _ = tiny
+    gpt = experiment.make_model(plan, texts.V, experiment.MAIN, np.random.default_rng(0))
+    free = look.limited(gpt, texts.report, plan, 8.0)
+    assert free[0] == 0 and free[1] == pytest.approx(experiment.nats(gpt, texts.report, plan.T))
+    assert look.limited(gpt, texts.report, plan, .5)[0] >= .5 - 1e-9
+    assert all(m.capacity is None for m in gpt.mixtures())
+    lost = look.places(gpt, texts.report, plan, .5)
+    assert lost.shape == (plan.B, 2) and (lost[0] <= lost[-1]).all()
+    # a binomial load: what stands above the mean, by the normal curve
+    wide_plan = experiment.Plan()
+    chance = look.by_chance(wide_plan, 2, 1.0, rng)
+    assert chance == pytest.approx(math.sqrt(.75 / (2 * math.pi * 256)), rel=.1)
+
+
+def test_the_variants_have_the_sizes_that_are_claimed():
+    plan, sizes = experiment.Plan(), {}
+    for variant in experiment.VARIANTS:
+        gpt = experiment.make_model(plan, 84, variant, np.random.default_rng(0))
+        sizes[variant] = experiment.sizes(plan, 84, variant)
+        fixed = 512 if "fixed" in variant else 0
+        assert gpt.count_parameters() == sizes[variant][0] - fixed
+    dense, wide_, experts = (sizes[v] for v in ("dense", "dense, 4 times as wide",
+                                                experiment.MAIN))
+    assert experts[0] - wide_[0] == experts[1] - dense[1] == 2 * 32 * 8         # the routers
+    assert dense[0] == dense[1] and 1 < experts[2] / dense[2] < 1.03
+    assert wide_[2] / dense[2] == pytest.approx(2.474, abs=.001)
+
+
+def test_a_variant_trains_as_it_is_called(tiny):
+    plan, texts, _ = tiny
+    for variant, learns, moves in ((experiment.MAIN, True, False),
+                                   ("experts, biases", True, True),
+                                   ("experts, fixed router", False, False)):
+        start = experiment.make_model(plan, texts.V, variant, np.random.default_rng([3, 0]))
+        gpt, _ = experiment.train(plan, texts, variant, 1e-2, 3)
+        before, after = (m.mixtures()[0] for m in (start, gpt))
+        assert (np.abs(before.router.w.data - after.router.w.data).max() > 1e-4) == learns
+        assert (np.abs(after.bias).max() > 0) == moves
+        assert np.abs(before.experts.up.data - after.experts.up.data).max() > 1e-4
+    assert experiment.loads(experiment.make_model(plan, 9, "dense", np.random.default_rng(0)),
+                            texts.report, plan) == []
+
+
+def test_a_dense_model_begins_with_the_start_it_is_called_by():
+    plan = experiment.Plan()
+    std = {v: experiment.make_model(plan, 84, v, np.random.default_rng(0)).blocks[0]
+           .think.inner.down.w.data.std() for v in list(experiment.VARIANTS)[:3]}
+    usual, half, wide_ = std.values()
+    assert usual == pytest.approx(32**-.5 / 2, rel=.05)
+    assert half == pytest.approx(usual / 2) and wide_ == pytest.approx(usual, rel=.05)
+
+
+def test_the_experiment_goes_on_where_it_stopped(tmp_path):
+    path, plan = tmp_path / "moe-fast.json", experiment.Plan.small()
+    plan = dataclasses.replace(plan, characters=20_000, steps=2, first_rates=(3e-3,))
+    first = experiment.measure(plan, path)
+    kept = path.read_bytes()
+    assert experiment.measure(plan, path)["variants"] == first["variants"]
+    assert path.read_bytes() == kept and len(first["compared"]) == len(experiment.COMPARED)
+    names = {name for _, *sides in experiment.COMPARED for side in sides for name in side}
+    assert names == set(experiment.VARIANTS) == set(first["variants"])
+    for name, v in first["variants"].items():
+        assert v["lowest"] <= v["mean"] <= v["highest"] and len(v["nats"]) == 2
+        assert bool(v["busiest"]) == name.startswith("experts")
+
+
+def test_the_headline_of_the_run():
+    result = measure(fast=True, seed=0)
+    assert [row[0] for row in result.history] == [row[0] for row in result.finals] == SHOWN
+    for _, steps, found, values in result.history:
+        assert len(steps) == len(found) == len(values) == 5
+        assert np.sum(found, axis=-1) == pytest.approx(1, abs=1e-3)
+    busiest = {name: value for name, _, value, *_ in result.finals}
+    assert busiest["experts, α = 1"] < busiest["experts, α = 0"]
+    for name, _, shares in result.dependence:
+        assert len(shares) == len(THINGS) and 0 < min(shares) < max(shares) < 1, name
+    dropped = np.array(result.capacity)[:, 1:4]
+    assert (np.diff(dropped, axis=0) <= 0).all() and (dropped[-1] == 0).all()
+    assert len(result.text) == len(result.colours[0]) and max(result.colours[0]) < result.experts
+    assert all(ms > 0 for _, ms in result.steps)
+    assert all(used <= min(result.experts, 2 * T) for T, *_, used in result.layers)

@@ -1,0 +1,300 @@
+"""Day 51 · Mixture of experts or dense: which differences can a small GPT tell apart?
+
+    python experiments/moe.py [--fast] [--json] [--out DIR]
+
+Small GPTs on the characters of Shakespeare that differ in the feed-forward alone. With experts: 8,
+each half as wide as the dense one, of which a token uses 2, so that both multiply a token by
+equally many weights (but for the router's). "Dense, 4 times as wide" has as many weights as all
+the experts. Four variants of the experts differ in what keeps the load even. One control: what two
+gates of about a half add at the start is smaller than what a dense layer adds, so "dense, half the
+start" begins with half as much, too.
+
+Held equal: the text, the order of the windows for a seed, steps, optimizer, schedule, spread of the
+other weights. Each gets its own best rate: a grid of steps of 1.5 that grows until the best rate is
+not at its edge, chosen on the first half of the held-out text. Fresh seeds at that rate are scored
+on the second half, and compared seed by seed.
+
+One thread takes about a quarter of an hour (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1). Finished
+runs are kept in DIR/moe.json: stop with Ctrl-C and call again to go on.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from days.day35 import job
+from days.harness import (
+    ROOT,
+    UsageError,
+    figure,
+    nearby,
+    plain,
+    prepare,
+    print_table,
+    progress,
+    save,
+    say,
+)
+from experiments.modern_parts import Texts, best_rate, compare, kept, nats, write
+from llm.data.batches import random_windows, sliding_windows
+from llm.grad.tensor import no_grad
+from llm.layers.attention import MultiHeadAttention
+from llm.layers.block import Block
+from llm.layers.gated import SwiGLU
+from llm.layers.norm import LayerNorm
+from llm.layers.rotary import Rotary
+from llm.models.gpt import GPT, GPTConfig
+from llm.models.moe import MoEConfig, MoEGPT, count_flops, count_parameters
+from llm.train.adam import AdamW
+from llm.train.fast_gated import fast
+from llm.train.loop import fit
+from llm.train.schedule import WarmupCosine
+
+N, K = 8, 2                              # experts, and how many a token uses
+SPEED = .001                             # of the biases, where they balance
+VARIANTS = {                             # (width, start) of a dense one, or (α, bias speed)
+    "dense": ("dense", 1, 1.0), "dense, half the start": ("dense", 1, .5),
+    "dense, 4 times as wide": ("dense", 4, 1.0), "experts, α = 0.01": ("experts", .01, 0.0),
+    "experts, α = 0": ("experts", 0.0, 0.0), "experts, α = 1": ("experts", 1.0, 0.0),
+    "experts, biases": ("experts", 0.0, SPEED), "experts, fixed router": ("fixed", 0.0, 0.0)}
+MAIN = "experts, α = 0.01"
+COMPARED = [            # what, the mean of these, less the mean of those
+    ("experts less dense, equal active weights", [MAIN], ["dense"]),
+    ("experts less dense with half the start", [MAIN], ["dense, half the start"]),
+    ("experts less dense, equal weights in all", [MAIN], ["dense, 4 times as wide"]),
+    ("α = 0 less α = 0.01", ["experts, α = 0"], [MAIN]),
+    ("α = 1 less α = 0.01", ["experts, α = 1"], [MAIN]),
+    ("biases less α = 0.01", ["experts, biases"], [MAIN]),
+    ("fixed router less α = 0.01", ["experts, fixed router"], [MAIN]),
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is held equal; runs are kept only where all of it is the same."""
+
+    corpus: str = "shakespeare"
+    characters: int = 10**9              # of the corpus, at most
+    validate: int = 50_000               # characters of each half of the held-out tenth, at most
+    B: int = 16                          # windows a batch
+    T: int = 64                          # characters a window
+    C: int = 32
+    L: int = 2
+    H: int = 2
+    F: int = 96                          # width of the dense SwiGLU; an expert has F / K
+    steps: int = 1000
+    warmup: int = 50
+    first_rates: tuple = (4e-3, 6e-3, 9e-3)        # the grid grows from here
+    factor: float = 1.5                  # between neighbours
+    choose: tuple = (0,)                 # seeds on the grid
+    report: tuple = (10, 11, 12, 13, 14)     # fresh seeds at the best rate
+
+    @classmethod
+    def small(cls):
+        """For --fast: everything happens, on little."""
+        return cls(characters=50_000, validate=1000, B=4, T=16, C=16, F=16, L=1, steps=5,
+                   first_rates=(1e-2,), report=(10, 11))
+
+
+def make_model(plan, V, variant, rng):
+    """The GPT of one variant, with `objective` to train by and `loss` to compare by."""
+    kind, *options = VARIANTS[variant]
+    C, shape = plan.C, {"V": V, "T": plan.T, "C": plan.C, "L": plan.L, "H": plan.H, "rotary": True}
+    std = 1 / math.sqrt(C)
+    branch = std / math.sqrt(2 * plan.L)
+    if kind != "dense":
+        model = MoEGPT(MoEConfig(**shape, F=plan.F // K, N=N, k=K, balance=options[0]), rng, std,
+                       branch)
+        for layer in model.mixtures():
+            layer.router.w.requires_grad = kind == "experts"
+        return model
+    wider, start = options
+
+    def block(config, rng):
+        mixer = MultiHeadAttention(C, plan.H, rng, Rotary(C // plan.H, plan.T), std, branch)
+        return Block(LayerNorm(C), mixer, LayerNorm(C),
+                     SwiGLU(C, wider * plan.F, rng, std, start * branch))
+
+    model = GPT(GPTConfig(**shape), rng, block)
+    model.objective = model.loss
+    return model
+
+
+def train(plan, texts, variant, rate, seed, hooks=(), steps=None):
+    """A trained model of this variant, and what fit returned."""
+    model = make_model(plan, texts.V, variant, np.random.default_rng([seed, 0]))
+    parameters, speed = model.named_parameters(), VARIANTS[variant][2]
+    if VARIANTS[variant][0] != "dense" and speed:
+        hooks = [lambda step, model: model.rebalance(speed), *hooks]
+    done = fit(parameters, lambda batch: (model.objective(*batch), batch[1].size),
+               random_windows(texts.train, plan.B, plan.T, np.random.default_rng([seed, 1])),
+               AdamW(parameters, betas=(0.9, 0.99), decay=0.01), WarmupCosine(rate, plan.warmup),
+               steps=plan.steps if steps is None else steps, clip=1.0,
+               hooks=[lambda step, hook=hook: hook(step, model) for hook in hooks])
+    if done.interrupted:
+        raise KeyboardInterrupt
+    return model, done
+
+
+def one_run(plan, texts, variant, rate, seed, part):
+    """Train one model and score it on `part` of the held-out text."""
+    began = time.process_time()
+    model, done = train(plan, texts, variant, rate, seed)
+    return {"variant": variant, "rate": rate, "seed": seed, "part": part,
+            "parameters": model.count_parameters(), "skipped": done.skipped,
+            "nats": round(nats(model, getattr(texts, part), plan.T), 5),
+            "loads": loads(model, getattr(texts, part), plan),
+            "seconds": round(time.process_time() - began, 3)}
+
+
+def loads(model, ids, plan):
+    """[[f of each expert] of each block] on the first 64 windows of ids; [] of a dense model."""
+    if not hasattr(model, "mixtures"):
+        return []
+    with no_grad():
+        model(next(sliding_windows(ids, 64, plan.T, plan.T))[0])
+    return [[round(float(f), 5) for f in layer.last.load] for layer in model.mixtures()]
+
+
+def measure(plan, path):
+    """Make every run that `path` does not hold yet, written after each; returns the record."""
+    corpus = job.load_corpus(plan.corpus, job.Recipe(T=plan.T, characters=plan.characters))
+    plan = dataclasses.replace(plan, corpus=corpus.name, characters=len(corpus.text))
+    record, texts = kept(path, plan), Texts(plan, corpus)
+
+    with fast(), progress(len(VARIANTS) * (4 * len(plan.choose) + len(plan.report)),
+                          "about so many runs") as tick:
+        def run_of(*key):
+            """This run, made now if it is not in the record."""
+            names = "variant", "rate", "seed", "part"
+            for run in record["runs"]:
+                if key == tuple(run[name] for name in names):
+                    tick()
+                    return run
+            record["runs"].append(one_run(plan, texts, *key))
+            write(record, path)
+            tick(1, f"{key[0]}, rate {key[1]:.2g}: {record['runs'][-1]['nats']:.3f}")
+            return record["runs"][-1]
+
+        for variant in VARIANTS:
+            best, grid = best_rate(plan, lambda rate, variant=variant: statistics.mean(
+                run_of(variant, rate, seed, "choose")["nats"] for seed in plan.choose))
+            runs = [run_of(variant, best, seed, "report") for seed in plan.report]
+            record["variants"][variant] = summary(plan, texts.V, variant, best, grid, runs)
+    record["compared"] = [compare(record["variants"], *three) for three in COMPARED]
+    record["cpu_minutes"] = sum(run["seconds"] for run in record["runs"]) / 60
+    write(record, path)
+    return record
+
+
+def summary(plan, V, variant, rate, grid, runs):
+    """One variant in numbers: its size, its best rate, its fresh seeds, its loads."""
+    losses = [run["nats"] for run in runs]
+    total, active, flops = sizes(plan, V, variant)
+    found = [f for run in runs for f in run["loads"]]
+    return {"parameters": total, "active": active, "flops": flops, "rate": rate, "grid": grid,
+            "nats": losses, "mean": statistics.mean(losses), "lowest": min(losses),
+            "highest": max(losses),
+            "busiest": [N * max(f) for f in found], "idlest": [N * min(f) for f in found]}
+
+
+def sizes(plan, V, variant):
+    """(parameters, of which one token uses, FLOPs of its forward)."""
+    kind, wider, _ = VARIANTS[variant]
+    shape = {"V": V, "T": plan.T, "C": plan.C, "L": plan.L, "H": plan.H, "rotary": True}
+    if kind != "dense":
+        config = MoEConfig(**shape, F=plan.F // K, N=N, k=K)
+        return *count_parameters(config), count_flops(config)
+    bare = MoEConfig(**shape, F=wider * plan.F, N=1, k=1)        # less its router and its sum
+    total = count_parameters(bare)[0] - plan.L * plan.C
+    return total, total, count_flops(bare) - 4 * plan.L * plan.C
+
+
+def tables(record):
+    """Two: the models, and what can be told apart."""
+    models = [["feed-forward", "parameters", "active", "best rate", "nats", "lowest", "highest",
+               "busiest", "idlest"]]
+    for name, v in record["variants"].items():
+        loads = ([f"{max(v['busiest']):.2f}", f"{min(v['idlest']):.2f}"] if v["busiest"]
+                 else ["", ""])
+        models.append([name, f"{v['parameters']:,}", f"{v['active']:,}", f"{v['rate']:.2g}",
+                       f"{v['mean']:.3f}", f"{v['lowest']:.3f}", f"{v['highest']:.3f}", *loads])
+    pairs = [["difference", "nats", "99 %", "verdict"]]
+    for c in record["compared"]:
+        pairs.append([c["what"], f"{c['mean']:+.4f}", f"± {c['half']:.4f}",
+                      "told apart" if c["told_apart"] else "cannot be told apart"])
+    return models, pairs
+
+
+def show(record):
+    models, pairs = tables(record)
+    s = record["settings"]
+    print_table(models, f"{s['corpus']}, C {s['C']}, L {s['L']}, {s['steps']} steps; "
+                        f"{len(s['report'])} fresh seeds, second half of the held-out text")
+    print_table(pairs)
+
+
+def draw(record, path):
+    """Left: every grid, inside its edges. Right: every fresh seed at the best rate."""
+    import matplotlib.pyplot as plt
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.2, 4.8), width_ratios=[1, 1.25])
+    looks = dict(zip(VARIANTS, (("#8a8a8a", "-"), ("#8a8a8a", "--"), ("#222222", "-"),
+                                ("#1f5a99", "-"), ("#c4501b", "--"), ("#2e8b57", "-."),
+                                ("#8e5ea2", ":"), ("#d4a017", "-."))))
+    for row, (name, v) in enumerate(record["variants"].items()):
+        color, line = looks[name]
+        left.plot(*zip(*v["grid"]), color=color, ls=line, marker="o", ms=3.5, label=name)
+        right.plot(v["nats"], [row] * len(v["nats"]), "o", ms=6, color=color, alpha=.6)
+        right.plot([v["mean"]] * 2, [row - .25, row + .25], color="#222222", lw=1.5)
+    rates = sorted({rate for v in record["variants"].values() for rate, _ in v["grid"]})
+    left.set_xscale("log")
+    left.set_xticks(rates, [f"{1000 * rate:.3g}" for rate in rates], rotation=45)
+    left.minorticks_off()
+    fig.legend(loc="outside lower center", ncols=3, fontsize=8.5)
+    left.set(xlabel="peak rate, thousandths", ylabel="nats a character, first half")
+    right.set_yticks(range(len(record["variants"])), list(record["variants"]))
+    right.invert_yaxis()
+    right.set(xlabel="nats a character, second half (line: mean)")
+    first, _, third = record["compared"][:3]
+    fig.suptitle(f"Experts less dense, in nats: {first['mean']:+.3f} ± {first['half']:.3f} at "
+                 f"equal active weights, {third['mean']:+.3f} ± {third['half']:.3f} at equal "
+                 "weights in all", x=.01, ha="left", fontsize=9.5)
+    save(fig, path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fast", action="store_true", help="tiny sizes, a few seconds")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "moe", metavar="DIR",
+                        help="where moe.json and .svg go; runs that are there are kept (runs/moe)")
+    options = parser.parse_args()
+    plan = Plan.small() if options.fast else Plan()
+    path = options.out / ("moe-fast.json" if options.fast else "moe.json")
+    try:
+        prepare(options.out)
+        record = measure(plan, path)
+    except KeyboardInterrupt:
+        say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
+            else "stopped before the first run was finished; nothing half-written is left")
+        sys.exit(130)
+    except (UsageError, OSError) as error:
+        say(f"moe: {error}")
+        sys.exit(2)
+    figure(draw, record, path.with_suffix(".svg"))
+    if options.json:
+        print(json.dumps(plain(record), ensure_ascii=False))
+        return
+    show(record)
+    say(f"{path.name} and {path.stem}.svg are in {nearby(options.out)}")
+
+
+if __name__ == "__main__":
+    main()
