@@ -693,10 +693,14 @@ def test_favourites_are_the_over_represented_tokens(tiny):
     gpt.mixtures()[0].router = lambda x: Tensor(
         9 * np.eye(experiment.N, dtype=np.float32)[inputs.ravel() // 2])
     for i, (share, top) in enumerate(look.favourites(gpt, texts.report, plan.T, tokenizer)[0]):
-        mine = [tokenizer.decode([t]) for t in range(texts.V) if t // 2 == i]
+        mine = [look.visible(tokenizer.decode([t])) for t in range(texts.V) if t // 2 == i]
         assert {t for t, _ in top} == set(mine)
         assert share == pytest.approx((inputs // 2 == i).mean())
         assert all(times == pytest.approx(1 / share) for _, times in top)
+
+
+def test_what_cannot_be_seen_is_shown():
+    assert look.visible("a b\nc") == "a␣b⏎c"
 
 
 def test_dropped_shares_are_those_of_the_plan(tiny, rng):

@@ -65,9 +65,14 @@ def favourites(model, ids, T, tokenizer, best=6, least=20):
             share = mine.sum() / experts.size
             ratio = np.where(often >= least, mine / np.maximum(often, 1), 0) / max(share, 1e-9)
             top = [t for t in np.argsort(-ratio, kind="stable")[:best] if mine[t]]
-            rows.append([share, [[tokenizer.decode([int(t)]), ratio[t]] for t in top]])
+            rows.append([share, [[visible(tokenizer.decode([int(t)])), ratio[t]] for t in top]])
         found.append(rows)
     return found
+
+
+def visible(text):
+    """Spaces and ends of lines as signs that can be seen."""
+    return text.replace(" ", "␣").replace("\n", "⏎")
 
 
 def limited(model, ids, plan, factor):

@@ -4,6 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
 
+from days.day51.look import visible
+
 COLOURS = ["#4c78a8", "#f58518", "#e45756", "#72b7b2", "#54a24b", "#eeca3b", "#b279a2", "#9d755d"]
 
 
@@ -43,7 +45,7 @@ def room(ax, result, factors):
 
 def coloured(ax, result, width=26, lines=7):
     """The beginning of the text, each character on the colour of its first choice in block 1."""
-    text, experts = result.text.replace("\n", "⏎"), result.colours[0]
+    text, experts = visible(result.text).replace("␣", " "), result.colours[0]
     for at in range(min(len(text), width * lines)):
         x, y = at % width, at // width
         ax.add_patch(Rectangle((x, -y), 1, 1, color=COLOURS[experts[at] % len(COLOURS)], alpha=.55,

@@ -103,7 +103,7 @@ def show(result):
         for name, block, shares in result.dependence], "what tells the choice")
     for b, rows in enumerate(result.favourites):
         print_table([["expert", "of all tokens", "over-represented, times"]] + [
-            [i, f"{100 * share:.1f} %", "  ".join(f"{t!r} {x:.1f}" for t, x in top)]
+            [i, f"{100 * share:.1f} %", "  ".join(f"{t} {x:.1f}" for t, x in top)]
             for i, (share, top) in enumerate(rows)], f"α = 0.01, block {b + 1}")
     print_table([["factor", "by chance", "α = 0", "α = 0.01", "nats, α = 0", "nats, α = 0.01"]] + [
         [f"{row[0]:.2f}", *(f"{100 * x:.1f} %" for x in row[1:4]), *(f"{x:.3f}" for x in row[4:])]
