@@ -399,6 +399,25 @@ def test_balance_is_not_bounded_by_one():
     assert best == pytest.approx(7 / 8)
 
 
+def test_no_loads_were_found_with_a_lower_balance_loss(rng):
+    """Given the loads, the lowest: a token spreads over its own expert and the least busy ones."""
+    def lowest(f):
+        total = 0
+        for i, own in enumerate(f):
+            others = np.sort(np.delete(f, i))
+            means = (own + np.cumsum([0, *others])) / np.arange(1, len(f) + 1)
+            total += own * means.min()
+        return len(f) * total
+
+    for N in (2, 3, 4, 7, 8):
+        m = (N + 1) // 2
+        bound = 7 / 8 if N == 2 else N / (m * (N - m + 1))
+        assert lowest(np.array([1 / m] * m + [0] * (N - m))) >= bound - 1e-12
+        best = min(lowest(f) for scale in (.2, 1, 5)
+                   for f in rng.dirichlet(np.full(N, scale), 300))
+        assert best >= bound - 1e-12 and best < 1
+
+
 def test_balance_is_at_least_the_sum_of_the_squared_loads(rng):
     for _ in range(200):
         T, N = rng.integers(1, 12), rng.integers(2, 9)
