@@ -15,7 +15,7 @@ from days.day43.run import measure, table
 from llm.generate.architecture import Architecture, gpt_weights, shapes
 from llm.generate.cache import KVCache
 from llm.generate.decode import decode, generate
-from llm.generate.engine import CHUNK, FACTORS, Engine
+from llm.generate.engine import CHUNK, FACTORS, LOOK, Engine
 from llm.generate.layout import move_together
 from llm.generate.overflow import keep_first, read_half_again
 from llm.generate.prefill import prefill
@@ -456,6 +456,8 @@ def test_a_step_allocates_nothing(small):
 
 def test_a_team_that_loses_time_rests_longer_each_time(small):
     engine = Engine(SMALL, small, threads=2)
+    engine.take_stock(1, 0.0, 5.0)                        # the first loads code: not counted
+    assert engine.alone == 0
     engine.take_stock(1, 5.0, 6.0)                        # one thread takes a second
     engine.take_stock(1, 5.0, 7.0)
     assert engine.alone == pytest.approx(1.1) and engine.until == 0
@@ -477,11 +479,33 @@ def test_a_resting_team_is_one_thread_and_the_first_token_is_too(small, monkeypa
     monkeypatch.setattr("llm.generate.engine.compute", lambda where, p, n: used.append((p, n)))
     engine = Engine(SMALL, small)
     engine.step(1)
+    engine.step(1)
     engine.alone = 1e9                                    # nothing can be slower than that
     engine.step(1)
     engine.until = 1e12
     engine.step(1)
-    assert used == [(0, 1), (1, MANY), (2, 1)]
+    assert used == [(0, 1), (1, 1), (2, MANY), (3, 1)]
+
+
+def test_one_thread_is_timed_again_now_and_then(small, monkeypatch):
+    used = []
+    monkeypatch.setattr("llm.generate.engine.compute", lambda where, p, n: used.append(n))
+    engine = Engine(SMALL, small)
+    for _ in range(2 + 2 * (LOOK + 1)):
+        engine.alone = engine.alone and 1e9
+        engine.step(1)
+        engine.truncate(0)
+    assert used == [1, 1] + 2 * ([MANY] * LOOK + [1])
+
+
+def test_a_disturbed_time_of_one_thread_does_not_stand(small):
+    engine = Engine(SMALL, small, threads=2)
+    engine.take_stock(1, 0.0, 1.0)
+    engine.take_stock(1, 0.0, 50.0)                       # another program had the core
+    engine.take_stock(1, 0.0, 1.0)
+    assert engine.alone == 1.0
+    engine.take_stock(1, 0.0, 0.6)                        # above a half: a mean
+    assert engine.alone == pytest.approx(.96)
 
 
 def test_generate_of_day_42_runs_on_the_engine(rng, small):

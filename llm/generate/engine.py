@@ -23,6 +23,7 @@ from llm.kernels.plan import table_of
 
 CHUNK = 256                                 # ids that prefill reads at once
 FACTORS = 4, 32                             # a team that fails rests so many times its loss
+LOOK = 128                                  # tokens of the team between two of one thread
 
 
 class Engine:
@@ -51,7 +52,8 @@ class Engine:
         given = {name: own.pop(name) for name, w in weights.items() if isinstance(w, Packed)}
         move_together(own)                  # what was given as Packed stays where it is
         self.weights = given | own
-        self.alone, self.until, self.factor = 0.0, 0.0, FACTORS[0]
+        self.warm, self.alone, self.since = False, 0.0, 0
+        self.until, self.factor = 0.0, FACTORS[0]
         self.plan = lay_out(arch, self.weights, self.cache, self.threads)
         self.table = table_of(self.plan)
         self.where = self.table.ctypes.data
@@ -82,7 +84,8 @@ class Engine:
         if self.arch.rotary is None:
             plan.x[:] += self.weights["positions"][position]
         start = time.perf_counter()
-        threads = self.threads if self.alone and start >= self.until else 1
+        together = self.alone and self.since < LOOK and start >= self.until
+        threads = self.threads if together else 1
         numba.set_num_threads(threads)
         plan.sync[:] = 0
         compute(self.where, position, threads)
@@ -96,11 +99,18 @@ class Engine:
         On a busy machine the members of a team wait for each other's cores, and in a tiny model
         for the start of a region. What a token took longer than it takes one thread is lost; the
         team then rests for `factor` times that. Each failure doubles the factor, each success takes
-        1 off, within FACTORS, so that in the long run about 1/32 of the time is lost.
+        1 off, within FACTORS, so that in the long run about 1/32 of the time is lost. The first
+        token does not count, since it loads code and pages. One thread is timed again every LOOK
+        tokens: a single disturbed token must not stand as its time for ever.
         """
         seconds = end - start
+        if not self.warm:
+            self.warm = True
+            return
+        self.since = 0 if threads == 1 else self.since + 1
         if threads == 1:
-            self.alone += (seconds - self.alone) * (0.1 if self.alone else 1)
+            disturbed = not self.alone or seconds < self.alone / 2
+            self.alone += (seconds - self.alone) * (1 if disturbed else 0.1)
         elif seconds > self.alone:
             self.until = end + self.factor * (seconds - self.alone)
             self.factor = min(2 * self.factor, FACTORS[1])
