@@ -374,6 +374,15 @@ def test_accumulated_batches_are_each_unscaled_once():
         assert float(parameters["p"].data[0]) == 8.5
 
 
+def test_an_overflow_in_one_of_several_batches_skips_the_whole_step():
+    parameters, loss = quadratic(9.0, slope=1.0)
+    scaler = Scaler(2.0**15)
+    run = fit(parameters, scaler.loss(loss, parameters), iter([4., 1.]), SGD(parameters),
+              Constant(1.0), steps=1, accumulate=2, clip=None)
+    assert run.skipped == 1 and float(parameters["p"].data[0]) == 9
+    assert scaler.state_dict() == {"scale": 2.0**14, "good": 1, "overflows": 1}
+
+
 def test_a_parameter_out_of_this_batch_keeps_the_gradient_it_had():
     p, q = (Tensor(f32(1), requires_grad=True) for _ in range(2))
     q.grad, p.grad = f32(7), f32(1)
@@ -445,8 +454,12 @@ def test_the_run_that_stalls_without_scaling_trains_with_it():
     full, bare, scaled = (np.mean(ways[name][1]) for name in (
         "float32", "float16, loss / 4,096", "float16, loss / 4,096, scaled"))
     assert bare > full + .15 and abs(scaled - full) < .05
-    nearest = np.mean(result.lost["nearest"][-1])
-    assert nearest > np.mean(result.lost["stochastic"][-1])
+    full, nearest, stochastic = result.late[0]
+    assert full[2] < .01 < stochastic[2] < nearest[2]
+    assert nearest[0] == stochastic[0] != full[0]
+    gained = [before - after for before, after, _ in result.late[0]]
+    assert abs(gained[2] - gained[0]) < abs(gained[1] - gained[0])
+    assert result.lost.keys() == {"nearest", "stochastic"}
     at = dict(zip(result.scales, result.underflow, strict=True))
     assert at[0][0] > at[8][0] > at[16][0]
     assert result.gradients > 0 and sum(result.histogram[1]) == pytest.approx(1, abs=1e-6)

@@ -28,6 +28,10 @@ class Result:
     lost: dict            # rounding of bfloat16 weights → by seed, share of weights that a step
                           # left as they were: mean of the first, middle and last tenth
     sweep: list           # [log2 S of a fixed scale, held-out nats, steps skipped], first seed
+    late: list            # a trained model goes on at a low rate; by seed, by float32, nearest,
+                          # stochastic: [nats before, nats after, mean share of unmoved weights]
+    late_rate: float
+    late_steps: int
     half_slower: float    # times longer a product of two float16 arrays takes in NumPy
 
 
@@ -35,36 +39,35 @@ def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     data = study.prepare(corpus.text[:300_000] if fast else corpus.text)
     C, steps, seeds = (16, 40, 1) if fast else (32, 200, 3)
-    powers = [-16, 20] if fast else [-20, -16, -10, -8, -4, 8, 16, 18, 20]
+    powers = [-16, 20] if fast else [-16, -10, -8, -4, 8, 16, 18]
+    late_steps, late = (10 if fast else 100), []
     g = study.gradients(data, C, steps // 2, seed)
     exponents, counts = np.unique(np.frexp(g[g != 0])[1] - 1, return_counts=True)
     ways, lost = [], {}
-    with progress(len(study.WAYS) * seeds + len(powers), "training") as tick:
+    with progress((len(study.WAYS) + 1) * seeds + len(powers), "training") as tick:
         for way in study.WAYS:
             found = []
-            for s in range(seeds):
-                found.append(study.train(way, data, C, steps, seed + s))
+            for s in range(seed, seed + seeds):
+                model, *numbers = study.train(way, data, C, steps, s)
+                found.append(numbers)
                 tick(1, way.name)
+                if way.name == "float32":
+                    late.append(study.go_on(model, data, C, late_steps, s))
+                    tick(1, "going on")
             nats, skipped, scale, same = zip(*found, strict=True)
             ways.append([way.name, list(nats), list(skipped), np.log2(scale).tolist()])
             if way.weights != "float32":
-                lost[way.weights] = [thirds(shares) for shares in same]
+                lost[way.weights] = [study.thirds(shares) for shares in same]
         sweep = []
         for power in powers:
-            nats, skipped, *_ = study.train(study.Way("", FP16, power), data, C, steps, seed)
+            _, nats, skipped, *_ = study.train(study.Way("", FP16, power), data, C, steps, seed)
             sweep.append([power, nats, skipped])
             tick(1, f"a scale of 2^{power}")
     return Result(corpus.name, C, steps, g.size, float((g == 0).mean()),
                   [exponents.tolist(), (counts / counts.sum()).tolist()], float(np.abs(g).max()),
                   SCALES, [study.underflow(g, 2.0**k) for k in SCALES], ways, lost, sweep,
+                  late, study.LATE_RATE, late_steps,
                   study.half_slower(64 if fast else 256, seed))
-
-
-def thirds(shares):
-    """Means over the first, the middle and the last tenth of the steps."""
-    n, tenth = len(shares), max(len(shares) // 10, 1)
-    middle = (n - tenth) // 2
-    return [float(np.mean(shares[a:a + tenth])) for a in (0, middle, n - tenth)]
 
 
 def table(result):
@@ -89,6 +92,9 @@ def show(result):
         first, middle, last = np.mean(seeds, axis=0)
         print(f"bfloat16 weights, {kind}: unchanged by a step {first:.1%} at first, {middle:.1%} "
               f"in the middle, {last:.1%} at last")
+    print(f"going on for {result.late_steps} steps at a rate of {result.late_rate}, nats gained:")
+    for i, kind in enumerate(("float32", "bfloat16, nearest", "bfloat16, stochastic")):
+        print(f"  {kind}: " + ", ".join(f"{rows[i][0] - rows[i][1]:.4f}" for rows in result.late))
     print(f"a product in NumPy's float16 takes {result.half_slower:.0f} times as long as in "
           "float32")
 
@@ -108,12 +114,13 @@ def draw(result, path):
     left.axvline(-24.5, color=ORANGE, lw=1, ls="--")
     left.set(xlabel="exponent of a gradient, log2 |g| (dotted: subnormal)", ylim=(0, top * 1.4),
              xlim=(-42, 18), ylabel="share of the gradients other than 0, %")
+    left.text(-25, top * .5, "rounds\nto 0\nwith S = 1", color=ORANGE, ha="right", fontsize=8.5)
     points = sorted([power, nats] for power, nats, _ in [*result.sweep, *(
         [scale, nats[0], 0] for i in (3, 5) for _, nats, _, (scale, *_) in [result.ways[i]])])
     right.axhline(result.ways[0][1][0], color=GREY, ls="--", lw=1, label="float32")
     right.plot(*zip(*points, strict=True), "o-", color=BLUE, label="float16, this scale throughout")
     right.plot(result.ways[4][3][0], result.ways[4][1][0], "s", color=ORANGE, ms=8, mfc="none",
-               label="float16, scale found on the way")
+               label="float16, scale found on the way (the last)")
     right.set(xlabel="log2 of the loss scale S", ylabel="held-out nats a character")
     right.legend(fontsize=8.5)
     fig.suptitle(title(result), x=.01, ha="left", fontsize=11)

@@ -15,9 +15,10 @@ from llm.train.adam import AdamW
 from llm.train.halves import BF16, FP16, rounded
 from llm.train.loop import fit
 from llm.train.precision import PRODUCTS, HalfWeights, Scaler, autocast
-from llm.train.schedule import WarmupCosine
+from llm.train.schedule import Constant, WarmupCosine
 
-B, T, RATE = 8, 32, 6e-3
+B, T, RATE = 8, 32, 4e-3
+LATE_RATE = 1e-4                    # of the training that goes on
 RANKS = 12                          # log2 of the parts into which a large run cuts its batch
 
 
@@ -35,7 +36,7 @@ class Way:
 
 WAYS = [
     Way("float32"),
-    Way("float32, start moved by 1e-6", nudge=1e-6),
+    Way("float32, start moved by 0.1 %", nudge=1e-3),
     Way("bfloat16 products", BF16),
     Way("float16 products", FP16),
     Way("float16 products, scaled", FP16, 16, 50),
@@ -69,18 +70,23 @@ def build(data, C, seed):
     return model, random_windows(data.train, B, T, np.random.default_rng([seed, 1]))
 
 
-def train(way, data, C, steps, seed):
-    """(held-out nats, steps skipped, last scale, [share of updates lost at each step])."""
+def train(way, data, C, steps, seed, state=None, schedule=None):
+    """(model, held-out nats, steps skipped, last scale, [share of weights unmoved at each step]).
+
+    state: weights to begin with, and then other batches follow. schedule: warmup and cosine.
+    """
     model, batches = build(data, C, seed)
     parameters = model.named_parameters()
     rng = np.random.default_rng([seed, 2])
-    if way.nudge:
-        for p in parameters.values():
-            p.data *= 1 + np.float32(way.nudge) * rng.standard_normal(p.shape, np.float32)
+    if state is not None:
+        model.load_state_dict(state)
+        batches = random_windows(data.train, B, T, np.random.default_rng([seed, 3]))
+    for p in parameters.values() if way.nudge else ():
+        p.data *= 1 + np.float32(way.nudge) * rng.standard_normal(p.shape, np.float32)
     optimizer, lost = AdamW(parameters), []
     if way.weights != "float32":
         optimizer = HalfWeights(optimizer, rng if way.weights == "stochastic" else None)
-        optimizer = Watched(optimizer, lost)
+    optimizer = Watched(optimizer, parameters, lost)
     scaler = Scaler(2.0**way.scale, way.interval)
 
     def loss(batch):
@@ -89,22 +95,47 @@ def train(way, data, C, steps, seed):
 
     with autocast(way.format) if way.format else contextlib.nullcontext():
         run = fit(parameters, scaler.loss(loss, parameters), batches, optimizer,
-                  WarmupCosine(RATE, steps // 10), steps=steps)
-    return held_out(model, data), run.skipped, scaler.scale, lost
+                  schedule or WarmupCosine(RATE, steps // 10), steps=steps)
+    return model, held_out(model, data), run.skipped, scaler.scale, lost
+
+
+LATE = [Way("float32"), Way("bfloat16 weights, nearest", weights="nearest"),
+        Way("bfloat16 weights, stochastic", weights="stochastic")]
+
+
+def go_on(model, data, C, steps, seed):
+    """A trained model trains on at a low rate, its products in float32.
+
+    Rows by the ways in LATE: [held-out nats before any step, after `steps`, mean share unmoved].
+    """
+    state = {name: array.copy() for name, array in model.state_dict().items()}
+    rows = []
+    for way in LATE:
+        _, before, *_ = train(way, data, C, 0, seed, state, Constant(LATE_RATE))
+        _, after, *_, lost = train(way, data, C, steps, seed, state, Constant(LATE_RATE))
+        rows.append([before, after, float(np.mean(lost))])
+    return rows
 
 
 class Watched:
     """Notes after each step which share of the weights is what it was before."""
 
-    def __init__(self, optimizer, lost):
-        self.optimizer, self.lost = optimizer, lost
+    def __init__(self, optimizer, parameters, lost):
+        self.optimizer, self.parameters, self.lost = optimizer, parameters, lost
 
     def step(self, rate):
-        parameters = self.optimizer.parameters
+        parameters = self.parameters
         before = {name: p.data.copy() for name, p in parameters.items()}
         self.optimizer.step(rate)
         same = sum(int((p.data == before[name]).sum()) for name, p in parameters.items())
         self.lost.append(same / sum(p.data.size for p in parameters.values()))
+
+
+def thirds(shares):
+    """Means over the first, the middle and the last tenth of the steps."""
+    n, tenth = len(shares), max(len(shares) // 10, 1)
+    middle = (n - tenth) // 2
+    return [float(np.mean(shares[a:a + tenth])) for a in (0, middle, n - tenth)]
 
 
 def held_out(model, data):
