@@ -304,6 +304,22 @@ def test_scaling_by_a_power_of_two_changes_no_bit_of_a_float32_gradient(rng):
         assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
 
 
+def test_bfloat16_needs_no_scaling_and_float16_loses_what_bfloat16_keeps(rng):
+    config = GPTConfig(V=11, T=6, C=8, L=1, H=2)
+    ids = rng.integers(0, 11, (2, 6))
+    found = {}
+    for format in (BF16, FP16):
+        for scale in (1.0, 2.0**-16):
+            model = GPT(config, np.random.default_rng(1))
+            parameters = model.named_parameters()
+            with autocast(format):
+                loss = Scaler(scale, None).loss(lambda b, m=model: (m.loss(b, b), 1), parameters)
+                loss(ids)[0].backward()
+            found[format, scale] = np.concatenate([p.grad.ravel() for p in parameters.values()])
+    assert np.array_equal(found[BF16, 1], found[BF16, 2.0**-16])
+    assert (found[FP16, 2.0**-16] == 0).mean() > (found[FP16, 1] == 0).mean() + .3
+
+
 def test_gradients_are_unscaled_before_they_are_clipped():
     moved = []
     for scaler in (None, Scaler(2.0**10)):
@@ -460,6 +476,7 @@ def test_the_run_that_stalls_without_scaling_trains_with_it():
     gained = [before - after for before, after, _ in result.late[0]]
     assert abs(gained[2] - gained[0]) < abs(gained[1] - gained[0])
     assert result.lost.keys() == {"nearest", "stochastic"}
+    assert full[1] < 4.5 and 2.5 < result.counting < 3.5
     at = dict(zip(result.scales, result.underflow, strict=True))
     assert at[0][0] > at[8][0] > at[16][0]
     assert result.gradients > 0 and sum(result.histogram[1]) == pytest.approx(1, abs=1e-6)

@@ -25,9 +25,9 @@ class Result:
     scales: list          # log2 S
     underflow: list       # for each: shares that become [0, subnormal, infinite] in float16
     ways: list            # [name, [held-out nats by seed], [steps skipped], [log2 of last scale]]
-    lost: dict            # rounding of bfloat16 weights → by seed, share of weights that a step
-                          # left as they were: mean of the first, middle and last tenth
+    lost: dict            # rounding → by seed: share unmoved, first, middle and last tenth of steps
     sweep: list           # [log2 S of a fixed scale, held-out nats, steps skipped], first seed
+    counting: float       # nats a character if one knows the frequencies of characters alone
     late: list            # a trained model goes on at a low rate; by seed, by float32, nearest,
                           # stochastic: [nats before, nats after, mean share of unmoved weights]
     late_rate: float
@@ -39,12 +39,12 @@ def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     data = study.prepare(corpus.text[:300_000] if fast else corpus.text)
     C, steps, seeds = (16, 40, 1) if fast else (32, 200, 3)
-    powers = [-16, 20] if fast else [-16, -10, -8, -4, 8, 16, 18]
+    powers = [-16, 20] if fast else [-20, -16, -10, -8, -4, 8, 16, 18]
     late_steps, late = (10 if fast else 100), []
     g = study.gradients(data, C, steps // 2, seed)
     exponents, counts = np.unique(np.frexp(g[g != 0])[1] - 1, return_counts=True)
     ways, lost = [], {}
-    with progress((len(study.WAYS) + 1) * seeds + len(powers), "training") as tick:
+    with progress(len(study.WAYS) * seeds + len(powers), "training") as tick:
         for way in study.WAYS:
             found = []
             for s in range(seed, seed + seeds):
@@ -53,7 +53,6 @@ def measure(fast, seed):
                 tick(1, way.name)
                 if way.name == "float32":
                     late.append(study.go_on(model, data, C, late_steps, s))
-                    tick(1, "going on")
             nats, skipped, scale, same = zip(*found, strict=True)
             ways.append([way.name, list(nats), list(skipped), np.log2(scale).tolist()])
             if way.weights != "float32":
@@ -66,7 +65,7 @@ def measure(fast, seed):
     return Result(corpus.name, C, steps, g.size, float((g == 0).mean()),
                   [exponents.tolist(), (counts / counts.sum()).tolist()], float(np.abs(g).max()),
                   SCALES, [study.underflow(g, 2.0**k) for k in SCALES], ways, lost, sweep,
-                  late, study.LATE_RATE, late_steps,
+                  study.counting(data), late, study.LATE_RATE, late_steps,
                   study.half_slower(64 if fast else 256, seed))
 
 
@@ -76,7 +75,7 @@ def table(result):
     for name, nats, skipped, scale in result.ways:
         away = np.subtract(nats, base)
         rows.append([name, f"{np.mean(nats):.3f}", f"{min(nats):.3f} to {max(nats):.3f}",
-                     "" if nats is base else f"{min(away):+.3f} to {max(away):+.3f}",
+                     "" if nats is base else f"{min(away):+z.3f} to {max(away):+z.3f}",
                      ", ".join(map(str, skipped)) if any(skipped) else "0",
                      f"2^{scale[0]:.0f}" if scale[0] else "1"])
     return rows
@@ -84,10 +83,10 @@ def table(result):
 
 def show(result):
     print_table(table(result), f"held-out nats a character after {result.steps} steps")
-    print_table([["scale", "becomes 0", "subnormal", "infinite"]] + [
-        [f"2^{k}", *(f"{100 * share:.2f} %" for share in shares)]
-        for k, shares in zip(result.scales, result.underflow, strict=True)],
-        f"{result.gradients:,} gradients in float16")
+    rows = [[f"2^{k}", *(f"{100 * share:.2f} %" for share in shares)]
+            for k, shares in zip(result.scales, result.underflow, strict=True)]
+    print_table([["scale", "becomes 0", "subnormal", "infinite"], *rows],
+                f"{result.gradients:,} gradients in float16")
     for kind, seeds in result.lost.items():
         first, middle, last = np.mean(seeds, axis=0)
         print(f"bfloat16 weights, {kind}: unchanged by a step {first:.1%} at first, {middle:.1%} "
@@ -95,8 +94,7 @@ def show(result):
     print(f"going on for {result.late_steps} steps at a rate of {result.late_rate}, nats gained:")
     for i, kind in enumerate(("float32", "bfloat16, nearest", "bfloat16, stochastic")):
         print(f"  {kind}: " + ", ".join(f"{rows[i][0] - rows[i][1]:.4f}" for rows in result.late))
-    print(f"a product in NumPy's float16 takes {result.half_slower:.0f} times as long as in "
-          "float32")
+    print(f"NumPy's float16: {result.half_slower:.0f} times as long for a product as float32")
 
 
 def draw(result, path):
@@ -109,19 +107,20 @@ def draw(result, path):
         left.annotate("", (-14 - scale, top * height), (16 - scale, top * height),
                       arrowprops={"arrowstyle": "<->", "color": color})
         left.plot([-24.5 - scale, -14 - scale], [top * height] * 2, ":", color=color)
-        left.text(1 - scale, top * (height + .02), f"float16's range, S = 2^{scale}" if scale
+        left.text(1 - scale, top * (height + .02), f"float16's range, S = $2^{{{scale}}}$" if scale
                   else "float16's range, S = 1", color=color, ha="center", fontsize=8.5)
     left.axvline(-24.5, color=ORANGE, lw=1, ls="--")
-    left.set(xlabel="exponent of a gradient, log2 |g| (dotted: subnormal)", ylim=(0, top * 1.4),
+    left.set(xlabel="exponent of a gradient, $\\log_2|g|$ (dotted: subnormal)", ylim=(0, top * 1.4),
              xlim=(-42, 18), ylabel="share of the gradients other than 0, %")
     left.text(-25, top * .5, "rounds\nto 0\nwith S = 1", color=ORANGE, ha="right", fontsize=8.5)
     points = sorted([power, nats] for power, nats, _ in [*result.sweep, *(
         [scale, nats[0], 0] for i in (3, 5) for _, nats, _, (scale, *_) in [result.ways[i]])])
     right.axhline(result.ways[0][1][0], color=GREY, ls="--", lw=1, label="float32")
+    right.axhline(result.counting, color=GREY, ls=":", lw=1, label="frequencies of characters")
     right.plot(*zip(*points, strict=True), "o-", color=BLUE, label="float16, this scale throughout")
     right.plot(result.ways[4][3][0], result.ways[4][1][0], "s", color=ORANGE, ms=8, mfc="none",
                label="float16, scale found on the way (the last)")
-    right.set(xlabel="log2 of the loss scale S", ylabel="held-out nats a character")
+    right.set(xlabel="$\\log_2$ of the loss scale S", ylabel="held-out nats a character")
     right.legend(fontsize=8.5)
     fig.suptitle(title(result), x=.01, ha="left", fontsize=11)
     save(fig, path)
@@ -131,9 +130,10 @@ def title(result):
     """The finding, from the numbers."""
     good = [power for power, nats, _ in result.sweep if nats < result.ways[0][1][0] + .02]
     at = dict(zip(result.scales, result.underflow, strict=True))
-    wide = f"any scale tried from 2^{min(good)} to 2^{max(good)} trains" if good else "none trains"
-    return (f"{at[0][0] + at[0][1]:.0%} of the gradients lie below float16's normal numbers; "
-            f"{wide}")
+    small = f"{at[0][0] + at[0][1]:.0%} of the gradients lie below float16's normal numbers; "
+    if not good:
+        return small + "no fixed scale tried trains"
+    return small + f"any scale tried from $2^{{{min(good)}}}$ to $2^{{{max(good)}}}$ trains"
 
 
 if __name__ == "__main__":
