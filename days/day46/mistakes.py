@@ -24,9 +24,10 @@ MISTAKES = [
         right="    else:                                         # all were kept, and the last row "
               "is still unused\n        so_far.append(draw(chances(choose, logits[-1], so_far), "
               "choose.rng))\n",
-        wrong="",
-        symptom="A round in which all guesses are kept gives γ tokens instead of γ + 1; without "
-                "guesses the loop never ends."),
+        wrong="    if not guesses:\n        so_far.append(draw(chances(choose, logits[-1], "
+              "so_far), choose.rng))\n",
+        symptom="A round in which all guesses are kept gives γ tokens instead of γ + 1. The text "
+                "is right, and a part of the gain is lost."),
     Mistake(
         title="The filters shape the target's distribution but not the draft's",
         file="llm/generate/drafts.py",
