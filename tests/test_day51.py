@@ -147,14 +147,15 @@ def test_first_choices_come_before_second_ones_and_early_tokens_before_late_ones
 def test_ties_go_to_the_lower_number():
     assert routing.choose(np.zeros((2, 4)), 3).tolist() == [[0, 1, 2]] * 2
     assert routing.choose(np.array([[1.0, 2, 2, 1, 2]]), 4).tolist() == [[1, 2, 4, 0]]
-    scores = np.tile([1.0, 0, 1], (500, 40))
-    assert (routing.choose(scores, 3) == [0, 2, 3]).all()
+    scores = np.random.default_rng(0).integers(0, 2, (50, 200)).astype(float)
+    for row, chosen in zip(scores, routing.choose(scores, 5), strict=True):
+        assert chosen.tolist() == np.flatnonzero(row)[:5].tolist()
 
 
 def test_capacity_is_the_mean_load_times_a_factor_rounded_up():
     assert routing.capacity_of(8, 4, 1, 1) == 2 and routing.capacity_of(9, 4, 1, 1) == 3
     assert routing.capacity_of(8, 4, 2, 1.25) == 5 and routing.capacity_of(1, 8, 2, 1) == 1
-    assert routing.capacity_of(10, 1, 1, 1.1) == 11             # 11.000000000000002 as a float
+    assert routing.capacity_of(50, 1, 1, 1.1) == 55 < 1.1 * 50     # 55.00000000000001 as a float
     assert routing.capacity_of(1024, 8, 2, .5) == 128 and routing.capacity_of(0, 2, 1, 1) == 0
     assert routing.capacity_of(1000, 1, 1, 1.0001) == 1001
 

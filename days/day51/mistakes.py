@@ -58,7 +58,7 @@ MISTAKES = [
         file="llm/functions/routing.py",
         right="    return math.ceil(round(factor * k * T / N, 9))",
         wrong="    return math.ceil(factor * k * T / N)",
-        symptom="Factor 1.1 and 10 rows give room for 12: the product is 11.000000000000002."),
+        symptom="Factor 1.1 and 50 rows give room for 56: the product is 55.00000000000001."),
     Mistake(
         title="experts at the end that nobody asked for are forgotten",
         file="llm/functions/routing.py",

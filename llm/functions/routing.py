@@ -47,8 +47,8 @@ def choose(scores, k):
 def capacity_of(T, N, k, factor):
     """Rows that one expert takes at most: ⌈factor · kT / N⌉, the mean load times a margin.
 
-    Raises ValueError unless factor is a positive number. A product such as 1.1 · 10 is
-    11.000000000000002 in floating point, and is taken for 11.
+    Raises ValueError unless factor is a positive number. A product such as 1.1 · 50 is
+    55.00000000000001 in floating point, and is taken for 55.
     Source: Fedus et al. (2022), eq. 3, for k = 1.
     """
     if not 0 < factor < math.inf:
