@@ -382,6 +382,13 @@ def test_the_scale_doubles_after_interval_good_passes_and_stays_between_its_limi
     assert fixed.scale == 4 and fixed.overflows == 2
 
 
+def test_a_scale_below_a_fixed_border_loses_one_pass_in_n_plus_1():
+    scaler = Scaler(2.0**10, interval=4)
+    for _ in range(1000):
+        scaler.adapt(scaler.scale <= 2.0**10)
+    assert scaler.overflows == 200
+
+
 def test_accumulated_batches_are_each_unscaled_once():
     for scaler in (None, Scaler(2.0**12)):
         parameters, loss = quadratic(9.0, slope=.25)

@@ -17,7 +17,7 @@ def encode8(value):
 
         encode8(1.0), encode8(1000.0), encode8(2.0**-9)        # 0x38, 0x7e, 0x01
 
-    Source: Micikevicius et al. (2022), FP8 Formats for Deep Learning, section 3.1.
+    Source: Micikevicius et al. (2022), FP8 Formats for Deep Learning, section 3.
     """
     raise NotImplementedError
 

@@ -6,7 +6,7 @@ A number is a sign, an exponent field E and a fraction field F. With f bits of f
     E all ones               ± ∞ where F = 0, and NaN elsewhere
 `encode` and `decode` do one number at a time, for all formats. `rounded` and `stochastic` work on
 arrays. Left out: other roundings than these two, arithmetic in hardware, formats of 8 bits.
-Source: IEEE 754-2019, sections 3.4 and 4.3.1. bfloat16: Kalamkar et al. (2019), section 3.
+Source: IEEE 754-2019, sections 3.4 and 4.3.1. bfloat16: Kalamkar et al. (2019).
 """
 
 import math
@@ -128,7 +128,7 @@ def stochastic(x, rng):
 
     The upper one (in size) with the probability (|x| − lower)/(upper − lower), so that the mean
     is x. The 16 bits that fall away are this fraction: adding 16 random bits carries as often.
-    NaN stays NaN. Raises ValueError for other types. Source: Gupta et al. (2015), section 3.
+    NaN stays NaN. Raises ValueError for other types. Source: Gupta et al. (2015).
     """
     single(x)
     bits = x.reshape(-1).view(np.uint32)
