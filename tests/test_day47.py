@@ -164,6 +164,9 @@ def test_small_products_use_one_thread_and_large_ones_all(rng):
     for K, N, threads in ((64, 64, 1), (1024, 4096, numba.config.NUMBA_NUM_THREADS)):
         multiply(pack_float32(np.ones((K, N))), np.ones((1, K)), N)
         assert numba.get_num_threads() == threads
+    attend(np.ones((1, 1, 4), np.float32), *np.ones((2, 1, 1, 4, 4), np.float32),
+           np.zeros((1, 1), int), np.array([3]))
+    assert numba.get_num_threads() == 1
     assert ROWS32.name == "float32, row by row" and ROWS32.matmul is multiply
 
 
@@ -599,6 +602,9 @@ def test_common_beginnings_are_read_once_and_kept_once(rng):
         scheduler.submit(exact := Request([5] * 8, 1))
         scheduler.run()
     assert exact.reused == 4 and exact.read == 8
+    scheduler.submit(one_more := Request([5] * 9, 1))
+    scheduler.run()
+    assert one_more.reused == 8 and one_more.read == 9
 
 
 def test_a_request_that_was_sent_back_finds_its_own_blocks_again(rng):

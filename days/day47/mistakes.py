@@ -78,3 +78,15 @@ MISTAKES = [
         symptom="Nearly always right. Now and then a request gets another word than it gets when "
                 "it is alone, and nobody can repeat it."),
 ]
+
+EQUIVALENT = [
+    ("llm/generate/batch.py", "out = np.empty((len(x), w.shape[1]), np.result_type(w, x))",
+     "the common type does not depend on the order"),
+    ("llm/generate/batch.py",
+     "if positions.min() < 0 or last >= min(tables.shape[1] * pool.size, arch.T):",
+     "neither does the smaller of two"),
+    ("llm/generate/scheduler.py", "return None", "the caller asks whether it is true"),
+    ("llm/kernels/paged.py", "part = w + 4 * ((tile * K * R) - (column))",
+     "with AVX-512 a tile is one column of registers, so `column` is always 0"),
+    ("llm/kernels/paged.py", "pass", "how many threads work changes the time alone"),
+]
