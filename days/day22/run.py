@@ -1,6 +1,7 @@
 """Day 22 · What a recurrent network remembers: gradients through time, and what they cost."""
 
 import functools
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,9 +14,10 @@ from llm.models import gru, neural_ngram
 from llm.models.ngram import NGram
 from llm.tokens.chars import CharTokenizer
 
-RATES = {"GRU": .0135, "tanh": .003, "window": .75}   # from experiments/recurrence.py
+RATES = {"tanh": .003, "GRU, keep 0": .0135, "GRU, keep 1": .02, "GRU, keep 3": .02,
+         "window": .75}                          # chosen by experiments/recurrence.py
 KINDS = {"tanh": RNN, **{f"GRU, keep {k}": functools.partial(GRU, keep=k) for k in (0, 1, 3)}}
-MAIN, ORDER, SEEDS = "GRU, keep 1", 6, 3
+MAIN, ORDERS, SEEDS = "GRU, keep 0", (2, 4, 6), 3
 COLORS = {"tanh": "#777777", "GRU, keep 0": "#7fa7d1", "GRU, keep 1": "#1f5fa8",
           "GRU, keep 3": "#123b66"}
 
@@ -27,15 +29,17 @@ class Result:
     length: int             # tokens of a window in training
     batch: int
     seconds: float          # of training for each network in the comparison
+    kernels: bool           # does the GRU of the comparison run on them? They are if quicker
     compared: list          # rows: model, numbers, seconds, steps by seed, nats by seed
     steps: int              # of each model below
     distances: list
     reach: dict             # kind → {"start", "trained"} → for each distance [rms, largest]
-    update: dict            # kind → {"start", "trained"} → [mean of u, its 90 % quantile]
+    update: dict            # kind → {"start", "trained"} → as through_time.update_gate
     nats: dict              # kind → nats on unseen text after `steps`
     cut: dict               # "start", "trained" → rows: length, cosine, size over whole
     prompt: int
-    own: list               # by place after the prompt: real, forced, free, own price
+    judged: dict            # order → by place after the prompt: price of real, forced, free text
+    own: list               # by place: the model's own price of real and of its free text
     times: list             # rows: T, milliseconds in NumPy, on the kernels; equal B·T
     tokens: int             # B·T of those
     sample: str
@@ -49,24 +53,28 @@ def measure(fast, seed):
     size, C, B, T = tokenizer.vocab_size, *((24, 8, 16) if fast else (128, 32, 64))
     seconds, steps, piece = (.2, 12, 1_000) if fast else (4.0, 150, 20_000)
     report, rng = unseen[:piece], np.random.default_rng(seed)
-    judge = NGram.fit(seen[:100_000] if fast else seen, ORDER, size)
+    judges = {n: NGram.fit(seen[:100_000] if fast else seen, n, size) for n in ORDERS}
     distances = [1, 2, 4, 8] if fast else [1, 2, 4, 8, 16, 32, 64]
     texts = rows_of(unseen[piece:], 2 if fast else 6, distances[-1] + 30)
     n, prompt = (8, 20) if fast else (48, 80)
+    tokens, spans = (256, [4, 16]) if fast else (4096, [4, 16, 64, 256, 1024])
+    times = studies.step_times(C, tokens, spans, seed, 1 if fast else 4)
+    quick = studies.quicker(times, T)
     found = {"reach": {}, "update": {}, "nats": {}}
     with progress(2 * SEEDS + len(KINDS), "training") as bar:
-        compared = equal_time(seen, report, size, C, B, T, seconds, seed, judge, bar)
+        with quick():
+            compared = equal_time(seen, report, size, C, B, T, seconds, seed, judges, bar)
         for kind, layer in KINDS.items():
-            rate = RATES["tanh" if kind == "tanh" else "GRU"]
             start = gru.RecurrentLM(size, C, 1, np.random.default_rng(seed), layer)
-            model, _ = studies.recurrent(seen, size, C, layer, rate, seed, B, T, steps=steps)
+            model, _ = studies.recurrent(seen, size, C, layer, RATES[kind], seed, B, T,
+                                         steps=steps)
             bar(1, kind)
             both = {"start": start, "trained": model}
             found["reach"][kind] = {k: through_time.reach(m, texts, distances)
                                     for k, m in both.items()}
             found["nats"][kind] = studies.nats(gru.log_probabilities(model, report))
             if kind != "tanh":
-                found["update"][kind] = {k: through_time.mean_update(m, texts)
+                found["update"][kind] = {k: through_time.update_gate(m, texts)
                                          for k, m in both.items()}
             if kind == MAIN:
                 kept = both
@@ -75,25 +83,25 @@ def measure(fast, seed):
     cut = {k: through_time.truncated(m, block[:, :-1], block[:, 1:], lengths)
            for k, m in kept.items()}
     model = kept["trained"]
-    own = studies.own_text(model, judge, rows_of(unseen[piece:], 8 if fast else 400, prompt + n),
-                           prompt, n, rng)
-    tokens, spans = (256, [4, 16]) if fast else (4096, [4, 16, 64, 256, 1024])
-    times = studies.step_times(C, tokens, spans, seed, 1 if fast else 4)
+    judged, own = studies.own_text(
+        model, judges, rows_of(unseen[piece:], 8 if fast else 1000, prompt + n), prompt, n, rng)
     sample = tokenizer.decode(model.generate(unseen[None, :prompt], 60 if fast else 300, rng)[0])
-    return Result(corpus.name, C, T, B, seconds, compared, steps, distances, **found, cut=cut,
-                  prompt=prompt, own=own, times=times, tokens=tokens,
+    return Result(corpus.name, C, T, B, seconds, quick is not nullcontext, compared,
+                  steps, distances, **found, cut=cut,
+                  prompt=prompt, judged=judged, own=own, times=times, tokens=tokens,
                   sample=sample.replace("\n", "⏎"))
 
 
-def equal_time(seen, report, size, C, B, T, seconds, seed, judge, bar):
+def equal_time(seen, report, size, C, B, T, seconds, seed, judges, bar):
     """Rows: model, how many numbers, seconds, steps by seed, nats by seed."""
-    rows = [[f"counting, order {ORDER}", judge.size, None, [], [
+    judge = judges[ORDERS[-1]]
+    rows = [[f"counting, order {ORDERS[-1]}", judge.size, None, [], [
         studies.nats(judge.log_probabilities(report))]]]
     for name in ("day 16's network", MAIN):
         steps, nats = [], []
         for s in range(seed, seed + SEEDS):
             if name == MAIN:
-                model, k = studies.recurrent(seen, size, C, KINDS[MAIN], RATES["GRU"], s, B, T,
+                model, k = studies.recurrent(seen, size, C, KINDS[MAIN], RATES[MAIN], s, B, T,
                                              seconds=seconds)
                 logp = gru.log_probabilities(model, report)
             else:
@@ -114,11 +122,12 @@ def rows_of(ids, n, length):
 
 def table(result):
     far = result.distances[-1]
-    rows = [["layer", "u at the start", "u trained", f"gradient after {far} tokens, start",
-             "trained", f"nats after {result.steps} steps"]]
+    rows = [["layer", "u, start", "u, trained", "its 90 % quantile",
+             f"gradient after {far} tokens, start", "trained", f"nats after {result.steps} steps"]]
     for kind, r in result.reach.items():
         u = result.update.get(kind)
-        rows.append([kind, *((f"{u[k][0]:.2f}" for k in ("start", "trained")) if u else ("", "")),
+        rows.append([kind, *((f"{u['start'][0]:.2f}", f"{u['trained'][0]:.2f}",
+                              f"{u['trained'][1]:.3f}") if u else [""] * 3),
                      *(f"{r[k][-1][0]:.1e}" for k in ("start", "trained")),
                      f"{result.nats[kind]:.2f}"])
     return rows
@@ -133,9 +142,11 @@ def show(result):
         [a[0], f"{a[1]:.3f}", f"{b[1]:.3f}"] for a, b in zip(*result.cut.values()))])
     print_table([["T", "B", "NumPy, ms", "kernels, ms"], *(
         [T, result.tokens // T, f"{a:.1f}", f"{b:.1f}"] for T, a, b in result.times)], "one step")
-    real, forced, free, own = result.own
-    print(f"judge: real {np.mean(real):.2f}, forced {np.mean(forced):.2f}, free {np.mean(free):.2f}"
-          f", last third {np.mean(free[-len(free) // 3:]):.2f}; own price {np.mean(own):.2f} nats")
+    print_table([["order of the judge", "real text", "drawn after real text", "free text"], *(
+        [order, *(f"{np.mean(prices):.2f}" for prices in three)]
+        for order, three in result.judged.items())], "nats a character, by counting")
+    print("the model's own price: of real text {:.2f}, of its free text {:.2f} nats".format(
+        *map(np.mean, result.own)))
     print(result.sample)
 
 
@@ -160,12 +171,13 @@ def draw(result, path):
     spans = [T for T, *_ in result.times]
     for j, (name, color) in enumerate((("NumPy", "#c2571a"), ("Numba", "#2e7d4f")), 1):
         values = [row[j] for row in result.times]
-        right.loglog(spans, values, "o-", color=color)
+        right.semilogx(spans, values, "o-", color=color)
         right.annotate(name, (spans[-1], values[-1]), (-8, 8), textcoords="offset points",
                        color=color, ha="right")
     right.set_xticks(spans, map(str, spans))
     right.minorticks_off()
-    right.set(xlabel=f"T, tokens in sequence (B = {result.tokens:,}/T)", ylabel="ms a step")
+    right.set(xlabel=f"T, tokens in sequence (B = {result.tokens:,}/T)", ylabel="ms a step",
+              ylim=(0, None))
     right.set_title(f"The same work takes {result.times[-1][1] / result.times[0][1]:.1f} times as "
                     f"long\nwith T = {spans[-1]} as with T = {spans[0]} in NumPy")
     save(fig, path)

@@ -37,26 +37,26 @@ def nats(logp):
     return float(-np.mean(logp))
 
 
-def own_text(model, judge, texts, prompt, n, rng):
+def own_text(model, judges, texts, prompt, n, rng):
     """What happens on text that the model wrote itself, after `prompt` real tokens.
 
-    texts (N, ≥ prompt + n). Returns for each place 1 … n after the prompt four means over texts:
-    the judge's price (day 06's model) of the real text; of one token that the model draws after
-    real text alone; of the model's free text; and the model's own price of its free text.
+    texts (N, ≥ prompt + n); judges: {order: n-gram model of day 06}. Returns means over the texts
+    for each place 1 … n after the prompt. First {order: that judge's price of [the real text, one
+    token that the model draws after real text alone, the model's free text]}, then the model's own
+    price of [the real text, its free text].
     """
     real, start = texts[:, :prompt + n], texts[:, :prompt]
     free = np.concatenate([start, model.generate(start, n, rng)], axis=1)
-    forced = forced_draws(model, real, prompt, rng)              # (N, n)
-    price = np.zeros((4, n))
-    price[0] = after(judge, real, prompt)
-    price[2] = after(judge, free, prompt)
-    for k in range(n):                                           # real text, then one drawn token
-        mixed = np.concatenate([real[:, :prompt + k], forced[:, k:k + 1]], axis=1)
-        price[1, k] = after(judge, mixed[:, -12:], mixed[:, -12:].shape[1] - 1)[0]
-    logits = teacher_forced(model, free[:, :-1])[:, prompt - 1:]
-    logp = np.take_along_axis(log_softmax(logits), free[:, prompt:, None], -1)[..., 0]
-    price[3] = -logp.mean(axis=0)
-    return price.tolist()
+    drawn = forced_draws(model, real, prompt, rng)               # (N, n)
+    judged = {order: [after(judge, real, prompt), forced(judge, real, drawn, prompt, order),
+                      after(judge, free, prompt)] for order, judge in judges.items()}
+    return judged, [own_price(model, ids, prompt) for ids in (real, free)]
+
+
+def own_price(model, ids, prompt):
+    """The model's mean nats at each place after the prompt: (n,)."""
+    logp = log_softmax(teacher_forced(model, ids[:, :-1])[:, prompt - 1:])
+    return -np.take_along_axis(logp, ids[:, prompt:, None], -1)[..., 0].mean(axis=0)
 
 
 def teacher_forced(model, ids):
@@ -72,8 +72,18 @@ def forced_draws(model, ids, prompt, rng):
 
 
 def after(judge, texts, prompt):
-    """The judge's mean nats at each place after the prompt: (n,)."""
-    return -np.mean([judge.log_probabilities(ids)[prompt:] for ids in texts], axis=0)
+    """The judge's mean nats at each place after the prompt, which is longer than its order."""
+    logp = judge.log_probabilities(texts.reshape(-1)).reshape(texts.shape)
+    return -logp[:, prompt:].mean(axis=0)
+
+
+def forced(judge, real, drawn, prompt, order):
+    """The judge's mean nats of each drawn token, put after the real text before it: (n,)."""
+    ends = np.arange(prompt, prompt + drawn.shape[1])
+    blocks = real[:, ends[:, None] + np.arange(1 - order, 1)]    # (N, n, order)
+    blocks[..., -1] = drawn
+    logp = judge.log_probabilities(blocks.reshape(-1)).reshape(blocks.shape)
+    return -logp[..., -1].mean(axis=0)
 
 
 def step_times(channels, tokens, lengths, seed, repeats=5):
@@ -91,6 +101,12 @@ def step_times(channels, tokens, lengths, seed, repeats=5):
                 row.append(1e3 * min(once(model, ids) for _ in range(repeats + 1)))
         rows.append(row)
     return rows
+
+
+def quicker(times, T):
+    """The context, NumPy's or the kernels', in which windows of T tokens took less time."""
+    numpy_ms, kernels_ms = next(row[1:] for row in times if row[0] == T)
+    return fast if kernels_ms < numpy_ms else contextlib.nullcontext
 
 
 def once(model, ids):

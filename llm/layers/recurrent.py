@@ -24,7 +24,7 @@ class GRU(Module):
     state a token, 1 keeps .73. Weights ~ N(0, 1/Cin) and N(0, 1/C).
     """
 
-    def __init__(self, cin, channels, rng, keep=1.0, reset_after=True, dtype=np.float32):
+    def __init__(self, cin, channels, rng, keep=0.0, reset_after=True, dtype=np.float32):
         C = channels
         self.w = parameter(normal(rng, cin, 3 * C, dtype))
         self.wh = parameter(normal(rng, C, 3 * C, dtype))
