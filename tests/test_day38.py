@@ -277,7 +277,7 @@ def test_the_run_times_every_primitive_on_both_sides_and_a_step():
 def test_the_figures_title_names_each_change_and_what_a_step_takes_after_it():
     run = importlib.import_module("days.day38.run")
     steps = [100, 90, 160, 55]                           # NumPy, memory kept, spinning, sleeping
-    found = run.title(run.Result("", [], [], [], *steps, [], 1, 0, 0, "", None))
+    found = run.title(run.Result("", [], [], [], *steps, [], 1, 0, 0))
     assert "100 ms on NumPy, 90 if freed memory is kept, 55 on kernels" in found
     assert found.endswith("spin, the same kernels take 160")
 

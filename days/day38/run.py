@@ -1,13 +1,13 @@
 """Day 38 · A training step before and after: each primitive on NumPy and on its kernel."""
 
-import importlib.util
 from dataclasses import dataclass
 
 import numpy as np
 
-from days.day38.timing import apart, in_turns, one_step, primitive_times
+from days.day38.apart import apart, prepare_environment
+from days.day38.sides import CASES, compare, sgemm_peak
+from days.day38.timing import in_turns, one_step, primitive_times
 from days.harness import main, print_table, progress, save
-from experiments.bench_training import CASES, compare, prepare_environment, sgemm_peak
 
 
 @dataclass(frozen=True)
@@ -24,42 +24,37 @@ class Result:
     sgemm_gflops: float
     share_numpy: float            # of that, in a step
     share_kernel: float
-    peer: str                     # "" where PyTorch is not installed
-    peer_ms: float | None
 
 
 def measure(fast, seed):
-    """Time every primitive at one GPT's shapes, then whole steps, then PyTorch if it is there."""
+    """Time every primitive at one GPT's shapes, then whole steps."""
     B, T, L, H, C, V = (2, 16, 1, 2, 32, 65) if fast else (12, 64, 4, 4, 128, 65)
-    torch = ["eager"] if not fast and importlib.util.find_spec("torch") else []
-    sides = ["numpy", "kept", "spins", "ours", *torch]
+    sides = ["numpy", "kept", "spins", "ours"]
     with progress(2 + len(sides), "timing") as tick:
         if fast:
             times = primitive_times(B, T, H, C, V, seed, repeats=3)
             tick()
             numpy_ms, ours = in_turns([one_step(B, T, L, H, C, V, seed, kernels)
                                        for kernels in (False, True)], repeats=15)
-            steps, faults, peak, peer = [numpy_ms, None, None, ours], [], sgemm_peak(), {}
+            steps, faults, peak = [numpy_ms, None, None, ours], [], sgemm_peak()
         else:                                 # each side in a process of its own, taking turns
             prepare_environment()
             times = apart(primitive_times, B, T, H, C, V, seed, 30)
             tick()
-            peer = compare((*CASES[0][:-2], 4, 10), sides, lambda line: tick())
-            steps = [peer["milliseconds"][side] for side in sides[:4]]
-            faults = [peer["page_faults_a_step"][side] for side in sides[:4]]
-            peak = peer["sgemm_gflops"]
+            found = compare((*CASES[0][:-2], 4, 10), sides, lambda line: tick())
+            steps = [found["milliseconds"][side] for side in sides]
+            faults = [found["page_faults_a_step"][side] for side in sides]
+            peak = found["sgemm_gflops"]
     work = B * T * (6 * (12 * L * C * C + V * C) + 6 * T * C * L) / 1e9
     return Result(f"B {B}, T {T}, L {L}, H {H}, C {C}, V {V}", *times, *steps, faults, peak,
-                  *(work / (ms / 1000) / peak for ms in (steps[0], steps[3])),
-                  "PyTorch eager" if peer.get("peer") else "", peer.get("peer"))
+                  *(work / (ms / 1000) / peak for ms in (steps[0], steps[3])))
 
 
 def stages(result):
     """[(name of a step, ms)] in the order of the changes, each with all before it."""
     found = [("NumPy", result.step_numpy_ms), ("freed memory kept", result.step_kept_ms),
              ("kernels, threads spin", result.step_spins_ms),
-             ("kernels, threads sleep", result.step_kernel_ms),
-             (result.peer, result.peer_ms)]
+             ("kernels, threads sleep", result.step_kernel_ms)]
     return [(name, ms) for name, ms in found if ms]
 
 
@@ -86,8 +81,7 @@ def draw(result, path):
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.9), width_ratios=[1.1, 1])
     names, values = zip(*stages(result), strict=True)
-    colours = ["#d9a441" if name == result.peer else "#1f5a99" if "kernels" in name else "#999999"
-               for name in names]
+    colours = ["#1f5a99" if "kernels" in name else "#999999" for name in names]
     bars = left.barh([name.replace(", ", ",\n") for name in names], values, 0.6, color=colours)
     left.bar_label(bars, fmt="%.0f", padding=3)
     left.invert_yaxis()

@@ -1,13 +1,11 @@
 """Day 38 · The stopwatch of this day: each primitive on both sides, whole steps, all in turns."""
 
 import contextlib
-import multiprocessing
 import statistics
 import time
 
 import numpy as np
 
-from experiments.bench_training import ignore_interrupts, settings
 from llm.functions.heads import NO_RULE
 from llm.grad import ops, tensor
 from llm.kernels.threads import settle
@@ -16,12 +14,6 @@ from llm.models.gpt import GPT, GPTConfig
 from llm.train.adam import AdamW, adamw_update
 from llm.train.clip import clip_gradients
 from llm.train.fast import fast, twins
-
-
-def apart(function, *args):
-    """function(*args) in a process whose thread pools do not fight."""
-    with settings("ours"), multiprocessing.get_context("spawn").Pool(1, ignore_interrupts) as pool:
-        return pool.apply(function, args)
 
 
 def primitive_times(B, T, H, C, V, seed, repeats):
