@@ -88,8 +88,8 @@ def test_wide_networks_do_what_the_forecast_says(activation, gain):
     assert np.mean([np.square(d) for _, d, _ in found], axis=0) == pytest.approx(backward, rel=.2)
 
 
-def test_gradients_of_the_measured_networks_are_the_tapes():
-    """One input through 3 layers: the size of dL/dx equals that by finite differences."""
+def test_gradients_of_the_measured_networks_are_true():
+    """One input through 3 layers: the size of dL/dx is that by finite differences."""
     width, made = 6, []
 
     def make(gain, n, rng):
@@ -139,7 +139,33 @@ def test_relu_with_five_over_the_width_scatters():
     ln = depth.scatter(64, 20, 400, np.random.default_rng(0))
     assert ln.std() == pytest.approx(math.sqrt(5 * 20 / 64), rel=.12)
     assert np.median(ln) == pytest.approx(-2.5 * 20 / 64, abs=.25)
-    assert depth.scatter(1, 40, 3, np.random.default_rng(0)).max() == -math.inf    # a dead unit
+    dead = depth.scatter(1, 40, 3, np.random.default_rng(0))
+    assert dead.max() == -math.inf                         # a dead unit, and so a dead network
+    spread = importlib.import_module("days.day20.run").spread
+    assert spread(dead) == (0.0, 3)
+    assert spread(np.array([1.0, -math.inf, 3.0])) == (pytest.approx(math.sqrt(2)), 1)
+
+
+def test_of_a_scatter_of_five_rotations_leave_the_three_of_relu():
+    """The scatter of the lengths of z is gone; what remains is which half ReLU keeps."""
+    ln = depth.scatter(64, 20, 400, np.random.default_rng(0), depth.turned)
+    assert ln.std() == pytest.approx(math.sqrt(3 * 20 / 64), rel=.12)
+    assert np.median(ln) == pytest.approx(-1.5 * 20 / 64, abs=.25)
+
+
+def test_measured_sizes_are_medians_over_networks():
+    """Of three networks of ReLU; the mean of the three is another number."""
+    seeds = lambda: [np.random.default_rng(i) for i in range(3)]
+    found = [depth.signals(RELU, 1.0, 6, 8, 2, rng) for rng in seeds()]
+    for i, sizes in enumerate(depth.middle(RELU, 1.0, 6, 8, 2, seeds())):
+        assert sizes[-1] == sorted(one[i][-1] for one in found)[1] and len(sizes) == 7
+
+
+def test_what_is_kept_in_float16_is_rounded_on_the_way_back():
+    """Without the rounding no gradient would ever become 0, nor stop at the smallest number."""
+    _, gradients, gone = depth.signals(TANH, .3, 30, 32, 4, np.random.default_rng(0),
+                                       dtype=np.float16)
+    assert gradients[0] == 0 and gone == 1
 
 
 @pytest.mark.parametrize("shape", [(5, 5), (7, 3), (3, 7), (1, 4), (4, 1)])
@@ -173,8 +199,10 @@ def test_residual_forecasts_by_hand():
 
 
 def test_half_precision_overflows_and_underflows():
-    first, last, _ = depth.half(RELU, 4.0, 20, 64, 4, np.random.default_rng(0))
-    assert 8 < first < 16 and last is None                 # 65,504 is 2^16, and √8 a layer
+    first, last, gone = depth.half(RELU, 4.0, 20, 64, 4, np.random.default_rng(0))
+    assert 8 < first < 16 and last is None and gone is None     # 65,504 is 2^16, and √8 a layer
+    sizes, _, _ = depth.signals(RELU, 4.0, 20, 64, 4, np.random.default_rng(0), dtype=np.float16)
+    assert np.isfinite(sizes[first - 1]) and not np.isfinite(sizes[first])
     first, last, gone = depth.half(RELU, .7, 30, 64, 4, np.random.default_rng(0))
     assert first is None and last < 1e-6 and gone > .5
     assert depth.half(RELU, math.sqrt(2), 20, 64, 4, np.random.default_rng(0))[2] == 0
@@ -199,10 +227,12 @@ def test_restart_leaves_what_is_no_matrix(rng):
     class Odd(Module):
         def __init__(self):
             self.w = Linear(3, 4, rng).b                   # one-dimensional, though it is named w
+            self.new = Linear(3, 4, rng).w                 # its name ends in w and is another one
 
     odd = Odd()
+    before = odd.new.data.copy()
     restart(odd, rng, lambda *_: 1.0)
-    assert (odd.w.data == 0).all()
+    assert (odd.w.data == 0).all() and (odd.new.data == before).all()
 
 
 def test_the_best_rate_is_told_with_its_spread_and_its_place():

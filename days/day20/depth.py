@@ -16,15 +16,15 @@ def normal(gain, width, rng):
     return np.float32(kaiming(width, gain)) * rng.standard_normal((width, width), np.float32)
 
 
-def signals(activation, gain, layers, width, rows, rng, make=normal, dtype=np.float32, q=1.0):
+def signals(activation, gain, layers, width, rows, rng, make=normal, dtype=np.float32):
     """Root mean squares through one network: (activations, gradients), (layers + 1,) each, and
     the share of zeros in the gradient at the input.
 
-    Inputs and the gradient at the output are normal numbers of mean square q and 1, for `rows`
-    inputs. Products are in float32; what a layer hands on is rounded to `dtype`.
+    `rows` inputs and as many gradients at the output are normal numbers of mean square 1. Products
+    are in float32; what a layer hands on is rounded to `dtype`.
     """
     f, f_vjp = activation
-    x = (math.sqrt(q) * rng.standard_normal((rows, width), np.float32)).astype(dtype)
+    x = rng.standard_normal((rows, width), np.float32).astype(dtype)
     sizes, matrices, kept = [size(x)], [], []
     with np.errstate(over="ignore", invalid="ignore"):           # float16 may overflow: that counts
         for _ in range(layers):
@@ -53,13 +53,16 @@ def size(x):
 
 
 def middle(activation, gain, layers, width, rows, seeds, **options):
-    """The medians over networks of `signals`, one list each."""
+    """(activations, gradients) of `signals`, at each layer the median over one network per seed."""
     found = [signals(activation, gain, layers, width, rows, rng, **options) for rng in seeds]
     return [np.median([one[i] for one in found], axis=0).tolist() for i in (0, 1)]
 
 
 def scatter(width, layers, nets, rng, make=normal):
-    """ln of the mean square after `layers` of ReLU at gain √2, for each of `nets` networks."""
+    """ln of the mean square after `layers` of ReLU at gain √2, for each of `nets` networks.
+
+    −∞ for a network that is dead: all units of one of its layers are 0.
+    """
     found = []
     for _ in range(nets):
         x = np.ones((1, width), np.float32)
@@ -70,10 +73,10 @@ def scatter(width, layers, nets, rng, make=normal):
 
 
 def branches(width, blocks, rows, scaled, normed, rng):
-    """Root mean square of a stream after `blocks` blocks of two branches x ← x + relu(n W₁) W₂.
+    """Root mean squares of a stream x ← x + relu(n W₁) W₂, at first and after each branch.
 
-    n is x, or with `normed` x divided by the root mean square of each row. W₁ is for ReLU, W₂
-    keeps the size; with `scaled` W₂ is divided by √(2·blocks).
+    A block has two branches. n is x, or with `normed` x divided by the root mean square of each
+    row. W₁ is for ReLU, W₂ keeps the size; with `scaled` W₂ is divided by √(2·blocks).
     """
     x = rng.standard_normal((rows, width), np.float32)
     std = residual(kaiming(width, 1.0), blocks) if scaled else kaiming(width, 1.0)
@@ -87,7 +90,11 @@ def branches(width, blocks, rows, scaled, normed, rng):
 
 
 def half(activation, gain, layers, width, rows, rng):
-    """[first layer with an infinity or None, its rms at the end, share of gradients gone to 0]."""
+    """Signals kept in float16: [first layer with an infinity, last size, share of gradients gone].
+
+    The first is None where there is no infinity, and the other two are None where there is one:
+    after it come NaNs, and gradients say nothing.
+    """
     sizes, _, gone = signals(activation, gain, layers, width, rows, rng, dtype=np.float16)
     broken = np.flatnonzero(~np.isfinite(sizes))
-    return [int(broken[0]) if len(broken) else None, sizes[-1] if not len(broken) else None, gone]
+    return [int(broken[0]), None, None] if len(broken) else [None, sizes[-1], gone]

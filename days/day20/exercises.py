@@ -18,17 +18,17 @@ def critical_gain(activation, layers):
 
 
 def measured_start(layers, x):
-    """Scale each matrix in turn, so that every layer's output has mean square 1 on the data x.
+    """Scale each matrix in turn, so that on the data x every layer's output has a chosen size.
 
     layers: list of (W, f), W (Cin, Cout) float array, f a function of an array; x (N, Cin).
-    Returns the list of scaled matrices, in order; the given ones stay as they are. A scaled layer's
-    output is f(h (c W)) with the number c > 0 such that its mean square is 1, to 1e-3; h is the
-    output of the layers before it, scaled. f grows with |its argument|. Example: for f = ReLU one
-    division is enough, and tanh, which stays below 1, wants mean square 0.25 instead of 1::
+    Returns the list of scaled matrices c W, c > 0, in order; the given ones stay as they are. With
+    h the output of the scaled layers before, f(h (c W)) has the mean square 1, to 1e-3. Only where
+    f is np.tanh, which stays below 1, the mean square is 0.25. The mean square of f(c z) grows with
+    c for every f here. Example::
 
         measured_start([(W, np.tanh)], x)     # mean(tanh(x @ result[0])²) = 0.25
 
-    So the target is 0.25 where f is np.tanh, else 1. Source: Mishkin & Matas (2016), Algorithm 1.
+    Source: after Mishkin & Matas (2016), Algorithm 1, who scale what goes into f.
     """
     raise NotImplementedError
 

@@ -28,8 +28,8 @@ class Result:
     nets: int             # networks that each measured size is the median of
     sizes: list           # rows: activation, gain, last size, forecast, first gradient, forecast
     curves: dict          # "activation gain" → [sizes by layer, gradients by layer, both forecast]
-    scatter: list         # rows: width, nets, std of ln q, √(5L/width), median q, e^(−5L/2width)
-    rotations: list       # rows: width, std of ln q, median q, with orthogonal matrices
+    scatter: list         # rows: width, nets, std of ln q, √(5L/width), median q, forecast, dead
+    rotations: list       # rows, with orthogonal matrices: width, std of ln q, √(3L/width), dead
     blocks: int
     streams: list         # rows: name, size of the stream after the blocks, forecast
     halves: list          # rows: activation, gain, first layer with ∞, last size, gradients gone
@@ -64,12 +64,14 @@ def measure(fast, seed):
         scatter, rotations = [], []
         for n, (wide, many) in enumerate([(8, 10)] if fast else [(16, 200), (64, 200), (256, 60)]):
             ln = depth.scatter(wide, layers, many, np.random.default_rng([seed, 7, n]))
-            scatter.append([wide, many, float(ln.std(ddof=1)), math.sqrt(5 * layers / wide),
-                            math.exp(np.median(ln)), math.exp(-2.5 * layers / wide)])
+            std, dead = spread(ln)
+            scatter.append([wide, many, std, math.sqrt(5 * layers / wide),
+                            math.exp(np.median(ln)), math.exp(-2.5 * layers / wide), dead])
             if wide < 256:
                 ln = depth.scatter(wide, layers, many, np.random.default_rng([seed, 8, n]),
                                    depth.turned)
-                rotations.append([wide, float(ln.std(ddof=1)), math.exp(np.median(ln))])
+                std, dead = spread(ln)
+                rotations.append([wide, std, math.sqrt(3 * layers / wide), dead])
             bar(1)
         blocks = 4 if fast else 12
         stream = [[name, depth.branches(width, blocks, rows, *flags,
@@ -93,6 +95,12 @@ def measure(fast, seed):
                   stream, halves, trained, steps, seeds, rates, learned, reach)
 
 
+def spread(ln):
+    """(standard deviation of ln q over the networks that live, how many are dead: ln q is −∞)."""
+    alive = ln[np.isfinite(ln)]
+    return float(alive.std(ddof=1)) if len(alive) > 1 else 0.0, len(ln) - len(alive)
+
+
 def ends(pair):
     """The signals' mean square at the end, the gradients' at the start."""
     forward, backward = pair
@@ -100,7 +108,11 @@ def ends(pair):
 
 
 def stream_forecast(blocks, scaled, normed):
-    """Size of a stream of mean square 1 to which 2·blocks branches of mean square q/n are added."""
+    """Root mean square of a stream that starts at 1, after 2·blocks branches.
+
+    A branch has the mean square of what it is given, which is 1 after a norm; scaled, 1/(2·blocks)
+    of that.
+    """
     n = 2 * blocks
     each = 1 / n if scaled else 1.0
     return math.sqrt(1 + n * each) if normed else (1 + each) ** (n / 2)
@@ -120,15 +132,19 @@ def table(result):
 def show(result):
     print_table(table(result), f"{result.layers} layers of {result.width}, sizes as root mean "
                                "squares; 1 goes in")
-    print_table([["width", "nets", "std of ln q", "forecast", "median q", "forecast"], *(
-        [w, n, *(f"{x:.2g}" for x in row)] for w, n, *row in result.scatter)],
+    print_table([["width", "nets", "std of ln q", "forecast", "median q", "forecast", "dead"], *(
+        [w, n, *(f"{x:.2g}" for x in row), dead] for w, n, *row, dead in result.scatter)],
         f"ReLU, gain √2, {result.layers} layers: one network and another")
+    print_table([["width", "std of ln q", "forecast", "dead"], *(
+        [w, f"{std:.2g}", f"{told:.2g}", dead] for w, std, told, dead in result.rotations)],
+        "the same with random rotations")
     print_table([["a stream of residual blocks", "its size", "forecast"], *(
         [name, f"{a:.2f}", f"{b:.2f}"] for name, a, b in result.streams)],
         f"after {result.blocks} blocks")
     print_table([["kept in float16", "first ∞ in layer", "last signal", "gradients gone"], *(
         [f"{kind} {gain:.2f}", first or "–", "–" if last is None else f"{last:.1e}",
-         f"{100 * gone:.0f} %"] for kind, gain, first, last, gone in result.halves)])
+         "–" if gone is None else f"{100 * gone:.0f} %"]
+        for kind, gain, first, last, gone in result.halves)])
     print_table([["gain", "best rate", "nats, unseen", "spread"], *(
         [f"{gain:.2f}", f"{rate:g}{' (edge)' if edge else ''}", f"{nats:.3f}", f"{spread:.3f}"]
         for gain, rate, nats, spread, edge in result.learned)],
