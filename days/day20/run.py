@@ -38,6 +38,7 @@ class Result:
     seeds: int
     rates: list
     learned: list         # rows: gain, best rate, nats, spread over seeds, at the edge of rates?
+    frequencies: float    # nats, unseen, of a model that knows how frequent each character is
     reach: list           # rows: gain, forecast sizes: last signal, first gradient
 
 
@@ -46,9 +47,9 @@ def measure(fast, seed):
     streams = lambda n: [np.random.default_rng([seed, n, i]) for i in range(nets)]
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    trained, steps, seeds = (4, 20, 1) if fast else (16, 200, 3)
-    gains, rates = ([1.0, 2.0], [0.003]) if fast else ([0.5, 0.75, 1.0, 1.18, 5 / 3, 2.5],
-                                                       [0.001, 0.0015, 0.002, 0.003])
+    trained, steps, seeds = (4, 20, 1) if fast else (12, 400, 3)
+    gains, rates = ([1.0, 2.0], [0.003]) if fast else ([0.5, 1.0, 1.18, 5 / 3, 2.5],
+                                                       [0.001, 0.0015, 0.0022, 0.0033])
     trainer = Trainer(tokenizer.vocab_size, tokenizer.encode(corpus.train[:1_000_000]),
                       tokenizer.encode(corpus.validation[:3_000 if fast else 20_000]), trained,
                       steps)
@@ -89,10 +90,12 @@ def measure(fast, seed):
                 found[rate] = [trainer.nats(gain, rate, seed + i) for i in range(seeds)]
                 bar(1)
             learned.append([gain, *best_of(found, rates)])
+    counts = np.bincount(trainer.seen, minlength=tokenizer.vocab_size) + 1.0
+    frequencies = -float(np.log(counts / counts.sum())[trainer.unseen].mean())
     reach = [[gain, *(float(np.sqrt(q)) for q in ends(forecast(depth.TANH, gain, trained)))]
              for gain in gains]
     return Result(corpus.name, layers, width, nets, sizes, curves, scatter, rotations, blocks,
-                  stream, halves, trained, steps, seeds, rates, learned, reach)
+                  stream, halves, trained, steps, seeds, rates, learned, frequencies, reach)
 
 
 def spread(ln):
@@ -148,7 +151,8 @@ def show(result):
     print_table([["gain", "best rate", "nats, unseen", "spread"], *(
         [f"{gain:.2f}", f"{rate:g}{' (edge)' if edge else ''}", f"{nats:.3f}", f"{spread:.3f}"]
         for gain, rate, nats, spread, edge in result.learned)],
-        f"{result.trained} layers of tanh, {result.steps} steps of AdamW, {result.seeds} seeds")
+        f"{result.trained} layers of tanh, {result.steps} steps of AdamW, {result.seeds} seeds; "
+        f"frequencies alone: {result.frequencies:.3f}")
 
 
 def draw(result, path):
