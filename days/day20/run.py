@@ -168,9 +168,9 @@ def draw(result, path):
             ax.semilogy(layers, fd, color=color, lw=4, alpha=0.2)
         ax.set_title(kind, loc="left")
         ax.set_xlabel("layer")
-        ax.legend(frameon=False, loc="lower left" if kind == "tanh" else "upper left")
+        ax.legend(frameon=False, loc="lower center")
     axes[0].set_ylabel("root mean square")
-    axes[0].set_ylim(1e-9, 1e10)
+    axes[0].set_ylim(1e-15, 1e9)              # room below for the names
     fig.suptitle(title(result) + "\nsolid: signals, from the left; dashed: gradients, from the "
                  "right; pale: forecast", x=0.01, ha="left", fontsize=10.5)
     save(fig, path)
