@@ -81,7 +81,7 @@ def draw(result, path):
     left.set(xlabel="requests that come, % of what continuous batching can serve",
              ylabel="ms from arrival to the first token", yscale="log")
     left.yaxis.set_major_formatter("{x:,g}")
-    left.legend(loc="center left", fontsize=8)
+    left.legend(loc="center right", fontsize=8)
     B = [row[0] for row in result.costs]
     right.loglog(B, [1e3 * b / row[3] for b, row in zip(B, result.costs)], "--", color="#888888",
                  label="roofline")
