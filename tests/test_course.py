@@ -1037,6 +1037,15 @@ LONG = """def measure(fast, seed, full=False):
 """
 
 
+def test_record_tells_that_the_machine_is_busy(mini, monkeypatch, capsys):
+    monkeypatch.setattr(record, "record_one", lambda *arguments: 0)
+    monkeypatch.setattr(record.os, "cpu_count", lambda: 2)
+    for load, told in ((2.0, False), (2.5, True)):
+        monkeypatch.setattr(record.os, "getloadavg", lambda load=load: (load, 9, 9), raising=False)
+        assert record.record(mini, [1]) == 0
+        assert ("busy (load 2.5)" in capsys.readouterr().err) == told
+
+
 def test_record_full_writes_full_json_which_markers_can_read(mini, capfd):
     swap(mini, "days/day02/run.py", """def measure(fast, seed):
     from llm.functions.second import quadruple

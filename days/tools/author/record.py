@@ -25,7 +25,16 @@ def record(root, days, full=False):
         can_run(root, day, full)
     for name in [name for name in THREADS if name in os.environ]:
         say(f"{name}={os.environ[name]} is set; what is timed is timed with that")
+    if busy():
+        say(f"the machine is busy (load {busy():.1f}): times can be wrong by factors. Record on a "
+            "quiet one, and look at every timed number before you keep it")
     return next((status for day in days if (status := record_one(root, day, full))), 0)
+
+
+def busy():
+    """The load of the last minute if it is more than the cores can carry, else 0."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0
+    return load if load > (os.cpu_count() or 1) else 0
 
 
 def can_run(root, day, full):
