@@ -88,5 +88,4 @@ EQUIVALENT = [
     ("llm/generate/scheduler.py", "return None", "the caller asks whether it is true"),
     ("llm/kernels/paged.py", "part = w + 4 * ((tile * K * R) - (column))",
      "with AVX-512 a tile is one column of registers, so `column` is always 0"),
-    ("llm/kernels/paged.py", "pass", "how many threads work changes the time alone"),
 ]
