@@ -8,8 +8,8 @@ MISTAKES = [
     Mistake(
         title="The head reads the table's numbers, not the table",
         file=MODEL,
-        right="return head(self.norm(x), self.embed.table) ",
-        wrong="return head(self.norm(x), self.embed.table.data) ",
+        right="return head(hidden, self.embed.table)",
+        wrong="return head(hidden, self.embed.table.data)",
         symptom="It trains, but slowly and to a worse loss. Rows of tokens that are never an "
                 "input keep the value they started with."),
     Mistake(
@@ -22,8 +22,8 @@ MISTAKES = [
     Mistake(
         title="The last norm is made and never used",
         file=MODEL,
-        right="head(self.norm(x), ",
-        wrong="head(x, ",
+        right="return self.norm(x)",
+        wrong="return x",
         symptom="The first loss equals ln V to three decimals, a little too well; two vectors "
                 "never get a gradient."),
     Mistake(

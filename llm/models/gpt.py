@@ -78,7 +78,11 @@ class GPT(Module):
         self.norm = LayerNorm(config.C)
 
     def __call__(self, ids, rng=None):
-        """An rng means training: dropout draws from it.
+        """An rng means training: dropout draws from it. Raises ValueError as `hidden` does."""
+        return self.logits(self.hidden(ids, rng))
+
+    def hidden(self, ids, rng=None):
+        """ids (B, T) -> (B, T, C): what the head reads, for other heads than ours.
 
         Raises ValueError on any shape but (B, T), an empty one, T > config.T, or ids outside
         0 … V − 1.
@@ -90,7 +94,11 @@ class GPT(Module):
         x = self.dropout(self.positions(x) if self.positions else x, rng)
         for block in self.blocks:
             x = block(x, rng)
-        return head(self.norm(x), self.embed.table)                       # (B, T, V)
+        return self.norm(x)
+
+    def logits(self, hidden):
+        """(…, C) -> (…, V): the head is the embedding once more."""
+        return head(hidden, self.embed.table)
 
     def loss(self, ids, targets, rng=None):
         """Mean cross-entropy in nats; targets[b, t] is what should follow ids[b, t], −100 where

@@ -76,11 +76,11 @@ class Llama(GPT):
         self.norm = RMSNorm(config.C, config.eps)
         self.head = None if config.tied else Linear(config.C, config.V, rng, bias=False, std=0.02)
 
-    def __call__(self, ids, rng=None):
-        """rng is not used, as nothing is dropped; `fit`'s losses may hand one over.
+    def hidden(self, ids, rng=None):
+        """ids (B, T) -> (B, T, C): what the head reads.
 
-        Raises ValueError on any shape but (B, T), an empty one, T > config.T, or ids outside
-        0 … V − 1.
+        rng is not used, as nothing is dropped; `fit`'s losses may hand one over. Raises ValueError
+        on any shape but (B, T), an empty one, T > config.T, or ids outside 0 … V − 1.
         """
         if ids.ndim != 2 or ids.size == 0 or ids.shape[1] > self.config.T:
             raise ValueError(f"ids of shape {ids.shape}: wanted (B, T) with B ≥ 1 and 1 ≤ T ≤ "
@@ -88,8 +88,11 @@ class Llama(GPT):
         x = self.embed(ids)                                                # (B, T, C)
         for block in self.blocks:
             x = block(x)
-        x = self.norm(x)
-        return self.head(x) if self.head else head(x, self.embed.table)    # (B, T, V)
+        return self.norm(x)
+
+    def logits(self, hidden):
+        """(…, C) -> (…, V), by a head of its own or the embedding once more."""
+        return self.head(hidden) if self.head else head(hidden, self.embed.table)
 
     def for_inference(self):
         """(Architecture, weights) for days 42 and 43; the arrays are shared, not copied."""
