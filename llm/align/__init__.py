@@ -1,0 +1,1 @@
+"""Teaching a model what people prefer: reward models, PPO, DPO, GRPO."""
