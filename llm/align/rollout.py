@@ -68,13 +68,10 @@ def rollout(model, prompts, n, rng, temperature=1.0, stop=None, A=1):
             rows = rows[live]
         logits = texts.read(text[rows, t:t + 1])
         t += 1
-    used = max(int((text_lengths(targets, lengths)).max()) - 1, 1)
-    return Rollout(text[:, :-1][:, :used], targets[:, :used], logps[:, :used], ended)
-
-
-def text_lengths(targets, prompt_lengths):
-    """How many ids prompt and answer have together: (N,)."""
-    return prompt_lengths + (targets != IGNORE).sum(axis=1)
+    read = np.maximum(lengths + (targets != IGNORE).sum(axis=1) - 1, 1)     # all but the last id
+    used = read.max()
+    ids = np.where(np.arange(used) < read[:, None], text[:, :used], 0)
+    return Rollout(ids, targets[:, :used], logps[:, :used], ended)
 
 
 def draw(logits, uniform, temperature):
