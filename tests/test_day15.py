@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from llm.grad import ops, rules, tensor, views
+from llm.grad import ops, rules, tensor, views, walk
 from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.lowering import lower, lowerable
 from llm.grad.memory import watching
@@ -514,3 +514,12 @@ def test_the_callers_gradient_is_not_changed_nor_kept():
     np.testing.assert_array_equal(grad, 1)
     np.testing.assert_array_equal(first, 1)        # what was handed out stays as it was
     np.testing.assert_array_equal(x.grad, 2)
+
+
+def test_backward_is_done_with_a_leaf_as_soon_as_all_that_used_it_are_done():
+    done = []
+    x, first, last = (Tensor(np.eye(3), requires_grad=True) for _ in range(3))
+    note = lambda leaf, g, owned: (done.append(leaf), walk.keep.__wrapped__(leaf, g, owned))
+    with lower({walk.keep: note}):
+        ((x @ first) @ last).sum().backward()
+    assert done[0] is last and {id(p) for p in done[1:]} == {id(x), id(first)}

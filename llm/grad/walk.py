@@ -32,7 +32,10 @@ class Node:
 
 
 def topological(place):
-    """All Nodes and leaves from which `place` was made, parents first (depth first, post-order)."""
+    """All Nodes and leaves from which `place` was made, parents first (depth first, post-order).
+
+    A leaf stands as late as it can, so that backward is done with it as early as it can.
+    """
     order, seen, stack = [], set(), [(place, False)]
     while stack:
         place, done = stack.pop()
@@ -42,7 +45,9 @@ def topological(place):
             seen.add(id(place))
             stack.append((place, True))
             if isinstance(place, Node):
-                stack.extend((parent, False) for parent in place.parents if parent is not None)
+                parents = [parent for parent in place.parents if parent is not None]
+                parents.sort(key=lambda parent: isinstance(parent, Node))     # leaves go below
+                stack.extend((parent, False) for parent in parents)
     return order
 
 
@@ -104,8 +109,12 @@ def add_into(array, g):
     array += g
 
 
+@lowerable
 def keep(leaf, g, owned):
-    """Add g to a leaf's gradient, which must not share memory with any other."""
+    """Add g, all of it, to a leaf's gradient, which must not share memory with any other.
+
+    Day 61 takes this function's place, to send a gradient as soon as it is complete.
+    """
     if leaf.grad is None:
         leaf.grad = np.asarray(g) if owned else np.array(g, order="C")
     else:
