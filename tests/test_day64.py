@@ -35,15 +35,15 @@ def words(specials=(), rule="gpt2"):
     return FastBPE.train(TEXT * 3, 270 + len(specials), rule, specials)
 
 
-def make(family, rng, specials=(), C=32):
+def make(family, rng, specials=(), C=32, T=48):
     """(arch, weights, tokenizer): random, biases and gains too, a family as its name says."""
     tokenizer = words(specials)
     V = tokenizer.vocab_size + (3 if family == "gpt2" else 0)        # ids that no piece has
     if family in ("gpt2", "gpt_neox"):
-        config = GPTConfig(V=V, T=48, C=C, L=2, H=4, rotary=family == "gpt_neox")
+        config = GPTConfig(V=V, T=T, C=C, L=2, H=4, rotary=family == "gpt_neox")
         arch, weights = gpt_weights(GPT(config, rng).state_dict(), config)
     else:
-        config = LlamaConfig(V=V, T=48, C=C, L=2, H=4, K=2, F=64, base=500.0, eps=2.0**-17,
+        config = LlamaConfig(V=V, T=T, C=C, L=2, H=4, K=2, F=64, base=500.0, eps=2.0**-17,
                              tied=family == "llama")
         arch, weights = Llama(config, rng).for_inference()
     noise = lambda a: (a + 0.2 * rng.standard_normal(a.shape)).astype(np.float32)

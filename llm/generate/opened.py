@@ -6,7 +6,7 @@ Left out: snapshots of a training (export them first) and models of other archit
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,10 @@ class Opened:
     first: int | None                  # the id that every text begins with, if any
     engine: Callable
     rows: Callable
+
+    def named(self, name):
+        """The same model under another name."""
+        return replace(self, name=name)
 
     def encode(self, text):
         """str -> [ids], with the id that texts of this model begin with."""

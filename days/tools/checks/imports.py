@@ -14,7 +14,8 @@ OURS = {"llm", "days", "tests", "experiments"}
 NUMERIC = {"numpy", "numba"}
 RUNTIME = NUMERIC | {"matplotlib", "rich", "pytest"}
 EVERYWHERE = {"llvmlite": ["llm/kernels/"]}             # comes with Numba
-IN_FUNCTIONS = {"mpi4py": ["llm/scale/"], "starlette": ["llm/generate/server.py"]}   # extras
+IN_FUNCTIONS = {"mpi4py": ["llm/scale/"], "starlette": ["llm/generate/server"],
+                "uvicorn": ["llm/generate/server"]}     # extras
 # The frame looks ahead in one place only, after it has looked whether the file is there.
 GUARDED = {("days/harness.py", "llm.train.fast")}
 
