@@ -1,0 +1,1 @@
+"""Fine-tuning: chat format, instructions, low-rank and other small changes."""
