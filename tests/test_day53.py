@@ -60,8 +60,8 @@ def test_each_task_is_solved_by_its_answer_and_by_no_other():
         assert not tasks.correct(task, "")
         assert not tasks.correct(task, "none")
         a, sign, b = task.prompt.removeprefix("What is ").rstrip("?= ").split()
-        assert int(task.answer) == {"+": int(a) + int(b), "-": int(a) - int(b),
-                                    "*": int(a) * int(b)}[sign] >= 0
+        values = {"+": int(a) + int(b), "-": int(a) - int(b), "*": int(a) * int(b)}
+        assert int(task.answer) == values[sign] and values[sign] >= 0
 
 
 def test_sums_have_both_signs_and_all_numbers_up_to_the_largest():
@@ -208,7 +208,8 @@ def test_a_prompt_is_the_beginning_of_its_example():
 def test_another_template_may_add_words_of_its_own():
     template = ChatTemplate("{% for m in messages %}{% if loop.first and m['role'] != 'system' %}"
                             "{{ '<|im_start|>system\nBe kind<|im_end|>\n' }}{% endif %}"
-                            "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
+                            "{{ '<|im_start|>' + m['role'] + '\n' }}"
+                            "{{ m['content'] + '<|im_end|>\n' }}"
                             "{% endfor %}{% if add_generation_prompt %}"
                             "{{ '<|im_start|>assistant\n' }}{% endif %}")
     ids, mask = chat.example(tokenizer(), talk("hi", "ok"), template)
@@ -417,7 +418,7 @@ def test_changing_one_example_leaves_the_others_logits_bit_for_bit(make):
     index = packing.borders_of([[0, 1, 2], [3, 4]], [12, 15, 10, 20, 20], 40)
     with borders(index), no_grad():
         before = model(inputs).data.reshape(80, -1)
-        for k, where in enumerate(index):
+        for where in index:
             changed = inputs.copy()
             changed.reshape(-1)[where[where >= 0]] += 3
             after = model(changed).data.reshape(80, -1)

@@ -103,8 +103,8 @@ def read(recipe):
 
 def name_of(kind, recipes, texts):
     """The file's name: another one as soon as a recipe, a text or a kernel is another."""
-    told = [[asdict(r) for r in recipes], [hashlib.sha256(t.encode()).hexdigest() for both in texts.values()
-                             for t in both], code_of_kernels()]
+    read = [hashlib.sha256(text.encode()).hexdigest() for both in texts.values() for text in both]
+    told = [[asdict(recipe) for recipe in recipes], read, code_of_kernels()]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
     return f"gpt-{kind}-{digest[:12]}.npz"
 
