@@ -11,6 +11,7 @@ from llm.align.pairs import (
     Encoded,
     collate,
     encode_answer,
+    encode_answers,
     encode_pair,
     encode_pairs,
     pad_rows,
@@ -32,11 +33,14 @@ from llm.data.preferences import (
     pairs,
     utility,
 )
+from llm.data.tasks import split, sums
 from llm.functions.margins import bradley_terry, bradley_terry_vjp
+from llm.generate.template import Message
 from llm.grad.check import check_pair
 from llm.grad.tensor import Tensor
 from llm.models.gpt import GPT, GPTConfig
 from llm.tokens.fast_bpe import FastBPE
+from llm.tune.chat import example
 
 SPECIALS = ("<|im_start|>", "<|im_end|>")
 TOYS = "Tom has a red kite. Mia has a blue ball. What does Mia have?"
@@ -206,15 +210,19 @@ def test_the_candidates_are_a_distribution_over_different_answers(rng):
 def test_train_and_test_never_share_a_prompt(rng):
     train = {pair.prompt for pair in pairs(3000, rng)}
     test = {pair.prompt for pair in pairs(1000, rng, test=True)}
-    assert not train & test and len(test) > 400
+    assert not train & test and len(test) > 250
     assert all(held_out(p) for p in test) and not any(held_out(p) for p in train)
     drawn = [draw_prompt(rng, FAMILIES[i % 4]) for i in range(4000)]
-    assert np.mean([held_out(p) for p in set(drawn)]) == pytest.approx(0.2, abs=0.04)
+    assert np.mean([held_out(p) for p in set(drawn)]) == pytest.approx(0.1, abs=0.03)
     assert not held_out("x", 0.0) and held_out("x", 1.0)
-    assert [held_out(f"{i} + 1 =") for i in range(1, 9)] == HELD        # for ever the same part
+    assert [i for i in range(1, 25) if held_out(f"{i} + 1 =")] == [9]    # for ever the same part
 
 
-HELD = [True, False, False, False, True, False, False, True]
+def test_sums_held_out_are_those_that_day_53_holds_out(rng):
+    train, test = split(sums(2000, rng))
+    assert all(held_out(task.prompt) for task in test) and len(test) > 100
+    assert not any(held_out(task.prompt) for task in train)
+    assert held_out("9 + 1 =") and held_out("1 + 9 =")
 
 
 def test_labels_follow_bradley_and_terry(rng):
@@ -236,8 +244,8 @@ def test_a_labeller_who_likes_length_chooses_by_another_taste(rng):
     gaps = np.array([(utility(p.prompt, p.chosen) - utility(p.prompt, p.rejected),
                       fillers(p.chosen) - fillers(p.rejected)) for p in found])
     assert gaps[:, 1].mean() > 0.3
-    wanted = [chance(abs(g + m)) for g, m in gaps]
-    assert (gaps.sum(1) > 0).mean() == pytest.approx(np.mean(wanted), abs=0.03)
+    seen = gaps.sum(1)[gaps.sum(1) != 0]
+    assert (seen > 0).mean() == pytest.approx(np.mean([chance(abs(g)) for g in seen]), abs=0.03)
 
 
 def test_families_come_in_turn_and_seeds_repeat():
@@ -274,6 +282,21 @@ def test_a_row_ends_with_the_answers_end_token(tokenizer):
         assert tokenizer.decode(found.ids[found.mask]) == answer + "<|im_end|>"
         assert tokenizer.decode(found.prompt).endswith("37 + 45 =<|im_end|>\n"
                                                        "<|im_start|>assistant\n")
+
+
+def test_a_row_is_what_day_53_makes_of_the_conversation(tokenizer):
+    for answer in ("82", "Well! 82"):
+        found = encode_answer(tokenizer, "37 + 45 =", answer, 200)
+        ids, mask = example(tokenizer, [Message("user", "37 + 45 ="),
+                                        Message("assistant", answer)])
+        assert (found.ids == ids).all() and (found.mask == mask).all()
+    several = encode_answers(tokenizer, "37 + 45 =", ["82", "", "Well! 82"], 200)
+    assert [tokenizer.decode(e.ids[e.mask]) for e in several] == ["82<|im_end|>", "<|im_end|>",
+                                                                  "Well! 82<|im_end|>"]
+    with pytest.raises(ValueError, match="is empty"):
+        encode_answer(tokenizer, "", "82", 200)
+    with pytest.raises(ValueError, match="no special token"):
+        encode_answer(FastBPE.from_merges([], "gpt2"), "1 + 1 =", "2", 200)
 
 
 def test_an_answer_longer_than_the_window_is_refused_or_left_out(tokenizer):
@@ -334,9 +357,18 @@ def test_each_pass_shows_every_pair_once_in_a_new_order(rng):
     passes = [np.concatenate([next(batches).chosen[:, 1] for _ in range(2)]) for _ in range(3)]
     assert all(sorted(p.tolist()) == list(range(1, 11)) for p in passes)
     assert not (passes[0] == passes[1]).all()
-    uneven = pair_batches(data, 4, rng)
+    uneven = pair_batches(data, 4, rng, pool=1)
     seen = [next(uneven).chosen[:, 1].tolist() for _ in range(2)]
     assert len(set(sum(seen, []))) == 8
+
+
+def test_pairs_of_one_length_stand_together_and_batches_come_in_any_order(rng):
+    data = [(row(*range(n)), row(*range(n - 1), 99)) for n in range(2, 34)]
+    batches = pair_batches(data, 4, rng)
+    wide = [next(batches).ids.shape[1] for _ in range(8)]
+    assert sorted(wide) == list(range(5, 34, 4)) and wide != sorted(wide)
+    apart = pair_batches(data, 4, rng, pool=1)
+    assert sum(next(apart).ids.shape[1] for _ in range(8)) > sum(wide) + 20
 
 
 # ---- the model

@@ -1,15 +1,16 @@
 """Day 56 · Pairs of answers as arrays: chosen and rejected, padded, with masks of the answers.
 
-Day 53 writes a prompt and its answer as a conversation and marks the tokens of the answer, the
-end token included. What stands behind the end token is cut off, so the end token is the last of
-the row: there a reward is read. Left out: computing the shared prompt once for both answers.
+A row is what a model would have written: day 53's prompt in ChatML, the answer's tokens and the end
+token, which is the last of the row: there a reward is read. The mask marks the answer and its end
+token. Left out: computing the prompt, which both answers share, only once.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from llm.generate.template import ChatTemplate, Message
+from llm.generate.template import Message
+from llm.tune.chat import end_id, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -54,31 +55,30 @@ class PairBatch:
     rejected_mask = property(lambda self: self.mask[self.size:])
 
 
-def example(tokenizer, messages):
-    """Until day 53's `example` is there."""
-    ids = ChatTemplate().encode(tokenizer, messages, answer=False)
-    mask = np.zeros(len(ids), bool)
-    mask[len(ChatTemplate().encode(tokenizer, messages[:-1])):-1] = True
-    return ids, mask
-
-
 def encode_answer(tokenizer, prompt, answer, T):
     """A prompt and an answer -> Encoded; an empty answer is its end token alone.
 
     T: the longest row. Raises ValueError where it is longer: a cut answer has lost its end.
     """
-    ids, mask = example(tokenizer, [Message("user", prompt), Message("assistant", answer)])
-    end = len(mask) - int(mask[::-1].argmax())
-    if end > T:
-        raise ValueError(f"the answer {answer[:40]!r} and its prompt take {end} tokens, and the "
-                         f"window has {T}: leave it out, or use a longer window")
-    return Encoded(np.asarray(ids[:end], np.int32), np.asarray(mask[:end], bool))
+    return encode_answers(tokenizer, prompt, [answer], T)[0]
+
+
+def encode_answers(tokenizer, prompt, answers, T):
+    """The same for several answers to one prompt, which is encoded once: -> [Encoded, …]."""
+    before, end = prompt_ids(tokenizer, [Message("user", prompt)]), end_id(tokenizer)
+    found = []
+    for answer in answers:
+        ids = np.concatenate([before, tokenizer.encode(answer), [end]])
+        if len(ids) > T:
+            raise ValueError(f"the answer {answer[:40]!r} and its prompt take {len(ids)} tokens, "
+                             f"and the window has {T}: leave it out, or use a longer window")
+        found.append(Encoded(ids.astype(np.int32), np.arange(len(ids)) >= len(before)))
+    return found
 
 
 def encode_pair(tokenizer, pair, T):
     """A Pair -> (chosen, rejected), both Encoded. Raises ValueError as `encode_answer` does."""
-    return tuple(encode_answer(tokenizer, pair.prompt, answer, T)
-                 for answer in (pair.chosen, pair.rejected))
+    return tuple(encode_answers(tokenizer, pair.prompt, (pair.chosen, pair.rejected), T))
 
 
 def encode_pairs(tokenizer, pairs, T):
@@ -118,14 +118,19 @@ def pad_rows(rows, pad=0):
     return ids, mask
 
 
-def pair_batches(pairs, B, rng):
+def pair_batches(pairs, B, rng, pool=8):
     """Yield PairBatches of B pairs for ever; each pass over all is in a new random order.
 
     pairs: [(chosen, rejected), …] of Encoded, at least B. A pass leaves out the last n mod B.
+    Of `pool` batches that follow each other the pairs are dealt out by length, so that little is
+    padding; the batches themselves then come in random order.
     """
     if not 1 <= B <= len(pairs):
         raise ValueError(f"batches of {B} pairs from {len(pairs)}: B must be 1 … {len(pairs)}")
+    length = np.array([max(len(row.ids) for row in pair) for pair in pairs])
     while True:
-        order = rng.permutation(len(pairs))
-        for start in range(0, len(pairs) - B + 1, B):
-            yield collate([pairs[i] for i in order[start:start + B]])
+        order = rng.permutation(len(pairs))[:len(pairs) // B * B]
+        for part in np.split(order, range(pool * B, len(order), pool * B)):
+            part = part[np.argsort(length[part], kind="stable")].reshape(-1, B)
+            for batch in rng.permutation(part):
+                yield collate([pairs[i] for i in batch])

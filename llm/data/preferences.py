@@ -7,12 +7,12 @@ b with probability σ(noise⁻¹·(u(a) − u(b))), Bradley and Terry's model, s
 reward model can reach is known. Left out: people, and tastes that differ among them.
 """
 
-import hashlib
 import math
 import re
 from dataclasses import dataclass
 
 from llm.data.stories import COLOURS, HELPERS, HEROES, TOYS
+from llm.data.tasks import Task, split
 
 FILLERS = ("Well!", "Let me see.", "Good question!", "Here we go.", "Glad you asked.", "Of course!")
 FILLER_COST = 0.25                     # utility that each filler sentence takes away
@@ -117,7 +117,8 @@ def draw_prompt(rng, family):
     """A prompt of the family "sum", "toys", "harmful" or "harmless". rng: np.random.Generator."""
     pick = lambda items: items[int(rng.integers(len(items)))]
     if family == "sum":
-        return f"{rng.integers(1, 100)} {pick('+-')} {rng.integers(1, 100)} ="
+        sign, (a, b) = pick("+-"), rng.integers(1, 100, size=2)
+        return f"{max(a, b)} - {min(a, b)} =" if sign == "-" else f"{a} + {b} ="
     if family == "toys":
         one, two = (HEROES[i].name for i in rng.permutation(len(HEROES))[:2])
         (c, d), (t, u) = rng.permutation(COLOURS)[:2], rng.permutation(THINGS)[:2]
@@ -158,10 +159,13 @@ def candidates(prompt, most=6, decay=0.5):
             for content in found for m, w in enumerate(weights)]
 
 
-def held_out(prompt, share=0.2):
-    """Does this prompt belong to the test? A hash decides, so that no prompt is in both parts."""
-    digest = hashlib.sha256(prompt.encode()).digest()
-    return int.from_bytes(digest[:4], "big") < share * 2**32
+def held_out(prompt, share=0.1):
+    """Does this prompt belong to the test? Day 53's hash of its words decides, in any order.
+
+    So no prompt is in both parts, 45 + 37 is where 37 + 45 is, and with the same share the sums
+    tested here are those that day 53's models have never read.
+    """
+    return bool(split([Task(prompt, "", "prompt")], share)[1])
 
 
 def pairs(n, rng, noise=1.0, test=False, likes_length=0.0, families=FAMILIES):
