@@ -71,14 +71,14 @@ class Answer:
                                  "top_logprobs": [self.named(*pair) for pair in t.top]}
                                 for t in tokens], "refusal": None}
         return {"tokens": [self.name(t.id) for t in tokens],
-                "token_logprobs": [t.logp for t in tokens],
-                "top_logprobs": [{self.name(i): logp for i, logp in t.top} for t in tokens],
+                "token_logprobs": [finite(t.logp) for t in tokens],
+                "top_logprobs": [{self.name(i): finite(p) for i, p in t.top} for t in tokens],
                 "text_offset": [t.begins for t in tokens]}
 
     def named(self, i, logp):
-        """A token of a chat's log-probabilities. ln 0 is written as −9999, which JSON can hold."""
+        """A token of a chat's log-probabilities."""
         piece = self.piece(i)
-        return {"token": piece.decode("utf-8", "replace"), "logprob": max(logp, -9999.0),
+        return {"token": piece.decode("utf-8", "replace"), "logprob": finite(logp),
                 "bytes": list(piece)}
 
     def name(self, i):
@@ -88,6 +88,11 @@ class Answer:
     def piece(self, i):
         """The bytes of a token."""
         return bytes(self.texts.table[i]) if i < self.texts.vocab_size else b""
+
+
+def finite(logp):
+    """ln 0 is written as −9999, as OpenAI does: JSON has no −∞."""
+    return max(logp, -9999.0)
 
 
 def event(content):

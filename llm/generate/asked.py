@@ -11,8 +11,6 @@ import secrets
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from llm.generate.jinja.values import TemplateError
 from llm.generate.penalties import Bias, Penalty
 from llm.generate.refused import Refused, flag, number
@@ -158,8 +156,8 @@ def wanted_logprobs(body, chat):
 
 
 def adjustments(body, model, start):
-    """What changes the logits before the draw: ids without a text, penalties, biases."""
-    found = [partial(without_text, model.tokenizer.vocab_size)]
+    """What changes the logits before the draw: see `only_text`; penalties, biases."""
+    found = [model.only_text]
     frequency, presence = (number(body, key, -2, 2, 0.0)
                            for key in ("frequency_penalty", "presence_penalty"))
     if frequency or presence:
@@ -173,10 +171,3 @@ def adjustments(body, model, start):
         raise Refused(400, "logit_bias must map ids of the vocabulary to numbers from -100 to 100",
                       "logit_bias") from None
     return [*found, Bias(table)] if table else found
-
-
-def without_text(size, logits, so_far):
-    """The model may embed more ids than its vocabulary has pieces: those are never chosen."""
-    if len(logits) == size:
-        return logits
-    return np.concatenate([logits[:size], np.full(len(logits) - size, -np.inf, logits.dtype)])

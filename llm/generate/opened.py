@@ -42,6 +42,15 @@ class Opened:
         """The same model under another name."""
         return replace(self, name=name)
 
+    def only_text(self, logits, so_far):
+        """For a Chooser's `adjust`: ids that the model embeds and the vocabulary has no piece for
+        are never chosen. Models are often padded to a round number of ids."""
+        size = self.tokenizer.vocab_size
+        if len(logits) == size:
+            return logits
+        return np.concatenate([logits[:size],
+                               np.full(len(logits) - size, -np.inf, logits.dtype)])
+
     def encode(self, text):
         """str -> [ids], with the id that texts of this model begin with."""
         ids = self.tokenizer.encode(text).tolist()

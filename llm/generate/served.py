@@ -46,6 +46,7 @@ class Served(Request):
     constraint: Constraint | None = None
     tell: Callable = lambda news: None
     error: str = ""
+    known: list = field(default_factory=list)        # until it is submitted
     tokens: list = field(default_factory=list)
 
     def add(self, logits):
