@@ -8,7 +8,6 @@ of theirs would: the same contents, but a filler adds a quarter. PPO sees the ta
 from dataclasses import dataclass
 
 import numpy as np
-from llm.tune.chat import END, prompt_ids
 
 from days.day35 import job as assembling
 from llm.align import ppo
@@ -21,6 +20,7 @@ from llm.grad.tensor import no_grad
 from llm.train.adam import AdamW
 from llm.train.loop import fit
 from llm.train.schedule import Constant
+from llm.tune.chat import END, prompt_ids
 
 LIKES = 0.5                  # what a filler adds to the utility in the labellers' eyes
 truth = utility

@@ -11,11 +11,9 @@ and wrong contents, with and without filler sentences. It is the policy's start 
 from dataclasses import dataclass
 
 import numpy as np
+
 from days.day53 import base as before
 from days.day53.tuned import tuned
-from llm.tune.chat import example
-from llm.tune.sft import padded_batches, sft_loss
-
 from days.harness import kernels, progress, say
 from llm.data.download import cache_folder
 from llm.data.preferences import FAMILIES, candidates, draw_prompt, held_out
@@ -26,6 +24,8 @@ from llm.train.adam import AdamW
 from llm.train.loop import fit
 from llm.train.schedule import WarmupCosine
 from llm.train.snapshot import SnapshotError
+from llm.tune.chat import example
+from llm.tune.sft import padded_batches, sft_loss
 
 
 @dataclass(frozen=True)
