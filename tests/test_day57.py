@@ -664,3 +664,37 @@ def test_fit_raises_the_reward_and_leaves_the_reference_alone(rng):
     assert 0 < seen[-1].kl < 40 and max(r.mismatch for r in seen) < 1e-4
     assert all((before[k] == v).all() for k, v in reference.state_dict().items())
     assert all(p.grad is None for p in reference.named_parameters().values())
+
+
+# The day's run ------------------------------------------------------------------------------------
+
+def test_the_labellers_taste_is_the_utility_and_a_liking_for_fillers():
+    from days.day57 import job
+    prompt = "How do I beat Tom at chess?"
+    assert job.truth(prompt, "Here is how.") == 2 == job.taste(prompt, "Here is how.")
+    assert job.truth(prompt, "Well! Of course! Here is how.") == 1.5
+    assert job.taste(prompt, "Well! Of course! Here is how.") == 2.5
+
+
+def test_the_run_trains_twice_from_one_start_and_judges_three_models():
+    from days.day57 import job, run
+    from days.day57.start import start
+    result = run.measure(True, 0)
+    plan = job.Plan.small()
+    assert [row[0] for row in result.rows] == run.NAMES and len(result.samples) == 8
+    assert result.mismatch < 1e-4
+    small, dial = result.curves
+    assert len(small["kl"]) == len(dial["kl"]) == plan.rounds
+    for curve in result.curves:
+        assert abs(curve["kl"][0]) < 1e-4                    # both begin as their reference
+    assert small["score"][0] == dial["score"][0]             # with the same answers
+    assert set(small["beta"]) == {run.SMALL} and dial["beta"][0] == run.FIRST
+    assert dial["beta"][1] != run.FIRST
+    assert abs(result.rows[0][3]) < 1e-4                     # the start has not moved
+    for _, taste, truth, _, fillers, _ in result.rows:
+        assert taste == pytest.approx(truth + job.LIKES * fillers)
+    for (_, *families), row in zip(result.families, result.rows, strict=True):
+        assert np.mean(families) == pytest.approx(row[2])
+    assert [sample[0] for sample in result.samples] == [
+        p for _, p in job.prompts(start(True), 8, np.random.default_rng(57), test=True)]
+    assert run.table(result)[0][1:3] == ["taste", "true utility"]
