@@ -1,1 +1,1 @@
-"""Day 39 · The parts of a GPT whose backward pass is written out by hand."""
+"""The parts of a GPT whose backward pass is written out by hand: memory, text, functions."""
