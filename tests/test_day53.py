@@ -1,20 +1,31 @@
 """Day 53 · Chat data, the loss on answers, packing, and what fine-tuning changes."""
 
+import json
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 
+from days.day52.made import gguf_bytes, small_llama
 from llm.data import tasks
+from llm.data.download import TextError
 from llm.data.tasks import Task
 from llm.functions.pick import pick, pick_vjp
+from llm.generate.cache import KVCache
+from llm.generate.decode import decode
+from llm.generate.pretrained import load
 from llm.generate.template import ChatTemplate, Message
 from llm.grad.check import check_pair
 from llm.grad.tensor import no_grad
 from llm.models.gpt import GPT, GPTConfig
 from llm.models.llama import Llama, LlamaConfig
 from llm.tokens.fast_bpe import FastBPE
-from llm.tune import chat, packing, sft
+from llm.train.adam import AdamW
+from llm.train.loop import fit
+from llm.train.schedule import Constant
+from llm.tune import chat, jsonl, packing, sft
+from llm.tune.pretrained import trainable
 
 SPECIALS = (chat.START, chat.END)
 
@@ -499,3 +510,135 @@ def test_evaluate_is_the_mean_over_all_answer_tokens():
     expected = sum(float(v.data) * n for v, n in total) / sum(n for _, n in total)
     for B in (1, 3, 32):
         assert np.isclose(sft.evaluate(model, made, B), expected, rtol=1e-5)
+
+
+# ---- real weights
+
+
+def opened(tmp_path, **options):
+    made = small_llama(np.random.default_rng(0), **options)
+    path = tmp_path / "small.gguf"
+    path.write_bytes(gguf_bytes(*made[:2]))
+    return load(path), made[2]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_real_model_trains_from_its_own_weights(tmp_path, tied):
+    model, weights = opened(tmp_path, tied=tied)
+    llama = trainable(model)
+    ids = np.arange(5, 25)
+    expected = decode(model.arch, model.weights(), ids, KVCache(model.arch))
+    assert np.allclose(llama(ids[None]).data[0], expected, atol=1e-4)
+    assert llama.config.T == 64 and trainable(model, 16).config.T == 16
+    assert (llama.head is None) == tied
+    state = llama.for_inference()[1]
+    assert state.keys() == weights.keys()
+    for name, array in state.items():
+        assert array.dtype == np.float32 and np.allclose(array, weights[name], atol=1e-6), name
+    batch = next(sft.packed_batches([chat.example(model.tokenizer, talk("hi", "the the"))] * 3, 1,
+                                    64, np.random.default_rng(0)))
+    loss = sft.sft_loss(llama, packing.pack_attention(llama))
+    parameters = llama.named_parameters()
+    run = fit(parameters, loss, iter([batch] * 8), AdamW(parameters), Constant(3e-3), steps=8)
+    assert run.losses[-1] < 0.5 * run.losses[0]
+    with pytest.raises(ValueError, match="T 65: this model was made for 1 … 64"):
+        trainable(model, 65)
+    with pytest.raises(ValueError, match="T -1"):
+        trainable(model, -1)
+
+
+def test_a_file_that_is_no_llama_of_ours_is_refused(tmp_path):
+    model, _ = opened(tmp_path)
+    for change in ({"norm": "layer"}, {"feed_forward": "gelu"}, {"rotary": None}, {"D": 8}):
+        with pytest.raises(ValueError, match="is no Llama"):
+            trainable(replace(model, arch=replace(model.arch, **change)))
+    with pytest.raises(ValueError, match="other arrays than a Llama: .*qkv.b"):
+        trainable(opened(tmp_path, biases=True)[0])
+
+
+def test_packing_twice_packs_once():
+    model = gpt()
+    packing.pack_attention(model)
+    names = list(model.state_dict())
+    borders = packing.pack_attention(model)
+    assert list(model.state_dict()) == names
+    assert model.get("blocks.1.mix.inner").borders is borders
+
+
+# ---- the reader's own examples
+
+
+def written(tmp_path, *lines):
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b"\n".join(x if isinstance(x, bytes) else x.encode() for x in lines))
+    return path
+
+
+def test_three_kinds_of_lines_are_read(tmp_path):
+    path = written(tmp_path, '{"instruction": "Add.", "input": "1 1", "output": "2", "id": 3}', "",
+                   '{"instruction": "Hi", "output": "Ho"}', '{"instruction": "a", "input": "", '
+                   '"output": "b"}', '{"instruction": "a", "input": null, "output": "b"}\r')
+    assert jsonl.read_jsonl(path) == [talk("Add.\n1 1", "2"), talk("Hi", "Ho"), talk("a", "b"),
+                                      talk("a", "b")]
+    assert [n for n, _ in jsonl.numbered(path, "instruction")] == [1, 3, 4, 5]
+    turns = [{"role": role, "content": role[0]} for role in ("system", "user", "assistant")]
+    path = written(tmp_path, b"\xef\xbb\xbf" + json.dumps({"messages": turns}).encode())
+    assert jsonl.read_jsonl(path) == jsonl.read_jsonl(path, "chat") == [talk("u", "a", system="s")]
+    path = written(tmp_path, '{"prompt": "p", "chosen": "c", "rejected": "r"}')
+    assert jsonl.read_jsonl(path) == [("p", "c", "r")]
+    assert jsonl.read_jsonl(path, "preference")[0].chosen == "c"
+
+
+GOOD = '{"instruction": "a", "output": "b"}'
+
+
+@pytest.mark.parametrize("line, what", [
+    ("{", "not JSON at character 2"),
+    (b"\xff", "not UTF-8"),
+    ("[1]", "a JSON list where an object"),
+    ('{"instruction": "a"}', "no field 'output'"),
+    ('{"instruction": "a", "output": 7}', "'output' is 7, not a string"),
+    ('{"instruction": "a", "output": " "}', "'output' is empty"),
+    ('{"instruction": "", "output": "b"}', "'instruction' is empty"),
+    ('{"instruction": "a", "input": [], "output": "b"}', "'input' is"),
+    ('{"instruction": "a", "output": "\\ud800"}', "half of a surrogate"),
+    ("[" * 100_000, "nested too deep|not JSON"),
+])
+def test_a_bad_line_is_told_by_its_number(tmp_path, line, what):
+    path = written(tmp_path, GOOD, "", line)
+    with pytest.raises(TextError, match=f"mine.jsonl, line 3: .*({what})") as told:
+        jsonl.read_jsonl(path)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("messages, what", [
+    ('"x"', "no list of objects"), ("[1]", "no list of objects"),
+    ('[{"role": "user"}]', "message 0 has no 'content'"),
+    ('[{"content": "x"}]', "message 0 has no 'role'"),
+    ('[{"role": "king", "content": "x"}]', "not from 'king'"),
+    ('[{"role": "assistant", "content": "x"}]', "message 0 is from 'assistant'"),
+    ('[{"role": "user", "content": "x"}]', "wanted 'assistant' as the last"),
+    ("[]", "wanted 'assistant' as the last"),
+    ('[{"role": "user", "content": "x"}, {"role": "assistant", "content": ""}]', "'content' is e"),
+])
+def test_a_bad_conversation_is_told_by_its_line(tmp_path, messages, what):
+    path = written(tmp_path, f'{{"messages": {messages}}}')
+    with pytest.raises(TextError, match=f"line 1: .*{what}"):
+        jsonl.read_jsonl(path)
+
+
+def test_files_that_hold_no_examples_are_told(tmp_path):
+    with pytest.raises(TextError, match="cannot read .*: No such file"):
+        jsonl.read_jsonl(tmp_path / "none.jsonl")
+    with pytest.raises(TextError, match="cannot read"):
+        jsonl.read_jsonl(tmp_path)
+    for lines in ((), ("", " ")):
+        with pytest.raises(TextError, match="has no examples"):
+            jsonl.read_jsonl(written(tmp_path, *lines))
+    for line in ('{"a": 1}', "[]", "7"):
+        with pytest.raises(TextError, match="line 1: no example of a known kind.*'prompt' and"):
+            jsonl.read_jsonl(written(tmp_path, line))
+    with pytest.raises(ValueError, match="kind 'csv'"):
+        jsonl.read_jsonl(written(tmp_path, GOOD), "csv")
+    with pytest.raises(TextError, match="line 2: no field 'prompt'"):
+        jsonl.read_jsonl(written(tmp_path, '{"prompt": "p", "chosen": "c", "rejected": "r"}', GOOD))

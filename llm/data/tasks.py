@@ -118,7 +118,8 @@ def split(tasks, share=0.1):
     """(train, test): a task is in test if a hash of its content falls into this share of all.
 
     The same task is always on the same side, whatever list it comes in, and so is whatever has the
-    same content: 45 + 37 is 37 + 45, and all questions about one story are one content.
+    same content: 45 + 37 is 37 + 45, with the calculator or without, and all questions about one
+    story are one content.
     Raises ValueError for a share outside [0, 1].
     """
     if not 0 <= share <= 1:
@@ -131,8 +132,7 @@ def split(tasks, share=0.1):
 
 
 def content(task):
-    """What makes two tasks the same: the story or, in any order, the words of the prompt."""
-    if task.family == "question":
-        return task.prompt.rpartition("\n")[0]
-    words = re.findall(r"\w+|[-+*]", task.prompt)
-    return " ".join(sorted(words) if task.family != "story" else words)
+    """What makes two tasks the same: the story, the wish, or the numbers and the sign."""
+    if task.family in ("sum", "calculator"):
+        return " ".join(sorted(re.findall(r"\d+|[-+*]", task.prompt)))
+    return task.prompt.partition("\n")[0]
