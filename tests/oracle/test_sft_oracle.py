@@ -16,7 +16,8 @@ from llm.tune import chat, sft
 WHY = "pip install -r requirements-dev.txt brings the peers of day 53"
 TALKS = [[("user", "What is 2 + 2?"), ("assistant", "4")],
          [("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello!"),
-          ("user", "é\n\n <|im_end|"), ("assistant", "It is\nso."), ("user", "x"), ("assistant", "a  b ")]]
+          ("user", "é\n\n <|im_end|"), ("assistant", "It is\nso."),
+          ("user", "x"), ("assistant", "a  b ")]]
 MARKED = CHATML.replace(
     "message['content'] + '<|im_end|>' + '\\n' }}",
     "'' }}{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] + "
