@@ -1,11 +1,16 @@
 """Day 56 · Reward models: a taste that is known, the loss of pairs, and the best of n."""
 
 import itertools
+import json
 import math
 
 import numpy as np
 import pytest
 
+from days.day56 import own, study
+from days.day56.run import NS, draw, measure, table, title
+from days.day56.start import demonstrations
+from days.harness import UsageError
 from llm.align.best_of import best_of_n, kl, kl_without_ties
 from llm.align.pairs import (
     Encoded,
@@ -19,6 +24,7 @@ from llm.align.pairs import (
 )
 from llm.align.reward import RewardModel
 from llm.align.reward import bradley_terry as lifted
+from llm.data.download import TextError
 from llm.data.preferences import (
     FAMILIES,
     FILLERS,
@@ -482,9 +488,9 @@ def test_the_best_of_n_equals_brute_force_over_all_draws(rng):
     for rewards in ([.3, -1, 2, .5], [1, 0, 1, 0], [2, 2, 2, 2]):
         for n in (1, 2, 3, 5):
             q = np.zeros(4)
-            for draw in itertools.product(range(4), repeat=n):
-                best = max(draw, key=lambda i: rewards[i])             # the first of equals
-                q[best] += np.prod(p[list(draw)])
+            for drawn in itertools.product(range(4), repeat=n):
+                best = max(drawn, key=lambda i: rewards[i])            # the first of equals
+                q[best] += np.prod(p[list(drawn)])
             assert best_of_n(p, np.array(rewards), n) == pytest.approx(q, abs=1e-12)
 
 
@@ -519,3 +525,155 @@ def test_with_normal_errors_more_choice_never_hurts(rng):
     proxy = [float(best_of_n(p, r, n) @ r) for n in (1, 4, 16, 64, 256)]
     assert (np.diff(true) > 0.1).all()
     assert np.array(true[1:]) == pytest.approx(np.array(proxy[1:]) / 5, abs=0.1)  # cov/var = 1/5
+
+
+# ---- the study of days/day56
+
+def toy_grid():
+    """One prompt with four answers, of which two have a filler."""
+    u = np.array([[2.0, 1.75, 0.0, -0.25]])
+    return study.Grid(["1 + 1 ="], [], np.array([.4, .2, .3, .1]), u, np.array([[0, 1, 0, 1]]))
+
+
+def test_agreement_and_nats_equal_sums_over_all_pairs_by_hand(rng):
+    grid, r = toy_grid(), rng.standard_normal((1, 4))
+    for noise in (1.0, 0.5):
+        gap, margin, w = study.all_pairs(grid, r, noise)
+        agree = lost = best = total = 0.0
+        for i, j in itertools.permutations(range(4), 2):
+            weight = grid.p[i] * grid.p[j]
+            p = chance(grid.u[0, i] - grid.u[0, j], noise)
+            q = 1 / (1 + math.exp(r[0, j] - r[0, i]))
+            total += weight
+            agree += weight * (p if r[0, i] > r[0, j] else 1 - p)
+            best += weight * max(p, 1 - p)
+            lost -= weight * (p * math.log(q) + (1 - p) * math.log(1 - q))
+        assert w.sum() == pytest.approx(1)
+        assert study.agreement(gap, margin, w) == pytest.approx(agree / total)
+        assert study.agreement(gap, gap, w) == pytest.approx(best / total)
+        assert study.agreement(gap, 0 * gap, w) == pytest.approx(0.5)
+        assert study.nats(gap, margin, w) == pytest.approx(lost / total)
+        assert study.nats(gap, gap, w) < study.nats(gap, 1.1 * gap, w)
+        assert study.nats(gap, 0 * gap, w) == pytest.approx(math.log(2))
+
+
+def test_a_perfect_model_is_calibrated_and_meets_the_prediction_in_every_bin():
+    grid = toy_grid()
+    gap, _, w = study.all_pairs(grid, grid.u, 0.5)
+    rows = study.by_gap(gap, gap, w, [0, 1, 3, 9])                 # no gap lies between 1 and 3
+    assert [row[:2] for row in rows] == [[0, 1], [3, 9]]
+    assert sum(row[2] for row in rows) == pytest.approx(1)
+    assert all(told == pytest.approx(got) for *_, told, got in rows)
+    rows = study.calibration(gap, gap, w, [.5, .7, .9, 1.01])
+    assert all(said == pytest.approx(true) for said, true, _ in rows)
+    assert sum(row[2] for row in rows) == pytest.approx(1)
+    sure = study.calibration(gap, 3 * gap, w, [.5, .9, 1.01])
+    assert all(said > true for said, true, _ in sure)
+    twice = study.calibration(*(np.tile(x, 2) for x in (gap, gap, w)), [.5, 1.01], seeds=2)
+    assert twice[0][2] == pytest.approx(1)
+
+
+def test_the_slope_and_the_correlation_are_those_of_the_rule():
+    grid = toy_grid()
+    assert study.slope(grid, grid.u) == pytest.approx(-0.25)
+    assert study.slope(grid, grid.u + 0.75 * grid.fillers + 3) == pytest.approx(0.5)
+    assert study.correlation(grid, 5 + 2 * grid.u) == pytest.approx(1)
+    assert study.correlation(grid, -grid.u) == pytest.approx(-1)
+
+
+def test_the_curve_begins_with_one_draw_and_ends_with_the_best(rng):
+    grid = toy_grid()
+    rows = study.curve(grid, grid.u, [1, 4, 10_000])
+    mean = float(grid.u[0] @ grid.p)
+    assert rows[0] == pytest.approx([1, mean, mean, .3, 0], abs=1e-12)
+    assert rows[2] == pytest.approx([10_000, 2, 2, 0, -math.log(.4)])
+    assert rows[0][1] < rows[1][1] < rows[2][1]
+    worst = study.curve(grid, -grid.u, [10_000])[0]
+    assert worst == pytest.approx([10_000, .25, -.25, 1, -math.log(.1)])
+
+
+def test_seeds_that_differ_by_a_constant_for_each_prompt_agree_within(rng):
+    grid = study.Grid(["a", "b", "c"], [], np.array([.5, .5]), rng.standard_normal((3, 2)),
+                      np.zeros((3, 2)))
+    r = rng.standard_normal((3, 2))
+    shifts = rng.standard_normal((4, 3, 1))
+    within, between = study.disagreement(grid, r + shifts)
+    wanted = (shifts - shifts.mean(1, keepdims=True))[:, :, 0].std(axis=0, ddof=1)
+    assert within == pytest.approx(0, abs=1e-12)
+    assert between == pytest.approx(math.sqrt((wanted ** 2).mean()))
+    noise = rng.standard_normal((4, 3, 1)) * np.array([1.0, -1.0])
+    within, between = study.disagreement(grid, r + noise)
+    assert between == pytest.approx(0, abs=1e-12)
+    assert within == pytest.approx(math.sqrt(noise[..., 0].var(axis=0, ddof=1).mean()))
+
+
+def test_the_grid_holds_every_answer_of_different_held_out_prompts(tokenizer, rng):
+    grid = study.make_grid(tokenizer, 300, 8, rng)
+    assert len(set(grid.prompts)) == 8 and all(held_out(p) for p in grid.prompts)
+    assert grid.u.shape == grid.fillers.shape == (8, 56) and len(grid.rows) == 448
+    assert grid.p.sum() == pytest.approx(1)
+    assert grid.family("harmful").tolist() == [2, 6]
+    for i in (0, 100, 447):
+        text = tokenizer.decode(grid.rows[i].ids[grid.rows[i].mask]).removesuffix("<|im_end|>")
+        assert utility(grid.prompts[i // 56], text) == grid.u.flat[i]
+        assert fillers(text) == grid.fillers.flat[i]
+
+
+def test_demonstrations_are_best_answers_to_prompts_that_are_not_held_out(rng):
+    found = demonstrations(80, rng)
+    for prompt, answer in found:
+        assert not held_out(prompt)
+        assert utility(prompt, answer) == max(utility(prompt, a) for a in contents(prompt))
+    assert len({a for p, a in found if a.startswith("Here is how")}) == 4
+
+
+def write_pairs(path, rows):
+    path.write_text("".join(json.dumps(dict(zip(("prompt", "chosen", "rejected"), row)))
+                            + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_your_own_pairs_are_divided_by_prompt_and_equal_answers_left_out(tmp_path):
+    rows = [(f"Say {i % 7}.", "yes", "no") for i in range(21)] + [("Say 1.", "a", "a")]
+    found, equal = own.read(write_pairs(tmp_path / "mine.jsonl", rows))
+    assert len(found) == 21 and equal == 1
+    train, test = own.divide(found)
+    assert train and test and len(train) + len(test) == 21
+    assert not {p.prompt for p in train} & {p.prompt for p in test}
+    one = [Pair("Say 1.", "yes", "no")] * 3
+    assert own.divide(one)[0] == []
+
+
+def test_a_file_of_your_own_runs_through_and_a_bad_one_names_its_line(tmp_path):
+    rows = [(f"Which is {i}?", "This one.", "That one." + " x" * (300 * (i == 3)))
+            for i in range(12)]
+    path = write_pairs(tmp_path / "mine.jsonl", rows)
+    result = measure(True, 0, path)
+    assert result.own["train"] + result.own["test"] == 11 and result.own["left_out"] == 1
+    assert 0 <= result.own["agreement"] <= 1 and math.isfinite(result.own["nats"])
+    assert table(result)[1][0] == result.own["train"]
+    with pytest.raises(UsageError, match="too few"):
+        measure(True, 0, write_pairs(tmp_path / "one.jsonl", rows[:1]))
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"prompt": "a", "chosen": "b", "rejected": "c"}\n{"prompt": "a"}\n')
+    with pytest.raises(TextError, match="line 2.*chosen"):
+        measure(True, 0, bad)
+
+
+# ---- the run
+
+def test_the_headline(tmp_path):
+    result = measure(True, 0)
+    name, best, got, lowest, nats = result.families[0]
+    assert name == "all" and 0.8 < best < 0.9 and 0.25 < lowest < 0.35
+    assert all(g < best for g in got) and all(x > lowest for x in nats)
+    assert result.true_slope == pytest.approx(-0.25)
+    assert [row[0] for row in result.curve] == NS and len(result.oracle) == len(NS)
+    for n, told, apart, _, u, _ in result.curve:
+        assert told == kl_without_ties(n) and all(x <= told + 1e-9 for x in apart)
+        assert all(x <= o + 1e-9 for x, o in zip(u, [result.oracle[NS.index(n)]] * len(u)))
+    r = np.array([row[3] for row in result.curve])
+    assert (np.diff(r, axis=0) > -1e-9).all()                # the reward itself always rises
+    assert sum(row[2] for row in result.gaps) == pytest.approx(1, abs=0.1)
+    draw(result, tmp_path / "figure.svg")
+    assert "best of 1,024" in title(result) and len(table(result)) == 6

@@ -1,0 +1,61 @@
+"""Day 56 · What misleads a reward model more: a labeller who likes length, or few labels?
+
+    python experiments/reward_models.py          # about two minutes on two quiet cores
+
+The honest labeller with many labels is day 56's own run, with the same seeds. A seed changes the
+pairs, the labels, their order and the head. All models are judged by the true utility, on the same
+held-out prompts with all their answers. Writes reward_models.json beside this file.
+"""
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+
+from days.day56 import study
+from days.day56.run import NS, SAID
+from days.day56.start import taught
+from days.harness import machine, plain, progress, write_atomically
+
+SEEDS = 3
+LIKES = 1.0                            # utility that a filler adds in the eyes of one labeller
+FEW = 200                              # pairs, each seen many times
+USUAL = study.Settings()
+KINDS = {"likes length": (USUAL, LIKES), "few labels": (replace(USUAL, pairs=FEW), 0.0)}
+
+
+def judge(grid, r, noise):
+    """What is known about one reward model."""
+    every = study.all_pairs(grid, r, noise)
+    return {"agreement": study.agreement(*every), "nats": study.nats(*every),
+            "slope": study.slope(grid, r) * noise, "correlation": study.correlation(grid, r),
+            "calibration": study.calibration(*every, SAID),
+            "curve": [[n, kl, noise * reward, u, m] for n, reward, u, m, kl
+                      in study.curve(grid, r, NS)]}
+
+
+def main():
+    first = taught()
+    grid = study.make_grid(first.tokenizer, first.config.T, USUAL.prompts,
+                           np.random.default_rng([0, 561]))
+    gap, _, w = study.all_pairs(grid, grid.u, USUAL.noise)
+    found = {"settings": asdict(USUAL), "seeds": SEEDS, "likes": LIKES, "few": FEW, "n": NS,
+             "best": {"agreement": study.agreement(gap, gap, w), "nats": study.nats(gap, gap, w),
+                      "slope": study.slope(grid, grid.u),
+                      "curve": [row[2] for row in study.curve(grid, grid.u, NS)]},
+             "machine": machine()}
+    with progress(len(KINDS) * SEEDS * USUAL.steps, "training") as tick:
+        for kind, (settings, likes) in KINDS.items():
+            found[kind] = []
+            for seed in range(SEEDS):
+                data = study.labelled(first, settings, seed, likes)
+                model, run = study.train(taught, data, settings, seed, tick)
+                found[kind].append(judge(grid, study.rewards(model, grid), settings.noise)
+                                   | {"last loss": float(np.mean(run.losses[-20:]))})
+                text = json.dumps(plain(found), indent=1, ensure_ascii=False) + "\n"
+                write_atomically(Path(__file__).with_suffix(".json"), text.encode())
+
+
+if __name__ == "__main__":
+    main()
