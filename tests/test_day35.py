@@ -23,11 +23,14 @@ from llm.data.batches import random_windows, sliding_windows
 from llm.data.text import Corpus, TextError
 from llm.functions.probability import log_softmax
 from llm.grad.tensor import Tensor
+from llm.layers.module import parameter
 from llm.models.gpt import GPT, GPTConfig
 from llm.tokens.fast_bpe import FastBPE
 from llm.train.adam import AdamW
 from llm.train.loop import expected_total, fit, gradients
+from llm.train.probe import Probe
 from llm.train.schedule import Constant, WarmupCosine
+from llm.train.sgd import SGD
 from llm.train.snapshot import SnapshotError, load_snapshot, save_snapshot
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -793,3 +796,18 @@ def test_a_batch_of_nothing_is_refused(B, T):
                     sliding_windows(np.arange(20), B, T, 1)):
         with pytest.raises(ValueError, match="at least 1"):
             next(batches)
+
+
+def test_day_23s_probe_hangs_on_the_loop():
+    """The optimizer under the probe and a hook: the same weights, and a look every other step."""
+    def trained(wrap, hooks):
+        w = parameter(np.full((2, 2), 3.0, np.float32))
+        fit({"w": w}, lambda batch: ((w * w).sum() * 0.5, 1), iter([0] * 9), wrap(SGD({"w": w})),
+            lambda step, total: 0.1, steps=5, hooks=hooks, clip=1.0)
+        return w.data
+    probe = Probe(2)
+    hook = lambda step: probe.watch(step.step, step.total, step.loss)
+    assert (trained(lambda optimizer: optimizer, []) == trained(probe.optimizer, [hook])).all()
+    assert [look.step for look in probe.looks] == [1, 3, 5]
+    assert [look.loss for look in probe.looks] == probe.losses[::2]
+    assert probe.norms == pytest.approx([1.0] * 5)                  # after clipping
