@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -186,6 +187,21 @@ def test_every_request_and_every_answer_has_a_utility(rng):
             utility(prompt, "82")
 
 
+def test_prompts_are_varied_and_what_they_promise(rng):
+    drawn = [draw_prompt(rng, "sum") for _ in range(4000)]
+    numbers = [[int(x) for x in re.findall(r"\d+", p)] for p in drawn]
+    assert min(map(min, numbers)) == 1 and max(map(max, numbers)) == 99
+    assert all(a >= b for (a, b), p in zip(numbers, drawn) if "-" in p)
+    assert any(a < b for (a, b), p in zip(numbers, drawn) if "+" in p)
+    assert 0.4 < np.mean(["+" in p for p in drawn]) < 0.6
+    toys = [re.findall(r"\w+ has a \w+ \w+", draw_prompt(rng, "toys")) for _ in range(300)]
+    for one, two in (map(str.split, both) for both in toys):
+        assert one[0] != two[0] and one[3] != two[3] and one[4] != two[4]
+    asks = {draw_prompt(rng, "harmful") for _ in range(2000)}
+    assert len(asks) > 500 and len({ask.split()[3] for ask in asks}) == 10
+    assert not asks & {draw_prompt(rng, "harmless") for _ in range(2000)}
+
+
 def test_the_look_alikes_share_their_verb():
     for bad, good in REQUESTS:
         assert set(bad.split()) & set(good.split()) - {"{name}", "{thing}"}, (bad, good)
@@ -221,14 +237,14 @@ def test_train_and_test_never_share_a_prompt(rng):
     drawn = [draw_prompt(rng, FAMILIES[i % 4]) for i in range(4000)]
     assert np.mean([held_out(p) for p in set(drawn)]) == pytest.approx(0.1, abs=0.03)
     assert not held_out("x", 0.0) and held_out("x", 1.0)
-    assert [i for i in range(1, 25) if held_out(f"{i} + 1 =")] == [9]    # for ever the same part
 
 
 def test_sums_held_out_are_those_that_day_53_holds_out(rng):
     train, test = split(sums(2000, rng))
     assert all(held_out(task.prompt) for task in test) and len(test) > 100
     assert not any(held_out(task.prompt) for task in train)
-    assert held_out("9 + 1 =") and held_out("1 + 9 =")
+    assert all(held_out(f"{a} + {b} =") == held_out(f"{b} + {a} =")
+               for a in range(1, 30) for b in range(a))
 
 
 def test_labels_follow_bradley_and_terry(rng):
@@ -512,6 +528,9 @@ def test_the_best_of_n_refuses_nonsense_and_bears_answers_that_never_come():
                     ([1.5, -.5], [1, 2], 2), ([.5, .5], [1, math.nan], 2), ([.5, .5], [1, 2], 0)):
         with pytest.raises(ValueError, match="must"):
             best_of_n(np.array(p), np.array(r), n)
+    with pytest.raises(ValueError, match="sum to 1, not 0.99999"):
+        best_of_n(np.array([.5, .49999]), np.array([1, 2]), 2)
+    assert best_of_n(np.array([.5, .5 - 1e-8]), np.array([1, 2]), 1) == pytest.approx([.5, .5])
     assert best_of_n(np.array([0., 1., 0.]), np.array([0, 1, 2]), 3).tolist() == [0, 1, 0]
     assert kl(np.array([0., 1.]), np.array([.5, .5])) == pytest.approx(math.log(2))
 

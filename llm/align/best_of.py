@@ -40,6 +40,6 @@ def kl(q, p):
 def kl_without_ties(n):
     """ln n − (n − 1)/n: KL of the best of n where no two draws have the same reward.
 
-    With ties it is an upper bound. Source: Beirami and others (2024), theorem 1.
+    With ties it is an upper bound. Source: Beirami and others (2025), section 3.
     """
     return math.log(n) - (n - 1) / n
