@@ -7,6 +7,10 @@ import time
 import numpy as np
 import pytest
 
+from days.day61 import launch, paper, scaling
+from days.day61.job import Job, State, apart, without_key_biases
+from days.day61.job import train as train_job
+from days.day61.run import measure
 from llm.grad import walk
 from llm.grad.tensor import Tensor
 from llm.layers.module import parameter
@@ -22,7 +26,15 @@ from llm.scale.allreduce import (
     root_allreduce,
     tree_allreduce,
 )
-from llm.scale.comm import LocalComm, MPIComm, RankLost, World, run_ranks
+from llm.scale.comm import (
+    LocalComm,
+    MPIComm,
+    RankLost,
+    World,
+    ending_together,
+    run_ranks,
+)
+from llm.scale.cores import sharing_cores, threads_each
 from llm.scale.data_parallel import (
     DataParallel,
     check_equal,
@@ -380,6 +392,20 @@ def test_accumulated_batches_of_unequal_counts_equal_one_process():
 
 
 def test_float32_gradients_agree_within_a_millionth():
+    batch = next(batches())
+    alone = make(dtype=np.float32)
+    alone.loss(*batch).backward()
+
+    def gradients(comm):
+        model = make(dtype=np.float32)
+        step = DataParallel(comm, model.named_parameters(), loss_of(model))
+        step(next(shards(iter([batch]), comm)))[0].backward()
+        return {n: p.grad for n, p in model.named_parameters().items()}
+    expected = {n: p.grad for n, p in alone.named_parameters().items()}
+    largest = max(np.abs(g).max() for g in expected.values())
+    for p in (2, 3, 4):
+        for found in run_ranks(p, gradients, 10):
+            assert apart(found, expected) < 1e-6 * largest
     one = train(None, dtype=np.float32, optimizer=SGD, steps=20)
     out = run_ranks(4, lambda comm: train(comm, dtype=np.float32, optimizer=SGD, steps=20), 20)
     for weights, losses, *_ in out:
@@ -571,7 +597,7 @@ def test_ranks_that_drift_apart_are_found():
 
 def test_the_last_words(capsys):
     farewell(LocalComm(World(3), 2), lambda: "The newest is step 5.")(15)
-    assert capsys.readouterr().out == ("rank 2 of 3: told to end by signal 15. If nobody stopped "
+    assert capsys.readouterr().err == ("rank 2 of 3: told to end by signal 15. If nobody stopped "
                                        "the run, another rank has died. The newest is step 5.\n")
 
 
@@ -592,8 +618,123 @@ def test_without_mpi4py_the_cure_is_named(monkeypatch):
             raise ImportError(name)
         return real(name, *args, **options)
     monkeypatch.setattr(builtins, "__import__", no_mpi)
-    with pytest.raises(ImportError, match="pip install -r requirements-mpi.txt"):
+    with pytest.raises(ImportError, match="no mpi4py here: pip install -r requirements-mpi.txt"):
         MPIComm()
+
+
+class Request:
+    """Of the stand-in for MPI below: done after it has been asked three times."""
+
+    def __init__(self, done=lambda: True, act=lambda: None):
+        self.asked, self.done, self.act = 0, done, act
+
+    def Test(self):
+        self.asked += 1
+        if self.asked == 3 and self.done():
+            self.act()
+        return self.asked >= 3 and self.done()
+
+
+class StandIn:
+    """MPI.COMM_WORLD and the module, as far as MPIComm uses them; mail: {(from, to): [bytes]}."""
+
+    BYTE, COMM_TYPE_SHARED = "byte", "shared"
+
+    def __init__(self, rank, size, mail):
+        self.rank, self.size, self.mail, self.COMM_WORLD = rank, size, mail, self
+        self.everyone, self.aborted = True, []
+
+    class Status:
+        def Get_count(self, kind):
+            assert kind == "byte"
+            return self.count
+
+    def Split_type(self, kind):
+        assert kind == "shared"
+        return StandIn(0, 2, {})
+
+    def Isend(self, message, to):
+        array, kind = message
+        assert kind == "byte"
+        self.mail.setdefault((self.rank, to), []).append(array.tobytes())
+        return Request()
+
+    def Iprobe(self, source, status):
+        waiting = self.mail.get((source, self.rank))
+        if waiting:
+            status.count = len(waiting[0])
+        return bool(waiting)
+
+    def Irecv(self, message, source):
+        array, kind = message
+        assert kind == "byte"
+
+        def arrive():
+            array.reshape(-1).view(np.uint8)[:] = np.frombuffer(
+                self.mail[source, self.rank].pop(0), np.uint8)
+        return Request(act=arrive)
+
+    def Ibarrier(self):
+        return Request(lambda: self.everyone)
+
+    def Abort(self, code):
+        self.aborted.append(code)
+
+
+@pytest.fixture
+def mpi(monkeypatch):
+    """A StandIn for rank 1 of 3, in mpi4py's place."""
+    import sys
+    import types
+    world = StandIn(1, 3, {})
+    monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=world))
+    return world
+
+
+def test_mpi_messages_are_bytes_that_must_fit(mpi):
+    comm = MPIComm(patience=0.2)
+    assert (comm.rank, comm.size, comm.here, comm.patience) == (1, 3, 2, 0.2)
+    assert MPIComm().patience == 60
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    comm.send(x.T, 2)
+    comm.send(x, 2)
+    assert mpi.mail[1, 2] == [np.ascontiguousarray(x.T).tobytes(), x.tobytes()]
+    assert len(comm.pending) == 2
+    for _ in range(3):
+        comm.send(np.zeros(0), 0)
+    assert len(comm.pending) == 3                             # those that were done are forgotten
+    comm.barrier()
+    assert comm.pending == []
+    mpi.mail[0, 1] = [x.tobytes(), x.tobytes(), x.tobytes()]
+    got = comm.recv(np.zeros((3, 2), np.float32), 0)
+    assert got.shape == (3, 2) and got.dtype == np.float32 and (got.reshape(-1) == range(6)).all()
+    with pytest.raises(ValueError, match="rank 1 expected 20 bytes from rank 0 and got 24"):
+        comm.recv(np.zeros(5, np.float32), 0)
+    assert comm.recv(np.zeros(3), 0).nbytes == 24             # it was not taken
+    began = time.perf_counter()
+    with pytest.raises(RankLost, match="rank 1 has waited 0.2 s for rank 2"):
+        comm.recv(np.zeros(1), 2)
+    assert 0.2 <= time.perf_counter() - began < 5
+    mpi.everyone = False
+    with pytest.raises(RankLost, match="all ranks at a barrier"):
+        comm.barrier()
+    comm.pending = [(Request(lambda: False), x)]
+    with pytest.raises(RankLost, match="a message of its own to be taken"):
+        comm.barrier()
+
+
+def test_an_error_ends_the_whole_mpi_job(mpi, capsys):
+    with ending_together(MPIComm()) as comm:
+        assert comm.rank == 1
+    assert mpi.aborted == []
+    with ending_together(MPIComm()):
+        raise ValueError("broken")
+    assert mpi.aborted == [1]
+    assert capsys.readouterr().err == "rank 1 of 3: ValueError: broken\n"
+    for code, status in ((2, 2), (None, 0), (0, 0), ("what went wrong", 1)):
+        with ending_together(MPIComm()):
+            raise SystemExit(code)
+        assert mpi.aborted.pop() == status
 
 
 def test_importing_the_day_does_not_start_mpi():
@@ -603,3 +744,110 @@ def test_importing_the_day_does_not_start_mpi():
             "assert 'mpi4py' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=os.environ)
     assert data_parallel.DataParallel is DataParallel
+
+
+def test_cores_are_divided_among_the_ranks(monkeypatch):
+    import numba
+
+    from llm.scale import cores
+    for count, mine, ranks, threads in ((2, 2, 1, 2), (2, 2, 2, 1), (8, 8, 3, 2), (2, 2, 4, 1),
+                                        (8, 1, 2, 1), (8, 3, 2, 3)):
+        monkeypatch.setattr(cores.os, "cpu_count", lambda count=count: count)
+        monkeypatch.setattr(cores, "cores", lambda mine=mine: mine)
+        assert threads_each(ranks) == threads
+    with pytest.raises(ValueError, match="cannot be divided among 0 ranks"):
+        threads_each(0)
+    before = numba.get_num_threads(), cores.Blas().threads()
+    with pytest.raises(KeyError), sharing_cores(4) as threads:
+        assert threads == 2 and numba.get_num_threads() == min(2, before[0])
+        assert cores.Blas().threads() == min(2, before[1])
+        raise KeyError
+    assert (numba.get_num_threads(), cores.Blas().threads()) == before
+
+
+def test_a_stopped_run_goes_on_with_any_number_of_ranks(tmp_path):
+    job = Job(C=8, L=1, T=8, dtype="float64", characters=2000)
+    whole = train_job(None, job, 9)
+    for ranks, steps, began in ((3, 4, 0), (2, 7, 4), (4, 9, 7)):
+        out = run_ranks(ranks, lambda comm: train_job(comm, job, steps, tmp_path, 2), 20)  # noqa: B023
+        assert {o.began for o in out} == {began} and len(out[0].losses) == steps - began
+    assert apart(out[-1].weights, whole.weights) < 1e-12
+    other = train_job(None, Job(C=8, L=1, T=8, dtype="float64", characters=2000, seed=1), 9)
+    assert apart(other.weights, whole.weights) > 1e-3         # it can tell
+
+
+def test_the_models_of_the_run():
+    assert scaling.step_line({16: 0.5, 8: 0.3, 4: 0.2}) == pytest.approx([0.1, 0.025])
+    link = Link(0.001, 1e6)
+    assert scaling.model_step([0.1, 0.025], 16, 2, 2, link, 4000) == pytest.approx(0.3 + 0.006)
+    assert scaling.model_step([0.1, 0.025], 16, 4, 2, link, 4000) == pytest.approx(0.4 + 0.012)
+    assert scaling.model_step([0.1, 0.025], 16, 1, 2, link, 4000) == pytest.approx(0.5)
+    for p in (4, 8, 1024):                                    # where ring and tree cross
+        n = paper.crossing(link, p)
+        assert ring_seconds(link, p, n) == pytest.approx(tree_seconds(link, p, n))
+        assert ring_seconds(link, p, n / 2) > tree_seconds(link, p, n / 2)
+    assert paper.crossing(link, 2) == 0
+    ready = [(1.0, 1000), (2.0, 1000), (3.0, 2000)]           # a bucket takes 2(1 + m/2000) ms
+    small = tree_seconds(link, 2, 16)
+    for how, seconds in (({}, 0.006), ({"bucket": 1}, 0.010), ({"bucket": 1500}, 0.008),
+                         ({"bucket": 1, "overlap": True}, 0.004), ({"overlap": True}, 0.006)):
+        assert paper.exposed(link, ready, 3.0, **how) == pytest.approx(small + seconds)
+    w = {"a.qkv.b": np.arange(6.0), "b": np.ones(2)}
+    v = {"a.qkv.b": np.arange(6.0) + [0, 0, 5, 5, 0, 1], "b": np.ones(2)}
+    assert apart(w, v) == 5 and apart(w, v, without_key_biases) == 1
+
+
+def test_real_measurements_are_digested():
+    found = {"ranks": 2, "threads": 1, "bytes": 4000, "B": 16, "alone": {
+        "16": [0.4, 0.5, 0.9], "8": [0.3] * 3, "4": [0.2] * 3}, "apart": [0.3, 0.2, 0.4],
+        "together": [0.35, 0.3, 0.4], "ring": [0.1, 0.2, 0.3],
+        "message": {"8": [0.002, 0.001], "2000": [0.9, 0.001 + 1992e-6]}, "weights_apart": 0.0,
+        "losses_apart": 0.0, "sent_by_all": 8, "formula": 8}
+    row = scaling.digest(found, cores=2)
+    assert row["beta"] == pytest.approx(1e6) and row["alpha"] == 0.001
+    assert row["ring_model"] == pytest.approx(0.006) and row["model"] == pytest.approx(0.306)
+    assert row["efficiency"] == row["share"] == pytest.approx(0.5 / 2 / 0.35)
+    assert row["one"] == [0.4, 0.5, 0.9] and row["together"] == [0.3, 0.35, 0.4]
+    odd = found | {"message": {"8": [0.02], "2000": [0.01]}}      # a disturbed measurement
+    assert scaling.digest(odd, cores=2)["beta"] > 1e9
+    four = found | {"ranks": 4, "message": {"8": [1.0], "1000": [2.0]}, "alone": {"16": [9.0]}}
+    again = scaling.digest(four, 2, row)                      # the first job's link and steps
+    assert again["model"] == pytest.approx(2 * 0.2 + 0.012) and again["one"] == row["one"]
+    assert again["share"] == 2 * again["efficiency"] == pytest.approx(0.5 / 2 / 0.35)
+
+
+def test_without_mpi_the_run_says_how_to_get_it(monkeypatch):
+    monkeypatch.setattr(launch, "mpirun", lambda: None)
+    rows, why = scaling.measured(True, 0)
+    assert rows == [] and "pip install -r requirements-mpi.txt" in why
+    for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert not launch.under_mpi()
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    assert launch.under_mpi()
+    env = launch.environment()
+    assert env["OMPI_ALLOW_RUN_AS_ROOT"] == env["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] == "1"
+
+
+def test_the_run_holds_what_the_note_says():
+    result = measure(fast=True, seed=0)
+    for p, ways in result.rows:
+        for formula, now, most in ways.values():
+            assert now == pytest.approx(formula) and most > 0
+        assert ways["ring"][2] == pytest.approx(2 * (p - 1) / p * result.bytes, rel=1e-3)
+        assert ways["root"][2] == (p - 1) * result.bytes
+    assert [p for p, _ in result.rows] == [2, 4, 8, 64]
+    ways = dict(result.rows)[64]
+    assert ways["ring"][0] > ways["tree"][0]                  # a small gradient, many ranks
+    assert all(row[3] for row in result.bits) and result.bits[1][1] > 0.05
+    assert max(row[2] for row in result.bits) < 1e-6
+    for dtype, _, weights, without, losses in result.equal:
+        assert max(weights, losses) < (1e-12 if dtype == "float64" else 1e-4)
+        assert without <= weights
+    assert 0.02 < result.means < 1
+    model = dict(result.overlap_model)
+    assert model["no communication"] == 0
+    assert model["buckets, during backward"] <= model["buckets, after backward"]
+    assert [row[0] for row in result.overlap] == list(model)
+    assert result.real == [] and "mpirun -n 2 python days/day61/run.py" in result.why_not
+    assert State(Job()).bytes() == result.bytes == 4 * result.parameters

@@ -53,3 +53,8 @@ def start(n, arguments):
     return subprocess.Popen([mpirun(), "-n", str(n), sys.executable, *map(str, arguments)],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
                             env=environment())
+
+
+def under_mpi():
+    """Has mpirun started this very process, as one rank of several?"""
+    return int(os.environ.get("OMPI_COMM_WORLD_SIZE", os.environ.get("PMI_SIZE", "1"))) > 1

@@ -19,8 +19,8 @@ import time
 import numpy as np
 
 LOST = object()                 # the last thing in the queues of a rank that has failed
-SPIN = 1e-3                     # seconds of asking without a pause; after that with one …
-PAUSE = 50e-6                   # … of so many seconds
+SPIN = 1e-3                     # seconds of asking without a pause, then with pauses of PAUSE
+PAUSE = 50e-6
 
 
 class RankLost(RuntimeError):
@@ -28,10 +28,13 @@ class RankLost(RuntimeError):
 
 
 class Comm:
-    """What one rank sees of the others. Subclasses give put, get and barrier."""
+    """What one rank sees of the others. Subclasses give put, get and barrier.
 
-    def __init__(self, rank, size, patience):
-        self.rank, self.size, self.patience = rank, size, patience
+    here: how many of the ranks run on this machine.
+    """
+
+    def __init__(self, rank, size, patience, here=None):
+        self.rank, self.size, self.patience, self.here = rank, size, patience, here or size
 
     def send(self, array, to):
         """Send a copy of `array` to rank `to`. Returns at once: nobody waits for the receiver."""
@@ -142,10 +145,10 @@ class MPIComm(Comm):
         try:
             from mpi4py import MPI
         except ImportError:
-            raise ImportError("mpi4py is not installed: pip install -r requirements-mpi.txt"
-                              ) from None
+            raise ImportError("no mpi4py here: pip install -r requirements-mpi.txt") from None
         self.MPI, self.world, self.pending = MPI, MPI.COMM_WORLD, []
-        super().__init__(self.world.rank, self.world.size, patience)
+        machine = self.world.Split_type(MPI.COMM_TYPE_SHARED)
+        super().__init__(self.world.rank, self.world.size, patience, machine.size)
 
     def put(self, array, to):
         self.pending = [item for item in self.pending if not item[0].Test()]
@@ -185,10 +188,12 @@ class MPIComm(Comm):
 def ending_together(comm):
     """With MPI: an error on this rank is printed in one line and ends the whole job.
 
-    Without this the other ranks would first have to run out of patience.
+    Without this the other ranks would first have to run out of patience. sys.exit ends it, too.
     """
     try:
         yield comm
+    except SystemExit as end:
+        comm.world.Abort(end.code if isinstance(end.code, int) else int(bool(end.code)))
     except BaseException as error:
         print(f"rank {comm.rank} of {comm.size}: {type(error).__name__}: {error}",
               file=sys.stderr, flush=True)

@@ -10,6 +10,7 @@ the same step: give `steps`), and parameters that no rank's batch reaches, which
 zeros. Source: Li and others (2020), section 3.2 (buckets, overlap).
 """
 
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -165,8 +166,11 @@ def check_equal(comm, parameters):
 
 
 def farewell(comm, what):
-    """For fit's on_interrupt: say why this rank ends. mpirun sends SIGTERM when a rank has died."""
+    """For fit's on_interrupt: say why this rank ends. mpirun sends SIGTERM when a rank has died.
+
+    what() adds what the reader should do now, such as which checkpoint to go on from.
+    """
     def say(signum):
         print(f"rank {comm.rank} of {comm.size}: told to end by signal {signum}. If nobody stopped "
-              f"the run, another rank has died. {what()}", flush=True)
+              f"the run, another rank has died. {what()}", file=sys.stderr, flush=True)
     return say

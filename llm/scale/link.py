@@ -44,7 +44,7 @@ class Metered(Comm):
     """
 
     def __init__(self, comm, link=None, sleep=False):
-        super().__init__(comm.rank, comm.size, comm.patience)
+        super().__init__(comm.rank, comm.size, comm.patience, comm.here)
         self.comm, self.link, self.sleep = comm, link, sleep
         self.messages = self.bytes = 0
         self.clock = self.out_free = self.in_free = 0.0
