@@ -93,7 +93,7 @@ def measured_panel(ax, result):
         ax.set(xticks=[], yticks=[])
         return
     two = result.real[0]
-    link, B = Link(two["alpha"], two["beta"]), 16
+    link, B = Link(two["alpha"], two["beta"]), two["B"]
     one = two["one"][1]
     p = np.array([1, 2, 4, 8, 16])
     ax.plot(p, p, color=GREY, ls=":", lw=1, label="no loss at all")
@@ -106,7 +106,7 @@ def measured_panel(ax, result):
     for n, high, middle, low in points:
         ax.errorbar([n], [middle], [[middle - low], [high - middle]], fmt="o", color=RED, ms=5,
                     capsize=3, label="measured over MPI" if n == points[0][0] else None)
-    ax.set(xscale="log", yscale="log", xlabel="ranks, all with one batch of 16 rows",
+    ax.set(xscale="log", yscale="log", xlabel=f"ranks, all with one batch of {B} rows",
            ylabel="times as fast as one rank", xticks=p, yticks=p)
     ax.set_xticklabels(map(str, p))
     ax.set_yticklabels(map(str, p))

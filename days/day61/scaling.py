@@ -33,7 +33,7 @@ def digest(found, cores, first=None):
         "beta": (large - small) / max(min(found["message"][str(large)]) - alpha, 1e-9),
         "line": step_line({int(rows): median(times) for rows, times in found["alone"].items()})}
     link, line, one = Link(base["alpha"], base["beta"]), base["line"], base["one"][1]
-    return {"ranks": p, "threads": found["threads"], "cores": cores,
+    return {"ranks": p, "threads": found["threads"], "cores": cores, "B": found["B"],
             **{key: base[key] for key in ("alpha", "beta", "line", "one")},
             "apart": spread(found["apart"]), "together": spread(found["together"]),
             "ring": spread(found["ring"]), "ring_model": ring_seconds(link, p, found["bytes"]),
