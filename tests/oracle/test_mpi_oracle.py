@@ -5,8 +5,7 @@ all-reduce is the oracle for ours. As root, and with more ranks than cores: see 
 """
 
 import json
-import signal
-import sys
+import subprocess
 import textwrap
 
 import numpy as np
@@ -14,6 +13,7 @@ import pytest
 
 from days.day61 import launch
 from days.day61.job import Job, State, apart, train
+from days.day61.scaling import losing
 from llm.train.keeper import Checkpoints
 
 pytest.importorskip("mpi4py", reason="no mpi4py: pip install -r requirements-mpi.txt")
@@ -73,10 +73,9 @@ def test_a_lost_rank_ends_the_job_and_fewer_ranks_go_on(how, tmp_path):
     command = ["-m", "days.day61.real", "train", "--folder", tmp_path, "--steps", 22]
     freeze = ["--freeze", "--patience", 5] if how == "frozen" else []
     first = launch.launch(n, [*command, "--lose", rank, step, *freeze], TIMEOUT)
-    died, ended = (json.loads(line) for line in first.stdout.splitlines()[:1] + ["0"])
-    assert first.returncode not in (0, None) and ended == 0
+    assert first.returncode not in (0, None) and "died" in json.loads(first.stdout.splitlines()[0])
     if how == "killed":
-        assert "exited on\nsignal 9" in first.stderr or "signal 9" in first.stderr
+        assert f"process rank {rank} " in first.stderr and "signal 9" in first.stderr
     else:
         assert "RankLost: rank" in first.stderr and "has waited 5 s for rank" in first.stderr
     state = State(Job(dtype="float64"))
@@ -87,11 +86,9 @@ def test_a_lost_rank_ends_the_job_and_fewer_ranks_go_on(how, tmp_path):
     assert Checkpoints(tmp_path, state.parts).restore().step == 22
     one = train(None, Job(dtype="float64"), 22).weights
     assert apart({name: p.data for name, p in state.parameters.items()}, one) < 1e-12
-    assert died["died"] > 1e9 and signal.SIGKILL == 9
 
 
 def test_a_killed_rank_ends_the_job_within_ten_seconds():
-    from days.day61.scaling import losing
     lost = losing(seed=2, ranks=2, steps=20)
     assert lost["seconds"] < 10 and lost["status"] != 0
     assert lost["loaded"] == (lost["step"] - 1) // 5 * 5 and lost["apart"] < 1e-12
@@ -135,9 +132,7 @@ def test_mpirun_runs_the_day_itself(tmp_path):
 
 
 def test_a_job_that_does_not_end_is_ended(tmp_path):
-    import subprocess
     path = tmp_path / "sleeps.py"
     path.write_text("import time\ntime.sleep(60)\n")
     with pytest.raises(subprocess.TimeoutExpired):
         launch.launch(2, [path], 3)
-    assert sys.platform != "win32"
