@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 
 from days.day52.made import gguf_bytes, small_llama
+from days.day54 import costs, errors, sums
+from days.day54.run import measure
+from experiments import lora as study
 from llm.functions import chunked, lowrank
 from llm.functions.dense import linear
 from llm.generate.pretrained import load
@@ -15,7 +18,7 @@ from llm.grad import ops
 from llm.grad.check import check_pair
 from llm.grad.lowering import lower
 from llm.grad.tensor import Tensor, no_grad
-from llm.grad.walk import saved_by_operation, topological
+from llm.grad.walk import saved_bytes, topological
 from llm.kernels import lowrank as kernels
 from llm.kernels import nf4 as nf4_kernel
 from llm.layers.module import Linear, Module
@@ -46,9 +49,7 @@ def adapted(rng, rank=3, alpha=6.0, trained=True, exact=True, config=SMALL, kind
     if exact:
         for p in model.named_parameters().values():
             p.data = p.data.astype(np.float64) + 0.1 * rng.standard_normal(p.shape)
-    adapters = add_lora(model, rank, alpha, rng, options.pop("targets", lora.ALL if kind is Llama
-                                                             else ("qkv", "project", "up", "down")),
-                        **options)
+    adapters = add_lora(model, rank, alpha, rng, **options)
     if trained:
         for layer in adapters.values():
             layer.b.data = (0.3 * rng.standard_normal(layer.b.shape)).astype(layer.b.dtype)
@@ -127,7 +128,7 @@ def test_at_the_start_nothing_changes_and_a_has_no_gradient(rng, kind, config):
     plain = kind(config, rng)
     before, state = plain(IDS).data.copy(), plain.state_dict()
     kept = {name: a.tobytes() for name, a in state.items()}
-    adapters = add_lora(plain, 4, 8, rng, ("qkv", "project", "up", "down"))
+    adapters = add_lora(plain, 4, 8, rng)
     assert (plain(IDS).data == before).all()
     plain.loss(IDS, NEXT).backward()
     for layer in adapters.values():
@@ -470,7 +471,7 @@ def test_damaged_weights_are_refused(tmp_path, rng):
 
 # Lean modules
 
-@pytest.mark.parametrize("targets", [lora.ALL, ("qkv",)])
+@pytest.mark.parametrize("targets", [None, ("qkv",)])
 @pytest.mark.parametrize("K", [1, 2, 4])
 def test_lean_models_compute_the_same_bits(rng, targets, K):
     config = LlamaConfig(V=29, T=8, C=16, L=2, H=4, K=K, F=32)
@@ -491,26 +492,43 @@ def results(model):
     return found
 
 
-def test_what_is_kept_is_what_the_note_counts(rng):
-    """Numbers a token and block, rank r on all layers: day 49's, LoRA's and the lean ones."""
-    T, C, L, H, K, F, r = 128, 32, 1, 4, 2, 48, 2
-    config = LlamaConfig(V=29, T=T, C=C, L=L, H=H, K=K, F=F)
+@pytest.mark.parametrize("H, K", [(4, 2), (2, 1), (4, 1)])
+def test_what_is_kept_is_what_the_note_counts(rng, H, K):
+    """days/day54/costs.py against the tape, on kernels, in a window long enough for flash.
+
+    The tape also counts the frozen gains, 2·L + 1 times C numbers for all T tokens together.
+    """
+    T, rank = 128, 2
+    config = LlamaConfig(V=29, T=T, C=32, L=2, H=H, K=K, F=48)
     ids = rng.integers(0, 29, (1, T + 1))
+    model, found = Llama(config, rng), []
     with fast():
-        counts = {}
-        model = Llama(config, rng)
-        counts["full"] = saved_by_operation(model.loss(ids[:, :-1], ids[:, 1:]))
-        add_lora(model, r, 4, rng)
-        counts["lora"] = saved_by_operation(loss_of(model, ids[:, :-1], ids[:, 1:]))
+        found.append(saved_bytes(model.loss(ids[:, :-1], ids[:, 1:])))
+        add_lora(model, rank, 4, rng)
+        found.append(saved_bytes(loss_of(model, ids[:, :-1], ids[:, 1:])))
         lean_file.lean(model)
-        counts["lean"] = saved_by_operation(loss_of(model, ids[:, :-1], ids[:, 1:]))
-    total = {name: sum(count.values()) / 4 / T for name, count in counts.items()}
-    thin = r * (3 + 1 + 1 + 1 + 1)
-    width = C + 2 * K * (C // H)
-    assert total["lora"] - total["lean"] == pytest.approx(F + 3 * C - width, abs=0.5)
-    # norm1's output, q k v, heads' output, mid-stream, norm2's output, gate, up; the last norm's x
-    assert total["lean"] == pytest.approx(
-        C + width + C + H + C + 1 + C + 2 * F + thin + C + 1 + C, abs=1)
+        found.append(saved_bytes(loss_of(model, ids[:, :-1], ids[:, 1:])))
+    for way, size in zip(costs.WAYS, found):
+        assert size / 4 / T == pytest.approx(costs.kept(config, way, rank, T), abs=2), way
+    assert costs.trained(config, rank) == model.count_parameters()
+
+
+def test_the_account_of_smollm2():
+    config = LlamaConfig()
+    assert costs.trained(config, 8) == 2_442_240
+    full, lora_, lean_, qlora_ = (costs.account(config, way, 8, 1, 256) for way in costs.WAYS)
+    assert full["weights"] == 4 * 134_515_008 and full["trained"] == 12 * 134_515_008
+    assert lora_["trained"] == lean_["trained"] == qlora_["trained"] == 12 * 2_442_240
+    assert lora_["weights"] == 4 * (134_515_008 + 2_442_240)
+    matrices = 30 * (2 * 576 * 576 + 2 * 192 * 576 + 3 * 576 * 1536)
+    assert lora_["weights"] - qlora_["weights"] == pytest.approx(matrices * (4 - 4.127 / 8),
+                                                                    rel=1e-5)
+    assert lora_["kept"] - lean_["kept"] == 4 * 256 * 30 * (1536 + 1728 - 960)
+    assert full["all"] == sum(full[part] for part in ("weights", "trained", "kept"))
+    head = 49152 * 576
+    assert costs.flops(config, "everything", 8) == 6 * (matrices + head)
+    assert costs.flops(config, "LoRA", 8) == 4 * (matrices + head) + 6 * 2_442_240
+    assert costs.account(config, "LoRA", 8, 4, 256)["kept"] == 4 * lora_["kept"]
 
 
 # Twins
@@ -596,7 +614,7 @@ def test_the_twin_steps_aside_where_the_reference_complains(rng, bad):
 
 # Files of peft's
 
-@pytest.mark.parametrize("rslora, targets", [(False, lora.ALL), (True, ("qkv", "down"))])
+@pytest.mark.parametrize("rslora, targets", [(False, None), (True, ("qkv", "down"))])
 def test_adapters_survive_their_files(tmp_path, rng, rslora, targets):
     model, adapters = adapted(rng, exact=False, rslora=rslora, targets=targets)
     base = Llama(SMALL, np.random.default_rng(54))
@@ -611,7 +629,7 @@ def test_adapters_survive_their_files(tmp_path, rng, rslora, targets):
     assert config["r"] == 3 and config["lora_alpha"] == 6 and config["use_rslora"] == rslora
     assert config["base_model_name_or_path"] == "ours" and config["peft_type"] == "LORA"
     every = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
-    assert config["target_modules"] == (every if targets == lora.ALL else
+    assert config["target_modules"] == (every if targets is None else
                                         ["down_proj", "k_proj", "q_proj", "v_proj"])
 
 
@@ -710,3 +728,87 @@ def test_freezing_twice_and_tiny_batches_are_fine(rng):
     assert not model.named_parameters()
     unmerge(model, kept)
     assert len(model.named_parameters()) == 2 * len(adapters)
+
+
+# The run
+
+def test_nf4_beats_even_levels_and_double_quantisation_costs_next_to_nothing(rng):
+    rows = {name: row for name, *row in errors.errors([rng.standard_normal((256, 64))])}
+    even, nf, double, affine, five = rows.values()
+    assert nf[1] < 0.85 * even[1] and abs(double[1] / nf[1] - 1) < 0.01
+    assert double[0] == pytest.approx(4.127, abs=1e-3)
+    assert five[1] < affine[1] < even[1]
+
+
+def test_a_frozen_layers_backward_is_timed_without_dw(rng):
+    both, less = errors.backward_times(rng, 400, 300, 300, 9)
+    assert 0 < less < both
+
+
+def test_a_sum_is_right_when_every_token_of_it_is(rng):
+    """The share is what greedy decoding gets right: checked by decoding token by token."""
+    source = sums.Source(True, print)
+    model = source.frozen(False)
+    _, examples = sums.questions(source.tokenizer, sums.Plan(1, tested=6), 0)
+    loss, _ = sums.score(model, examples)
+    nats = []
+    for ids, mask in examples:
+        logits = model(np.asarray(ids[:-1])[None]).data[0].astype(np.float64)
+        asked = mask[1:]
+        rows = logits[asked] - np.log(np.exp(logits[asked]).sum(axis=1, keepdims=True))
+        nats += (-rows[np.arange(len(rows)), ids[1:][asked]]).tolist()
+    assert loss == pytest.approx(np.mean(nats), rel=1e-5)
+    for n in (0, 2, 6):
+        assert sums.score(Knows(examples, n, source.tokenizer.vocab_size), examples)[1] == n / 6
+    one_off = Knows(examples, 6, source.tokenizer.vocab_size, last=False)
+    assert sums.score(one_off, examples)[1] == 0
+
+
+class Knows:
+    """Expects what comes next in the first n of the examples, and nothing right in the others;
+    without `last` it misses the last token of each."""
+
+    def __init__(self, examples, n, V, last=True):
+        pairs = [sums.shifted(*one) for one in examples]
+        _, self.next = sums.stack(pairs, max(len(x) for x, _ in pairs))
+        self.next[n:] = 0
+        if not last:
+            for row in self.next:
+                row[np.flatnonzero(row >= 0)[-1]] = 0
+        self.V = V
+
+    def hidden(self, inputs):
+        return Tensor(np.eye(self.V)[self.next])
+
+    def logits(self, hidden):
+        return hidden
+
+
+def test_shares_of_singular_values():
+    assert study.share(np.array([3.0, 1, 0, 0]))[0] == 0.9
+    assert study.share(np.array([2.0, 2, 2, 2]))[:3] == [0.25, 1, 1]
+    assert study.share(np.array([3.0, 1.1, 0, 0]))[-1] == 2
+    assert study.share(np.ones(10))[-1] == 9
+
+
+@pytest.mark.parametrize("name, trained", [("everything", 35_072), ("the matrices", 24_576),
+                                           ("rank 4, α/√r", 4608), ("rank 64, α/r", 73_728)])
+def test_what_the_study_trains(name, trained):
+    one = study.Study.__new__(study.Study)
+    one.plan, one.reader = study.Plan.tiny(), study.trained(True)
+    model = one.model(name, 0)
+    assert model.count_parameters() == trained
+    scales = {layer.scale for _, layer in model.named(LoRALinear)}
+    assert scales == {"rank 4, α/√r": {2.0}, "rank 64, α/r": {0.125}}.get(name, set())
+
+
+def test_the_headline_of_the_run():
+    """Both bases learn, both train the same numbers, 4 bits take an eighth, and QLoRA is small."""
+    result = measure(True, 0)
+    plain, four = result.runs
+    for run in result.runs:
+        assert run["after"][0] < run["before"][0] and len(run["losses"]) == 4
+        assert run["trained"] == plain["trained"]
+    assert four["base_bytes"] < 0.6 * plain["base_bytes"]
+    ways = {row[0]: row for row in result.account}
+    assert ways["QLoRA, lean"][5]["all"] < 0.2 * ways["everything"][5]["all"]

@@ -23,8 +23,6 @@ frozen_linear = primitive(lowrank.frozen_linear, lowrank.frozen_linear_vjp)
 lora = primitive(lowrank.lora, lowrank.lora_vjp)
 head_loss = primitive(chunked.head_loss, chunked.head_loss_vjp)
 
-ALL = ("qkv", "project", "gate", "up", "down")
-
 
 class FrozenLinear(Module):
     """x (..., Cin) -> x W + b (..., Cout), never trained; its backward computes dx alone."""
@@ -91,10 +89,11 @@ def freeze(model):
         tensor.requires_grad, tensor.grad = False, None
 
 
-def add_lora(model, rank, alpha, rng, targets=ALL, rslora=False):
+def add_lora(model, rank, alpha, rng, targets=None, rslora=False):
     """Freeze `model` and put adapters beside its linear layers -> {path: LoRALinear}.
 
-    targets: the last part of a layer's path, or all of it. A `qkv` holds three matrices and gets
+    targets: the last part of a layer's path, or all of it; None: all layers but a head of its own,
+    as in peft's "all-linear". A `qkv` holds three matrices and gets
     three adapters, as in models that keep them apart. Layers in 4 bits (qlora.py) are frozen
     already, and get theirs in the same way. rng draws A. Raises ValueError, before
     anything changes, if the model has adapters already or a target names no layer of it.
@@ -103,6 +102,7 @@ def add_lora(model, rank, alpha, rng, targets=ALL, rslora=False):
         raise ValueError("the model has adapters already: merge them first")
     layers = [path for path, layer in model.named(Module)
               if isinstance(layer, Linear) or hasattr(layer, "weight")]
+    targets = [path for path in layers if path != "head"] if targets is None else targets
     for target in targets:
         if not any(target in (path, path.rpartition(".")[2]) for path in layers):
             raise ValueError(f"no linear layer is called {target!r}; there are "

@@ -5,7 +5,8 @@ forgotten again. So memory holds one matrix in float32 at a time. The gradient p
 matrix as it is read, W̃; nothing ever changes a code.
 
 `open_quantised` reads a model from its file matrix by matrix, so that its float32 weights never
-stand in memory together. The embedding, which is also the head, stays float32, as do the norms.
+stand in memory together; `open_frozen` does the same and keeps them in float32. The embedding,
+which is also the head, stays float32, as do the norms.
 Left out: an optimizer whose state moves to disk ("paged"), and computing in 16 bits.
 Source: Dettmers et al. (2023), section 3, eq. 5 and 6.
 """
@@ -70,9 +71,15 @@ class Nothing:
 
 
 def open_quantised(pretrained):
-    """A frozen Llama in 4 bits from an open file (day 52's `load`), one matrix at a time.
+    """A frozen Llama in 4 bits from an open file; see `open_frozen`."""
+    return open_frozen(pretrained, NF4Linear)
 
-    pretrained: needs .file and .arch. Raises GGUFError for a missing, odd or damaged array.
+
+def open_frozen(pretrained, layer=FrozenLinear):
+    """A Llama from an open file (day 52's `load`), read one matrix at a time, nothing trainable.
+
+    pretrained: needs .file and .arch. layer: a function W (Cin, Cout) -> the module that holds it.
+    Raises GGUFError for a missing, odd or damaged array.
     """
     a, about = pretrained.arch, describe(pretrained.file)
     sources = names(pretrained.file, a.L)
@@ -86,7 +93,7 @@ def open_quantised(pretrained):
 
     def block(config, rng, rule):
         made, i = make_block(config, rng, rule), len(blocks)
-        fill(made, lambda name: read(inference_name(f"blocks.{i}.{name}")))
+        fill(made, layer, lambda name: read(inference_name(f"blocks.{i}.{name}")))
         blocks.append(made)
         return made
 
@@ -101,15 +108,15 @@ def open_quantised(pretrained):
     return model
 
 
-def fill(block, read):
-    """Put what read(name) gives into a block: gains as they are, matrices in 4 bits."""
+def fill(block, layer, read):
+    """Put what read(name) gives into a block: gains as they are, matrices as layer(W)."""
     for name, tensor in list(block.named(Tensor)):
         array, (path, _, end) = read(name), name.rpartition(".")
         if array.shape != tensor.shape:
             raise GGUFError(f"{name} of a block is {array.shape} in the file, wanted "
                             f"{tensor.shape}")
         if end == "w":
-            block.replace(path, NF4Linear(array))
+            block.replace(path, layer(array))
         else:
             tensor.data = array
 
