@@ -104,6 +104,7 @@ def draw(result, path):
                    label=f"base in {run['base']}", markevery=max(1, len(run["losses"]) // 20))
     right.set(xlabel="step", ylabel="nats an answer token", ylim=(0, None),
               title=f"{result.model} learns sums")
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.legend(fontsize=8.5)
     first, last = bottom[0], bottom[-1]
     fig.suptitle(f"Frozen and in 4 bits, a model can be fine-tuned in {last / first:.2f} of the "
