@@ -6,6 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from days.day57.start import start
+from days.day58 import displacement, limits, study
+from days.day58.run import measure, sides, table
+from days.harness import UsageError
 from llm.align import dpo as losses
 from llm.align.dpo import best_policy, dpo, dpo_vjp, ipo, ipo_vjp, log_odds, margin, orpo, orpo_vjp
 from llm.align.offline import (
@@ -18,6 +22,7 @@ from llm.align.offline import (
     with_reference,
 )
 from llm.align.pairs import Encoded
+from llm.data.preferences import FAMILIES, held_out, pairs, utility
 from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.tensor import Tensor
 from llm.models.gpt import GPT, GPTConfig
@@ -108,13 +113,9 @@ def test_dpo_on_all_pairs_finds_the_optimum_of_rlhf_without_ever_seeing_a_reward
     z = np.log(reference).copy()
     for _ in range(4000):
         logp = z - np.log(np.exp(z).sum())
-        gradient = np.zeros(A)
-        for i in range(len(w)):
-            both = [w[i], l[i]]
-            pair = [np.array([v]) for v in (*logp[both], *np.log(reference[both]))]
-            up, down, *_ = dpo_vjp(share[i], *dpo(*pair, beta=beta)[1])
-            gradient[w[i]] += up[0]
-            gradient[l[i]] += down[0]
+        pair = logp[w], logp[l], np.log(reference[w]), np.log(reference[l])
+        slope = dpo_vjp(1.0, *dpo(*pair, beta=beta)[1])[0] * share * len(w)
+        gradient = np.bincount(w, slope, A) - np.bincount(l, slope, A)
         z -= gradient - gradient.sum() * np.exp(logp)
     assert np.exp(logp) == pytest.approx(best_policy(reference, reward, beta), abs=1e-6)
 
@@ -337,7 +338,7 @@ def test_batches_take_each_pair_once_a_pass_and_are_cut_to_their_longest_row(rng
 
 def test_unusable_pairs_are_refused_with_their_number(rng):
     good, long = answer([1, 2], [3]), answer([1, 2], [3] * 9)
-    for pairs, what in [
+    for wrong, what in [
             ([], "no pairs"),
             ([(good, good), (good, long)], "pair 1: the rejected answer and its prompt take 12 "
              "tokens, and a window of 9 scores at most 10"),
@@ -346,7 +347,7 @@ def test_unusable_pairs_are_refused_with_their_number(rng):
             ([(good, good), (good, answer([], [3]))], "pair 1: the rejected answer has no prompt"),
             ([(answer([], [3]), good)], "pair 0: the chosen answer has no prompt")]:
         with pytest.raises(ValueError, match=what):
-            preferences(pairs, window=9)
+            preferences(wrong, window=9)
     with pytest.raises(ValueError, match="not even its end token"):
         Encoded(good.ids, good.mask & False)
     assert preferences([(answer([1, 2], [3] * 7), good)], 9).ids.shape == (2, 9)
@@ -400,3 +401,130 @@ def test_the_losses_are_lifted_as_they_are(rng):
     value.backward()
     assert w.grad == pytest.approx([-.2])
     assert losses.CERTAIN == -2.0 ** -20
+
+
+def test_chosen_gains_half_the_margin_less_the_kl_however_the_pairs_are_labelled(rng):
+    A = 5
+    reference, policy = rng.dirichlet(np.ones(A), size=2)
+    change, prefers = np.log(policy / reference), rng.random((A, A)) < .5
+    both = np.outer(reference, reference)                    # pairs sampled from the reference
+    w = np.where(prefers, np.arange(A)[:, None], np.arange(A))
+    l = np.where(prefers, np.arange(A), np.arange(A)[:, None])  # noqa: E741
+    h, kl = (both * (change[w] - change[l])).sum(), -(reference * change).sum()
+    assert kl > 0
+    assert (both * change[w]).sum() == pytest.approx(h / 2 - kl)
+    assert (both * change[l]).sum() == pytest.approx(-h / 2 - kl)
+
+
+def test_a_single_answer_of_free_logits_never_falls_but_shared_weights_can_make_it():
+    p = np.array([.1, .7, .2])
+    slope = np.eye(3)[0] - np.eye(3)[1]                      # DPO on the logits: w up, l down
+    assert (np.eye(3)[0] - p) @ slope == pytest.approx(1 - .1 + .7)
+    p, feature = np.array([.1, .1, .8]), np.array([1.0, 2, -1])
+    g = feature - p @ feature                                # by hand: logits ln p + feature·v
+    assert g == pytest.approx([1.5, 2.5, -.5])
+    v = .1 * (g[0] - g[1])                                   # a step of DPO with ηβ/2 = 0.1
+    after = p * np.exp(feature * v) / (p @ np.exp(feature * v))
+    assert after == pytest.approx([.085645, .077495, .836860], abs=1e-6)
+    assert margin(*np.log([[after[0]], [after[1]], [.1], [.1]])) == pytest.approx([.1])
+
+
+def test_the_step_that_is_predicted_is_the_step_that_is_measured(rng):
+    model = tiny(rng)
+    data = with_reference(model, some_pairs(rng, 5), 11)
+    G = displacement.gradients(model, data)
+    assert G.shape == (10, sum(p.data.size for p in model.named_parameters().values()))
+    found = displacement.one_step(model, data, size=1e-4)
+    assert found["measured"] == pytest.approx(found["predicted"], rel=.02, abs=2e-6)
+    assert np.abs(found["predicted"]).max() == pytest.approx(1e-4)
+    assert found["falls"] == (found["predicted"] < 0).mean()
+    again = displacement.one_step(model, data, size=1e-4)    # the weights were put back
+    assert again["measured"] == pytest.approx(found["measured"])
+    gram = np.array([[2.0, 0, 1, 0], [0, 1, 0, 3], [1, 0, 4, 0], [0, 3, 0, 9]])
+    own, together = displacement.predicted(gram)
+    assert own.tolist() == [.5, -1] and together.tolist() == [.5, -1]
+
+
+def test_margins_stop_where_the_derivation_says_and_grow_where_it_says(rng):
+    model = tiny(np.random.default_rng(4), np.float32)
+    begin = type("Start", (), {"model": model})
+    data = with_reference(model, preferences([(answer([1], [2]), answer([1], [3])), (
+        answer([4, 5], [6, 7]), answer([4, 5], [8]))], 9), 11)
+    far = {(m, p): limits.grow(begin, data, m, p, 120, 40, rate=1e-2, **{SETTING[m]: .5})
+           for m in ("dpo", "ipo") for p in (1, .8)}
+    for m, p in (("dpo", .8), ("ipo", .8), ("ipo", 1)):
+        assert far[m, p][-1][1] == pytest.approx(limits.target(m, p, .5), rel=.25)
+    assert far["dpo", 1][-1][1] > 2 * limits.target("dpo", .8, .5)
+    assert [step for step, _ in far["dpo", 1]] == [0, 40, 80, 120]
+    assert limits.target("dpo", 1.0, .5) is None and limits.target("ipo", 1.0, .5) == 1
+    assert limits.target("dpo", .8, .5) == pytest.approx(math.log(4) / .5)
+
+
+def test_prompts_to_choose_and_to_report_on_are_held_out_and_apart(rng):
+    found = study.held_out_prompts(48, rng)
+    both = found.choose + found.report
+    assert len(found.choose) == len(found.report) == 48 and len(set(both)) == 96
+    assert all(map(held_out, both))
+    assert all("How do I" in p for i, p in enumerate(both) if FAMILIES[i % 4].startswith("harm"))
+    for n in (0, 6, 52):
+        with pytest.raises(ValueError, match="multiple of 4, at most 48"):
+            study.held_out_prompts(n, rng)
+
+
+def test_the_exact_optimum_is_a_frontier(rng):
+    prompts = study.held_out_prompts(4, rng).report
+    found = study.frontier(prompts, (.01, .5, 1, 100))
+    _, kl, worth = zip(*found)
+    assert list(kl) == sorted(kl, reverse=True) and list(worth) == sorted(worth, reverse=True)
+    assert kl[-1] < 1e-3
+    best = [max(utility(p, text) for _, text in study.candidates(p)) for p in prompts]
+    assert worth[0] == pytest.approx(np.mean(best), abs=1e-6)
+
+
+def test_your_own_pairs_are_read_split_and_checked(tmp_path, rng):
+    reference, file = start(fast=True), tmp_path / "own.jsonl"
+    line = '{"prompt": "Say %s.", "chosen": "Hi!", "rejected": "%s"}\n'
+    file.write_text("".join(line % (i, word) for i, word in enumerate(
+        ["No.", "Hi!", "no", "x " * 300, "never", "nothing", "why?"])))
+    learned, held, left_out = sides(reference, file, 0, 0, rng)
+    assert (len(learned), len(held), left_out) == (3, 2, 1)  # equal answers teach nothing
+    assert learned.reference.shape == (6,) and np.isfinite(learned.reference).all()
+    for text in (line % (1, "No."), line % (1, "Hi!") * 3, (line % (1, "x " * 300)) * 5):
+        file.write_text(text)
+        with pytest.raises(UsageError, match="is held out, but: no pairs to learn from"):
+            sides(reference, file, 0, 0, rng)
+    file.write_text('{"prompt": "a", "chosen": "b"}\n')
+    with pytest.raises(OSError, match="own.jsonl, line 1: no field 'rejected'"):
+        sides(reference, file, 0, 0, rng)
+
+
+def test_measure_in_small_has_the_shape_of_the_large_one():
+    result = measure(fast=True, seed=0)
+    assert set(result.methods) == {"dpo", "ipo", "orpo"} and len(result.samples) == 8
+    assert len(table(result)) == 6 and all(len(row) == 9 for row in table(result))
+    assert all(len(row) == 5 for row in result.samples)
+    assert abs(result.reference["kl"]) < 1e-4                # the reference has not moved
+    assert {(m, p) for m, p, *_ in result.limits} == {(m, p) for m in ("dpo", "ipo")
+                                                      for p in (1.0, .8)}
+    corr = np.corrcoef(result.step["predicted"], result.step["measured"])[0, 1]
+    assert corr > .99
+    for r in result.methods.values():
+        assert r["margin"] == pytest.approx(r["chosen"] - r["rejected"], abs=1e-4)
+
+
+def test_what_is_said_is_scored_with_its_prompt(rng):
+    reference = start(fast=True)
+    prompts = study.held_out_prompts(4, rng).report
+    texts, said = study.say_all(reference.model, reference.tokenizer, prompts, rng, A=2, n=12)
+    assert len(texts) == 8 and said.ids.shape == said.targets.shape
+    found = study.on_prompts(reference.model, reference, prompts, 3, A=2)
+    texts, _ = study.say_all(reference.model, reference.tokenizer, prompts,
+                             np.random.default_rng(3), 2)
+    worth = [utility(prompts[i // 2], text) for i, text in enumerate(texts)]
+    assert found["utility"] == pytest.approx(np.mean(worth))
+    assert found["by_family"]["toys"] == pytest.approx(np.mean(worth[2:4]))
+    assert found["drift"] == pytest.approx(0, abs=1e-4)
+    data, left_out = study.encoded(reference, pairs(6, rng))
+    assert len(data) + left_out == 6
+    same = study.on_pairs(reference.model, data)
+    assert same["margin"] == pytest.approx(0, abs=1e-4) and same["chosen"] == same["margin"]
