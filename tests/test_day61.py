@@ -1,13 +1,15 @@
 """Day 61 · Data parallelism: every rank gets the sum, the same bits, for the bytes promised."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 
 import numpy as np
 import pytest
 
-from days.day61 import launch, paper, scaling
+from days.day61 import launch, paper, run, scaling
 from days.day61.job import Job, State, apart, without_key_biases
 from days.day61.job import train as train_job
 from days.day61.run import measure
@@ -684,7 +686,6 @@ class StandIn:
 @pytest.fixture
 def mpi(monkeypatch):
     """A StandIn for rank 1 of 3, in mpi4py's place."""
-    import sys
     import types
     world = StandIn(1, 3, {})
     monkeypatch.setitem(sys.modules, "mpi4py", types.SimpleNamespace(MPI=world))
@@ -738,8 +739,6 @@ def test_an_error_ends_the_whole_mpi_job(mpi, capsys):
 
 
 def test_importing_the_day_does_not_start_mpi():
-    import subprocess
-    import sys
     code = ("import sys, llm.scale.data_parallel, llm.scale.link; "
             "assert 'mpi4py' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env=os.environ)
@@ -820,6 +819,13 @@ def test_without_mpi_the_run_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr(launch, "mpirun", lambda: None)
     rows, why = scaling.measured(True, 0)
     assert rows == [] and "pip install -r requirements-mpi.txt" in why
+
+    def hangs(n, arguments, timeout):
+        raise subprocess.TimeoutExpired("mpirun", timeout)
+    monkeypatch.setattr(launch, "mpirun", lambda: "mpirun")
+    monkeypatch.setattr(launch, "launch", hangs)
+    rows, lost, why = run.over_mpi(False, 0)
+    assert (rows, lost) == ([], {}) and "a job failed" in why and "timed out" in why
     for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE"):
         monkeypatch.delenv(name, raising=False)
     assert not launch.under_mpi()

@@ -1,6 +1,7 @@
 """Day 61 · Data parallelism: all-reduce on paper, between threads, and over MPI where it is."""
 
 import os
+import subprocess
 from dataclasses import asdict, dataclass
 
 from days.day61 import paper, real, scaling
@@ -82,8 +83,11 @@ def over_mpi(fast, seed):
         return [scaling.digest(found, os.cpu_count() or 1)], {}, ""
     if fast:
         return [], {}, f"--fast leaves MPI out; the real thing: {CURE}"
-    rows, why_not = scaling.measured(fast, seed)
-    return rows, {} if why_not else scaling.losing(seed), why_not
+    try:
+        rows, why_not = scaling.measured(fast, seed)
+        return rows, {} if why_not else scaling.losing(seed), why_not
+    except subprocess.SubprocessError as error:
+        return [], {}, f"MPI is here, but a job failed: {error}"
 
 
 def tell(comm, fast, seed):
