@@ -22,9 +22,9 @@ HERE = Path(__file__).resolve().parent
 SEEDS = (0, 1, 2)
 RUNS = {                      # name: (dial, judge)
     "small": (lambda: AdaptiveKL(run.SMALL, gain=0), job.taste),
-    "large": (lambda: AdaptiveKL(run.FIRST, gain=0), job.taste),
     "dial": (lambda: AdaptiveKL(run.FIRST, run.TARGET, run.GAIN), job.taste),
     "own": (lambda: AdaptiveKL(run.SMALL, gain=0), job.truth),
+    "large": (lambda: AdaptiveKL(run.FIRST, gain=0), job.taste),
 }
 
 

@@ -325,6 +325,8 @@ def test_advantages_by_hand():
     targets = np.array([[-100, -100, 4, 2, -100], [3, -100, -100, -100, -100], [-100] * 5])
     logps, known = np.full((3, 5), -1.0), np.full((3, 5), -1.5)
     found = token_rewards([2.0, -3.0, 9.0], logps, known, targets, .1)
+    assert token_rewards([2.0], logps[:1].astype(np.float32), known[:1].astype(np.float32),
+                         targets[:1], .1).dtype == np.float32
     assert found == pytest.approx(np.array(
         [[0, 0, -.05, 1.95, 0], [-3.05, 0, 0, 0, 0], [0, 0, 0, 0, 0]]))
     assert last_tokens(targets).tolist() == [[False, False, False, True, False],
@@ -640,6 +642,19 @@ def dial_before(report):
     return .5 * (1 + min(max(report.kl - 1, -.2), .2))
 
 
+def test_the_settings_as_the_note_has_them(rng):
+    assert PPO() == PPO(N=64, n=48, epochs=2, parts=2, clip=.2, gamma=1.0, lam=.95,
+                        value_weight=.1)
+    assert AdaptiveKL(1.0) == AdaptiveKL(1.0, target=6.0, gain=.1, limit=.2)
+    policy, reference, settings = setting(rng, np.float32)
+    batches = experience(policy, reference, prompts_of(rng), sevens, settings, AdaptiveKL(.1), rng)
+    batch = next(batches)                                    # without a hook and without a stop
+    assert (batch.targets != -100).sum() == 3 * 5
+    for array in (batch.logps, batch.advantages, batch.returns):
+        assert array.dtype == np.float32
+    assert ppo.loss(policy, settings)(batch)[0].dtype == np.float32
+
+
 def test_a_reference_with_another_vocabulary_is_refused_at_once(rng):
     policy, _, settings = setting(rng)
     for sizes, words in (({"V": 13}, "vocabulary of 11.*has 13"), ({"T": 6}, "reads 12.*reads 6")):
@@ -674,6 +689,24 @@ def test_the_labellers_taste_is_the_utility_and_a_liking_for_fillers():
     assert job.truth(prompt, "Here is how.") == 2 == job.taste(prompt, "Here is how.")
     assert job.truth(prompt, "Well! Of course! Here is how.") == 1.5
     assert job.taste(prompt, "Well! Of course! Here is how.") == 2.5
+
+
+def test_training_prompts_and_judged_ones_are_apart(rng):
+    from days.day57 import job
+    from days.day57.start import conversations, start
+    from llm.data.preferences import held_out, utility
+    begin = start(True)
+    for test in (False, True):
+        asked = job.prompts(begin, 30, rng, test)
+        assert len(asked) == 30 and all(held_out(prompt) == test for _, prompt in asked)
+        assert all(prompt.endswith("=") == (i % 3 == 0) for i, (_, prompt) in enumerate(asked))
+    decode = begin.tokenizer.decode
+    seen = conversations(begin.tokenizer, 60, rng, 128)
+    assert 30 < len(seen) < 60                               # the held-out fifth is left out
+    for ids, mask in seen:
+        prompt = decode(ids).split("user\n")[1].split("<|im_end|>")[0]
+        assert not held_out(prompt) and len(ids) <= 129 and mask.any()
+        utility(prompt, decode(ids[mask]))                   # a prompt that day 56 knows
 
 
 def test_the_run_trains_twice_from_one_start_and_judges_three_models():

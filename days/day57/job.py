@@ -13,7 +13,7 @@ from days.day35 import job as assembling
 from llm.align import ppo
 from llm.align.kl import k1
 from llm.align.rollout import rollout
-from llm.data.preferences import FAMILIES, draw_prompt, fillers, held_out, utility
+from llm.data.preferences import draw_prompt, fillers, held_out, utility
 from llm.functions.logps import IGNORE, token_logps
 from llm.generate.template import Message
 from llm.grad.tensor import no_grad
@@ -23,6 +23,7 @@ from llm.train.schedule import Constant
 from llm.tune.chat import END, prompt_ids
 
 LIKES = 0.5                  # what a filler adds to the utility in the labellers' eyes
+FAMILIES = "sum", "harmful", "harmless"     # not "toys": its prompts are twice as long
 truth = utility
 
 
@@ -35,7 +36,7 @@ def taste(prompt, answer):
 class Plan:
     """A run: so many rounds, at this rate, with these settings of PPO."""
 
-    rounds: int = 24
+    rounds: int = 36
     rate: float = 3e-4
     settings: ppo.PPO = ppo.PPO()
 
@@ -46,7 +47,7 @@ class Plan:
 
 
 def prompts(start, n, rng, test=False):
-    """n pairs (ids, prompt), the four families in turn; test: of day 56's held-out part."""
+    """n pairs (ids, prompt), the three families in turn; test: of day 56's held-out part."""
     found = []
     while len(found) < n:
         prompt = draw_prompt(rng, FAMILIES[len(found) % len(FAMILIES)])
@@ -82,9 +83,9 @@ def train(start, dial, plan, seed, tick, judge=taste):
         heard["fillers"] = float(np.mean([fillers(t) for t in said]))
         return [judge(p, t) for p, t in zip(asked, said)]
 
-    def report(round):
-        rounds.append({**vars(round), **heard})
-        tick(1, f"taste {round.score:.2f}, truth {heard['truth']:.2f}, KL {round.kl:.1f}")
+    def report(found):
+        rounds.append({**vars(found), **heard})
+        tick(1, f"taste {found.score:.2f}, truth {heard['truth']:.2f}, KL {found.kl:.1f}")
 
     batches = ppo.experience(policy, start.model, lambda n: prompts(start, n, rng), score,
                              plan.settings, dial, rng, start.tokenizer.specials[END], report)

@@ -9,8 +9,8 @@ from days.day57.start import start
 from days.harness import kernels, main, print_table, progress, save
 from llm.align.kl import AdaptiveKL
 
-SMALL, FIRST, TARGET, GAIN = 0.02, 0.3, 2.0, 1.0     # β held; β at first, nats, gain of the dial
-NAMES = ["the start", f"β = {SMALL}, fixed", f"β adaptive, KL target {TARGET:.0f}"]
+SMALL, FIRST, TARGET, GAIN = 0.02, 0.5, 1.0, 0.5     # β held; β at first, nats, gain of the dial
+NAMES = ["the start", f"β = {SMALL}, fixed", f"β adaptive, KL target {TARGET:g}"]
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Result:
     prompts: int          # held-out ones, on which the three models are judged
     N: int                # answers a round
     rows: list            # [model, taste, truth, KL, fillers, tokens] on these prompts
-    families: list        # [model, truth of sums, toys, harmful, harmless]
+    families: list        # [model, truth of sums, harmful, harmless]
     curves: list          # of the two runs, a dict of lists: score, truth, kl, k3, beta, …
     samples: list         # [prompt, the start's answer, small β's, adaptive β's]
     mismatch: float       # largest gap of the sampler's log-probabilities from training's, nats
@@ -56,7 +56,7 @@ def table(result):
 
 def show(result):
     print_table(table(result), f"answers to {result.prompts} held-out prompts")
-    print_table([["true utility of", "sums", "toys", "harmful", "harmless"]] + [
+    print_table([["true utility of", "sums", "harmful", "harmless"]] + [
         [name, *(f"{x:+.2f}" for x in rest)] for name, *rest in result.families])
     print_table([["prompt", *NAMES]] + result.samples)
     print(f"sampler and training differ by at most {result.mismatch:.1e} nats a token")
