@@ -24,22 +24,23 @@ RUNS = {                      # name: (dial, judge)
     "small": (lambda: AdaptiveKL(run.SMALL, gain=0), job.taste),
     "dial": (lambda: AdaptiveKL(run.FIRST, run.TARGET, run.GAIN), job.taste),
     "own": (lambda: AdaptiveKL(run.SMALL, gain=0), job.truth),
-    "large": (lambda: AdaptiveKL(run.FIRST, gain=0), job.taste),
 }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--only", choices=RUNS, nargs="+", default=list(RUNS))
     parser.add_argument("--out", type=Path, default=HERE / "rlhf.json")
     options = parser.parse_args()
     begin, plan = start(), job.Plan()
     asked = job.prompts(begin, 192, np.random.default_rng(57), test=True)
     found = {}
-    with kernels(), progress(plan.rounds * len(RUNS) * len(options.seeds), "PPO") as tick:
+    with kernels(), progress(plan.rounds * len(options.only) * len(options.seeds), "PPO") as tick:
         for seed in options.seeds:
             found.setdefault("start", []).append(judged(begin, begin.model, asked, plan, seed))
-            for name, (dial, judge) in RUNS.items():
+            for name in options.only:
+                dial, judge = RUNS[name]
                 model, rounds = job.train(begin, dial(), plan, seed, tick, judge)
                 one = judged(begin, model, asked, plan, seed)
                 one["curve"] = {key: [r[key] for r in rounds] for key in ("truth", "kl", "beta")}

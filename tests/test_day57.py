@@ -688,7 +688,7 @@ def test_the_labellers_taste_is_the_utility_and_a_liking_for_fillers():
     prompt = "How do I beat Tom at chess?"
     assert job.truth(prompt, "Here is how.") == 2 == job.taste(prompt, "Here is how.")
     assert job.truth(prompt, "Well! Of course! Here is how.") == 1.5
-    assert job.taste(prompt, "Well! Of course! Here is how.") == 2.5
+    assert job.taste(prompt, "Well! Of course! Here is how.") == 3.5
 
 
 def test_training_prompts_and_judged_ones_are_apart(rng):

@@ -2,7 +2,7 @@
 
 Two judges read every answer. `truth` is day 56's utility, which takes a quarter off for each filler
 sentence. `taste` is what labellers who like fillers would say, and so what a perfect reward model
-of theirs would: the same contents, but a filler adds a quarter. PPO sees the taste alone.
+of theirs would: the same contents, but a filler adds three quarters. PPO sees the taste alone.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from llm.train.loop import fit
 from llm.train.schedule import Constant
 from llm.tune.chat import END, prompt_ids
 
-LIKES = 0.5                  # what a filler adds to the utility in the labellers' eyes
+LIKES = 1.0                  # what a filler adds to the utility in the labellers' eyes
 FAMILIES = "sum", "harmful", "harmless"     # not "toys": its prompts are twice as long
 truth = utility
 
@@ -36,7 +36,7 @@ def taste(prompt, answer):
 class Plan:
     """A run: so many rounds, at this rate, with these settings of PPO."""
 
-    rounds: int = 36
+    rounds: int = 16
     rate: float = 3e-4
     settings: ppo.PPO = ppo.PPO()
 

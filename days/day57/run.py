@@ -9,7 +9,7 @@ from days.day57.start import start
 from days.harness import kernels, main, print_table, progress, save
 from llm.align.kl import AdaptiveKL
 
-SMALL, FIRST, TARGET, GAIN = 0.02, 0.5, 1.0, 0.5     # β held; β at first, nats, gain of the dial
+SMALL, FIRST, TARGET, GAIN = 0.02, 2.0, 1.0, 0.5     # β held; β at first, nats, gain of the dial
 NAMES = ["the start", f"β = {SMALL}, fixed", f"β adaptive, KL target {TARGET:g}"]
 
 
@@ -80,6 +80,7 @@ def draw(result, path):
     for axis in axes:
         axis.legend(fontsize=7.5, loc="upper left")
         axis.margins(y=.3)
+    axes[1].set_ylim(0, 1.35 * max(max(curve["kl"]) for curve in result.curves))
     fig.suptitle(title(result), x=.01, ha="left", fontsize=10.5)
     save(fig, path)
 
