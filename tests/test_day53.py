@@ -8,9 +8,19 @@ import numpy as np
 import pytest
 
 from days.day52.made import gguf_bytes, small_llama
+from days.day53 import base as base_module
+from days.day53 import own, real
+from days.day53.base import base
+from days.day53.run import PROMPTS, measure, right_call
+from days.day53.solve import Speaker
+from days.day53.tuned import Recipe as Tuned
+from days.day53.tuned import tasks as tuned_tasks
+from days.day53.tuned import tuned
+from days.harness import UsageError
 from llm.data import tasks
 from llm.data.download import TextError
 from llm.data.tasks import Task
+from llm.data.text import Corpus
 from llm.functions.pick import pick, pick_vjp
 from llm.generate.cache import KVCache
 from llm.generate.decode import decode
@@ -642,3 +652,144 @@ def test_files_that_hold_no_examples_are_told(tmp_path):
         jsonl.read_jsonl(written(tmp_path, GOOD), "csv")
     with pytest.raises(TextError, match="line 2: no field 'prompt'"):
         jsonl.read_jsonl(written(tmp_path, '{"prompt": "p", "chosen": "c", "rejected": "r"}', GOOD))
+
+
+# ---- the models of the day, and its run
+
+
+def test_the_base_has_single_digits_the_roles_as_tokens_and_no_sum_of_the_test():
+    t = base(True)
+    words = t.tokenizer
+    assert set(words.specials) == set(SPECIALS) and words.vocab_size == t.config.V
+    assert len(words.encode("3745")) == 4 and len(words.encode("user")) == 1
+    assert len(words.encode("assistant")) == 1
+    assert not any(any(c.isdigit() for c in words.decode([i])) for i in range(256, t.config.V))
+    assert list(t.texts) == ["shakespeare", "stories", "arithmetic"]
+    lines = [line.rpartition("=")[0] + "=" for line in t.texts["arithmetic"][0].splitlines()]
+    asked = {task.prompt for task in tuned_tasks(Tuned(stories=0))[1] if task.family == "sum"}
+    assert len(lines) > 1000 and not asked & set(lines)
+    first, _, second, *_ = lines[0].split()
+    assert t.texts["arithmetic"][0].splitlines()[0].endswith(
+        str(eval(lines[0].rstrip("= "))))                # noqa: S307 - our own line
+
+
+def test_kept_models_come_back_as_they_were_and_damaged_ones_are_made_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path))
+    monkeypatch.setattr(base_module.job, "load_corpus",
+                        lambda source, recipe: Corpus("plays", "To be, or not to be. 7\n" * 900))
+    recipe = replace(base_module.Recipe.small(), steps=3, stories=20, sums=200)
+    first = base_module.base(recipe=recipe)
+    path, = tmp_path.glob("gpt-base-*")
+    again = base_module.base(recipe=recipe)
+    for name, array in first.model.state_dict().items():
+        assert np.array_equal(array, again.model.state_dict()[name])
+    assert np.array_equal(first.tokenizer.encode("to be 12"), again.tokenizer.encode("to be 12"))
+    assert again.tokenizer.specials == first.tokenizer.specials
+    path.write_bytes(path.read_bytes()[:1000])
+    third = base_module.base(recipe=recipe)
+    assert np.array_equal(third.model.embed.table.data, first.model.embed.table.data)
+    assert base_module.name_of("base", [recipe], first.texts) == path.name
+    other = replace(recipe, seed=1)
+    assert base_module.name_of("base", [other], first.texts) != path.name
+    assert base_module.name_of("base", [recipe], {"a": ("b", "c")}) != path.name
+
+
+def test_no_task_of_a_test_is_learned_under_any_seed():
+    learned, asked, few = set(), set(), {"sums": 4000, "stories": 600, "calculator": 900}
+    for seed in range(3):
+        train, test = tuned_tasks(Tuned(seed=seed, **few))
+        learned |= {tasks.content(t) for t in train}
+        asked |= {tasks.content(t) for t in test}
+        assert {t.family for t in test} == {"sum", "calculator", "question", "story"}
+    assert len(asked) > 200 and not learned & asked
+
+
+def test_tuning_starts_from_the_base_and_leaves_it_alone():
+    before = base(True)
+    one, two = tuned(True), tuned(True, 1)
+    state = before.model.state_dict()
+    assert list(one.model.state_dict()) == list(state)
+    assert not np.array_equal(one.model.embed.table.data, before.model.embed.table.data)
+    assert not np.array_equal(one.model.embed.table.data, two.model.embed.table.data)
+    assert [row[0] for row in one.curve] == list(range(0, 43, 6))
+    assert one.curve[-1][1] < one.curve[0][1] - 0.5      # answers are learned …
+    assert one.curve[-1][2] > one.curve[0][2] + 0.1      # … and Shakespeare is forgotten
+    assert type(one.model.get("blocks.0.mix.inner")).__name__ == "MultiHeadAttention"
+
+
+def test_the_run_answers_the_models_call_and_the_model_goes_on():
+    class Scripted(Speaker):
+        def __init__(self, *lines):
+            self.lines, self.asked = list(lines), []
+
+        def answer(self, messages, n=60):
+            self.asked.append([m.content for m in messages])
+            return self.lines.pop(0)
+
+    task = Task("What is 37 * 45?", "1665", "calculator")
+    speaker = Scripted("calc: 37 * 45", "It is 1665.")
+    assert [m.content for m in speaker.solve(task)] == [
+        "What is 37 * 45?", "calc: 37 * 45", "result: 1665", "It is 1665."]
+    assert speaker.asked[1] == ["What is 37 * 45?", "calc: 37 * 45", "result: 1665"]
+    assert Scripted("calc: 37 * 45", "It is 1665.").accuracy([task]) == 1
+    assert Scripted("calc: 37 * 46", "It is 1702.").accuracy([task]) == 0
+    assert len(Scripted("I do not know").solve(task)) == 2
+    assert right_call(Scripted("calc: 37 * 45", "?"), task)
+    assert not right_call(Scripted("calc: 45 * 37", "?"), task)
+
+
+def test_a_speaker_says_what_the_model_would_and_stops_at_the_end_token():
+    t = tuned(True)
+    speaker, messages = Speaker.of(t), talk("Who is Lily?")
+    said = speaker.answer(messages, 12)
+    ids = chat.prompt_ids(t.tokenizer, messages).tolist()
+    for _ in range(12):
+        i = int(t.model(np.array([ids])).data[0, -1].argmax())
+        if i == t.tokenizer.specials[chat.END]:
+            break
+        ids.append(i)
+    start = len(chat.prompt_ids(t.tokenizer, messages))
+    assert said == t.tokenizer.decode(ids[start:])
+
+
+def test_the_format_that_smollm_learns_is_one_line_of_five_facts():
+    made = real.facts(30, np.random.default_rng(0))
+    for story, line in made:
+        found = json.loads(line.content)
+        assert tuple(found) == ("name", "kind", "home", "colour", "toy") and real.form(line.content)
+        assert all(value in story.content for value in found.values())
+    text = made[0][1].content
+    for wrong in ("", "x", "7", "[]", text + " ", text[:-1], text.replace("name", "who"), "{}"):
+        assert not real.form(wrong)
+    train, test = real.apart(40, 10, np.random.default_rng(0))
+    assert len(train) == 40 and len(test) == 10
+    assert not {m[0].content for m in train} & {m[0].content for m in test}
+
+
+def test_your_own_file_is_learned_from(tmp_path, capsys):
+    lines = [json.dumps({"instruction": f"Say {w}.", "output": w}) for w in "abcdefghijkl"]
+    path = written(tmp_path, *lines, json.dumps({"instruction": "x" * 300, "output": "y"}))
+    own.learn(base(True), path, 4, 0)
+    out, err = capsys.readouterr()
+    assert "11 examples learned; on 1 others" in " ".join(err.split())
+    assert "1 of 13 examples are left out" in err and "line 13" in err
+    assert "Say j." in out
+    pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
+    long = {"instruction": "x" * 300, "output": "y"}
+    for record, what in ((pair, "line 1: two answers"), (long, "no example fits")):
+        with pytest.raises(UsageError, match=what):
+            own.learn(base(True), written(tmp_path, json.dumps(record)), 4, 0)
+    with pytest.raises(UsageError, match="--steps 0"):
+        own.learn(base(True), path, 0, 0)
+
+
+def test_the_headline_more_answers_known_and_less_of_shakespeare():
+    result = measure(fast=True, seed=0)
+    assert [row[0] for row in result.solved] == ["sum", "calculator", "question", "story"]
+    plays = result.lost[0]
+    assert plays[0] == "shakespeare" and min(plays[2:]) > plays[1]
+    assert all(curve[-1][1] < curve[0][1] for curve in result.curves)
+    padded, packed = result.packing
+    assert packed[2] > 0.8 > padded[2]                   # the share of a row that is filled
+    assert [row[0] for row in result.samples] == PROMPTS and len(PROMPTS) == 8
+    assert result.counts[1] < 0.5 * result.counts[0]

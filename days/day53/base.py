@@ -4,9 +4,10 @@
     t = base(fast)          # .model .tokenizer .config .texts .recipe
 
 One third of what it reads is Shakespeare, one third day 07's stories, one third lines such as
-"37 + 45 = 82". Its byte pairs are learned from words only, so each digit is a token of its own, and
-it has the two special tokens of ChatML, which it never meets here. Trained once, in under a minute
-on two quiet cores, then loaded from the cache. No sum of the test (llm/data/tasks.py) is in it.
+"37 + 45 = 82". Its byte pairs are learned from words only, so each digit is a token of its own. The
+two special tokens of ChatML and the names of its roles are tokens too, which it never meets here.
+Trained once, in about a minute on two quiet cores, then loaded from the cache. No sum of the test
+(llm/data/tasks.py) is in it.
 """
 
 import hashlib
@@ -51,7 +52,8 @@ class Recipe:
     characters: int = 10**9        # of Shakespeare, at most
     stories: int = 4000
     sums: int = 80_000             # drawn; a tenth of them is the test's and is left out
-    largest: int = 99              # number in them
+    largest: int = 29              # number in them
+    easy: int = 0                  # more sums, of single digits
     seed: int = 0                  # of stories and sums, of the weights, of the windows
     version: int = 1               # raised when code outside the kernels changes the weights
 
@@ -59,7 +61,7 @@ class Recipe:
     def small(cls):
         """For `--fast`: a tiny model, little text."""
         return cls(V=400, B=3, C=32, L=2, H=2, rate=1e-2, warmup=10, steps=150,
-                   characters=200_000, stories=300, sums=3000)
+                   characters=200_000, stories=300, sums=3000, easy=0)
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Trained:
     config: GPTConfig
     texts: dict                    # name -> (what was read, what was not)
     recipe: Recipe
+    curve: list = ()               # what was looked at on the way, for figures
 
 
 def base(fast=False, recipe=None):
@@ -94,8 +97,10 @@ def read(recipe):
     rng = np.random.default_rng([recipe.seed, 53])
     plays = job.load_corpus("shakespeare", recipe)
     tales = stories(recipe.stories, rng)
-    lines = ["".join(f"{t.prompt} {t.answer}\n" for t in tasks)
-             for tasks in split(sums(recipe.sums, rng, recipe.largest))]
+    drawn = sums(recipe.sums, rng, recipe.largest)
+    learned, unseen = split(drawn + sums(recipe.easy, rng, largest=9))
+    lines = ["".join(f"{tasks[i].prompt} {tasks[i].answer}\n" for i in rng.permutation(len(tasks)))
+             for tasks in (learned, unseen)]
     return {"shakespeare": (plays.train, plays.validation),
             "stories": (tales, stories(recipe.stories // 10, rng)),
             "arithmetic": tuple(lines)}
@@ -110,9 +115,12 @@ def name_of(kind, recipes, texts):
 
 
 def learn_words(texts, V):
-    """Byte pairs from plays and stories without their digits, which so stay single tokens."""
+    """Byte pairs from plays and stories without their digits, which so stay single tokens.
+
+    The roles of ChatML are counted as often as it takes to make each of them one token.
+    """
     words = [re.sub(r"\d", "", texts[name][0]) for name in ("shakespeare", "stories")]
-    return FastBPE.train(words, V, specials=SPECIALS)
+    return FastBPE.train([*words, "user\nassistant\n" * 50_000], V, specials=SPECIALS)
 
 
 def train(path, recipe, texts):
@@ -138,9 +146,9 @@ def train(path, recipe, texts):
     return Trained(state.model, tokenizer, state.model.config, texts, recipe)
 
 
-def keep(path, model, optimizer, rng, recipe, tokenizer):
+def keep(path, model, optimizer, rng, recipe, tokenizer, curve=()):
     """Write a model and its byte pairs; where that is impossible, say so and go on."""
-    about = {"recipe": asdict(recipe), "merges": tokenizer.merges[:, :2].tolist()}
+    about = {"recipe": asdict(recipe), "merges": tokenizer.merges[:, :2].tolist(), "curve": curve}
     try:
         save_snapshot(path, model, optimizer, rng, about)
     except SnapshotError as error:
@@ -161,4 +169,4 @@ def restore(path, recipe, texts, shape=None):
         model.load_state_dict(weights)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise SnapshotError(f"{path} holds another model ({error})") from None
-    return Trained(model, tokenizer, model.config, texts, recipe)
+    return Trained(model, tokenizer, model.config, texts, recipe, about.get("curve", ()))

@@ -10,8 +10,9 @@ from days.day53 import own, packed, real
 from days.day53.base import base
 from days.day53.solve import Speaker
 from days.day53.tuned import tasks, tuned
-from days.harness import kernels, main, print_table, progress, save
+from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.tasks import correct
+from llm.data.text import load_or_default
 from llm.generate.template import Message
 
 FAMILIES = ("sum", "calculator", "question", "story")
@@ -42,14 +43,14 @@ def measure(fast, seed, full=False, data=None, steps=200):
     if data is not None:
         own.learn(base(fast), data, steps, seed)
         raise SystemExit(0)
-    start = base(fast)
-    held_out = start.texts["shakespeare"][1]
     if full:
-        return real.learn(plays=held_out[len(held_out) // 2:][:3000])
+        plays = load_or_default("shakespeare", say).validation
+        return real.learn(plays=plays[len(plays) // 2:][:2000])
+    start = base(fast)
     seeds = [seed + i for i in range(2 if fast else 3)]
     readers = [tuned(fast, s) for s in seeds]
     train, test = tasks(readers[0].recipe)
-    n, characters = (5, 2000) if fast else (100, 60_000)
+    n, characters = (5, 2000) if fast else (60, 40_000)
     asked = {family: distinct(test, family, n) for family in FAMILIES}
     speakers = [Speaker.of(start), *map(Speaker.of, readers)]
     with progress(len(speakers) * len(asked) * n, "asking the models") as tick:
