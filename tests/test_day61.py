@@ -185,6 +185,14 @@ def test_ports_are_used_one_message_after_the_other():
     assert run_ranks(3, two_to_one, 5) == [3, (10, 1), (10, 1)]
 
 
+def test_a_metered_barrier_waits_for_all():
+    def work(comm):
+        if comm.rank:
+            Metered(comm).barrier()
+    with pytest.raises(RankLost, match="all ranks at a barrier"):
+        run_ranks(2, work, patience=0.1)
+
+
 def test_a_sleeping_link_takes_the_time_it_says():
     def work(comm):
         m = Metered(comm, Link(0.02, 1e5), sleep=True)
@@ -294,8 +302,10 @@ def test_a_lost_rank_ends_all_with_its_own_error():
             comm.barrier()
         else:
             raise KeyError("no")
+    began = time.perf_counter()
     with pytest.raises(KeyError):
         run_ranks(3, barrier, 30)
+    assert time.perf_counter() - began < 20                   # who waits at a barrier is told
     with pytest.raises(RankLost, match="rank 0 waited for rank 1, which has failed"):
         world = World(2)
         world.leave(1)

@@ -48,3 +48,8 @@ MISTAKES = [
         symptom="All ranks agree, the loss falls, and p ranks learn no more from a step than one "
                 "rank would from its p-th part of the batch."),
 ]
+
+EQUIVALENT = [
+    ("llm/scale/cores.py", "return max(min(cores(), (os.cpu_count() or 1) // ranks), 1)",
+     "the larger of two in any order"),
+]
