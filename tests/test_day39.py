@@ -1,12 +1,16 @@
 """Day 39 · GPT by hand: the tape's gradients, in one arena, with nothing allocated in a step."""
 
 import math
+import time
 import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from days.day38.sides import model_of
+from days.day39 import agree, makers, profile
+from days.day39.run import measure, threads_kept
 from llm.functions.norm import layernorm, layernorm_vjp
 from llm.grad import ops, rules
 from llm.kernels import by_hand as kernels
@@ -453,6 +457,23 @@ def test_workers_meet_three_times_a_step(rng, monkeypatch):
     assert [work.__name__ for work in meetings] == ["gradient", "collect", "update"]
 
 
+def test_an_error_in_one_worker_is_told_when_all_have_ended(rng):
+    trainer, ended = GPTByHand(gpt(rng), 3, 24, workers=3), []
+    trainer.shape_to(3, 24)
+    for guilty in (0, 2):
+        def work(r, guilty=guilty):
+            if r == guilty:
+                raise RuntimeError("mine")
+            time.sleep(.02)
+            ended.append(r)
+
+        ended.clear()
+        with pytest.raises(RuntimeError, match="mine"):
+            trainer.each(work)
+        assert sorted(ended) == sorted({0, 1, 2} - {guilty})
+    assert trainer.each(lambda r, x: r + x, 5) == [5, 6, 7]
+
+
 def test_the_model_is_trained_in_place_and_stays_a_model(rng):
     model = gpt(rng)
     before = {n: p.data.copy() for n, p in model.named_parameters().items()}
@@ -625,3 +646,67 @@ def test_names_and_tables(rng):
         for p in model.named_parameters().values():
             p.data = p.data.astype(np.float64)
         assert position_tables(model, 9)[1].dtype == (np.float64 if rotary else np.float32)
+
+
+# The run
+
+
+@pytest.fixture(scope="module")
+def fast_result():
+    return measure(fast=True, seed=0)
+
+
+def test_the_headline_of_the_run(fast_result):
+    r = fast_result
+    assert max(r.apart[name] for name in ("learned", "rotary", "plain")) < 1e-5
+    assert r.apart["losses"][0] < 1e-5 and r.apart["keys"] < 1e-3
+    assert sum(r.hand_parts) < sum(r.tape_parts)
+    assert min(r.hand_parts[:6]) > 0 and min(r.tape_parts[:6]) > 0
+    assert r.memory["allocated_kib"] < 12
+    assert r.memory["activations"] < r.memory["unshared"]
+    assert r.product_gflop == 6 * 2 * 16 * (12 * 32**2 + 65 * 32) / 1e9
+    assert r.functions == 36 and 0 <= r.placement[0] <= 1 <= r.placement[1]
+
+
+CASE = ("tiny", 2, 8, 2, 2, 16, 11, 1, 1)
+
+
+def test_the_functions_of_forward_and_backward_are_28_a_block_and_8(rng):
+    names = []
+    watched = SimpleNamespace(**{
+        name: (lambda *a, name=name: names.append(name) or getattr(kernels, name)(*a))
+        for name in profile.HAND})
+    makers.trainer_of(CASE, 1, watched).step(*batch(rng, 2, 8, 11), 1e-3)
+    assert len(names) == 28 * 2 + 8 + 3                  # add_squares, and adamw for two groups
+    assert set(names) == set(profile.HAND) == {*makers.FUNCTIONS, "adamw", "add_squares"}
+
+
+def test_the_parts_of_the_profile_are_the_step():
+    watch = profile.Stopwatch()
+    slow = watch.around(lambda: [math.sqrt(i) for i in range(10_000)], 2)
+    rows = watch.steps(lambda: slow() and slow() and sorted(range(1000)), 3)
+    assert rows.shape == (3, len(profile.GROUPS)) and (rows[:, [0, 1, 3, 4, 5]] == 0).all()
+    assert (rows[:, 2] > 0).all() and (rows[:, -1] > 0).all()
+    assert profile.faster_half(np.array([[1, 1.0], [9, 9], [2, 2]])).tolist() == [1.5, 1.5]
+    with threads_kept():
+        on_tape = profile.on_the_tape(CASE, watch)
+        assert all(watch.steps(on_tape, 2)[1, :6] > 0)
+        by_hand = profile.by_hand(CASE, watch)
+        assert all(watch.steps(by_hand, 2)[1, :6] > 0)
+
+
+def test_all_sides_of_the_run_make_the_same_steps():
+    found = {}
+    for side in ("by hand", "by hand, 1", "by hand, meeting", "tape, 1"):
+        with threads_kept():
+            step = (makers.tape if side.startswith("tape") else makers.by_hand)(CASE, side)
+            found[side] = [step() for _ in range(4)]
+    for losses in found.values():
+        assert losses == pytest.approx(found["tape, 1"], rel=1e-6)
+    assert len(set(found["tape, 1"])) == 4
+    assert makers.trainer_of(CASE, 2).workers == 2 and model_of(CASE).config.V == 11
+
+
+def test_largest_first_sometimes_misses_the_bound():
+    share, worst, number = agree.largest_first(30, 0)
+    assert number == 30 and .1 < share < .7 and 1 < worst < 1.2

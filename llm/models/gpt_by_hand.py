@@ -10,7 +10,7 @@ Left out: dropout, gradient accumulation, other blocks than day 34's, a state to
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import numba
 import numpy as np
@@ -132,7 +132,11 @@ class GPTByHand:
     def each(self, work, *arguments):
         """[work(r, *arguments) for each worker r], at the same time; the workers meet here."""
         others = [self.pool.submit(work, r, *arguments) for r in range(1, len(self.rows))]
-        return [work(0, *arguments), *(future.result() for future in others)]
+        try:
+            first = work(0, *arguments)
+        finally:
+            wait(others)                     # after an error, too: the arena is theirs until then
+        return [first, *(future.result() for future in others)]
 
     def gradient(self, r, ids, targets, count):
         """Worker r's share of the loss; its share of the gradient is in self.g[r]."""
