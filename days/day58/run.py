@@ -12,7 +12,7 @@ from llm.data.preferences import Pair
 from llm.data.preferences import pairs as draw_pairs
 from llm.tune.jsonl import read_jsonl
 
-RATES = {"dpo": 4e-4, "ipo": 6e-4, "orpo": 9e-4}     # experiments/preferences.py chose them
+RATES = {"dpo": 4e-4, "ipo": 6e-4, "orpo": 9e-4}     # guesses; experiments/preferences.py searches
 SETTINGS = {"dpo": {"beta": 0.5}, "ipo": {"tau": 0.5}, "orpo": {"weight": 1.0}}
 NAMES = {"dpo": "DPO", "ipo": "IPO", "orpo": "ORPO"}
 CURVES = [("dpo", 1.0), ("dpo", 0.8), ("ipo", 1.0), ("ipo", 0.8)]
@@ -122,7 +122,7 @@ def draw(result, path):
              ylabel="mean margin h in nats", yticks=[0, .6, 1, 2.77, 10, 30])
     left.set_yticklabels(["0", "0.6", "1", "2.77", "10", "30"])
     left.minorticks_off()
-    left.legend(loc="upper left", bbox_to_anchor=(.28, .62), fontsize=8)
+    left.legend(loc="upper left", bbox_to_anchor=(.4, .86), fontsize=8)
     _, kl, worth = zip(*result.optimum, strict=True)
     right.plot(kl, worth, color="#8a8a8a", label="the exact optimum, by β")
     right.plot(result.reference["kl"], result.reference["utility"], "s", color="black",
