@@ -52,4 +52,6 @@ MISTAKES = [
 EQUIVALENT = [
     ("llm/scale/cores.py", "return max(min(cores(), (os.cpu_count() or 1) // ranks), 1)",
      "the larger of two in any order"),
+    ("llm/scale/data_parallel.py", "buckets, size = [], 1",
+     "the first Tensor begins a bucket, which sets it to 0"),
 ]
