@@ -25,7 +25,7 @@ class Result:
 
 
 def measure(fast, seed):
-    plan, n = (job.Plan.small(), 16) if fast else (job.Plan(), 192)
+    plan, n = (job.Plan.small(), 18) if fast else (job.Plan(), 192)
     begin, total = start(fast), 2 * plan.rounds + 3
     asked = job.prompts(begin, n, np.random.default_rng(57), test=True)     # a fixed list
     models, curves, judged = [begin.model], [], []
