@@ -194,6 +194,7 @@ def test_margins_of_a_hundred_and_more_stay_finite_and_right(dtype):
     assert odds[:3] == pytest.approx([20 * math.log(2)] * 3, rel=1e-5) and odds.dtype == dtype
     assert rest[3:] == pytest.approx([.0009995, .5], rel=1e-4)
     assert odds[4] == pytest.approx(0, abs=1e-6)
+    assert log_odds(np.array([-3e-6], dtype))[1] == pytest.approx([3e-6], rel=1e-4)
 
 
 def test_only_the_answer_counts_with_its_first_and_its_closing_token():
