@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from days.day56 import own, study
-from days.day56.run import NS, draw, measure, table, title
+from days.day56.figure import draw, title
+from days.day56.run import NS, measure, table
 from days.day56.start import demonstrations
 from days.harness import UsageError
 from llm.align.best_of import best_of_n, kl, kl_without_ties
@@ -598,6 +599,19 @@ def test_the_slope_and_the_correlation_are_those_of_the_rule():
     assert study.slope(grid, grid.u + 0.75 * grid.fillers + 3) == pytest.approx(0.5)
     assert study.correlation(grid, 5 + 2 * grid.u) == pytest.approx(1)
     assert study.correlation(grid, -grid.u) == pytest.approx(-1)
+
+
+def test_who_sees_only_fillers_underrates_them():
+    """What is not seen acts as noise: even the best slope is pulled towards 0."""
+    grid = toy_grid()
+    assert -0.25 < study.blind_slope(grid, 0.5) < 0
+    alone = study.Grid(grid.prompts, [], grid.p, -.25 * grid.fillers, grid.fillers)
+    for noise in (0.5, 1.0):
+        assert study.blind_slope(alone, noise) == pytest.approx(-0.25)          # nothing unseen
+        assert study.blind_slope(alone, noise, 1.0) == pytest.approx(0.75)
+    nats = [study.nats(*study.all_pairs(grid, k * grid.fillers / 0.5, 0.5))
+            for k in study.blind_slope(grid, 0.5) + np.array([-.01, 0, .01])]
+    assert nats[1] < min(nats[0], nats[2])
 
 
 def test_the_curve_begins_with_one_draw_and_ends_with_the_best(rng):

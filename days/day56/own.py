@@ -52,7 +52,8 @@ def measure(path, start, settings, seed, result):
     with kernels():
         margins = (model.score([chosen for chosen, _ in test[0]])
                    - model.score([rejected for _, rejected in test[0]]))
-    return result(len(train[0]), 1.0, 0, 2, settings.steps, 1, [], [], [], [], [], 0.0, [], [], [],
+    return result(len(train[0]), 1.0, 0, 2, settings.steps, 1, [], [], [], [], [], 0.0, [],
+                  0.0, [], [], [],
                   {"train": len(train[0]), "test": len(test[0]), "left_out": left_out,
                    "equal": equal, "agreement": float(np.mean((np.sign(margins) + 1) / 2)),
                    "nats": float(bradley_terry(margins)[0]), "losses": run.losses})

@@ -5,7 +5,7 @@ once, and what a labeller would say, what the best of n would be and how far it 
 are sums over these, not samples.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -178,6 +178,20 @@ def slope(grid, r):
     w = w / w.sum(-1, keepdims=True)
     m, y = (x - (w * x).sum(-1, keepdims=True) for x in (m, y))
     return float((w * m * y).sum() / (w * m * m).sum())
+
+
+def blind_slope(grid, noise, likes_length=0.0):
+    """The best reward of a filler for a model that sees nothing but fillers, times the noise.
+
+    Of all rewards k · fillers the one with the lowest loss on this labeller's labels, by Newton.
+    """
+    seen = replace(grid, u=grid.u + likes_length * grid.fillers)
+    gap, more, w = all_pairs(seen, grid.fillers.astype(float), noise)
+    k = 0.0
+    for _ in range(30):
+        said = sigmoid(k * more)
+        k -= (w @ ((said - sigmoid(gap)) * more)) / (w @ (said * (1 - said) * more**2))
+    return float(k * noise)
 
 
 def curve(grid, r, ns):
