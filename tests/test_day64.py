@@ -111,6 +111,93 @@ def test_orders_by_hand():
     assert forms.cuts(one) == [8, 12]
 
 
+def theirs(family, where, rng):
+    """(arch, our weights, their arrays), for tests that know the other side."""
+    arch, weights, _ = make(family, rng)
+    return arch, weights, forms.rename(where[forms.family(arch)], arch, weights)
+
+
+def test_gpt_neox_has_query_key_and_value_of_one_head_together(rng):
+    arch, weights, arrays = theirs("gpt_neox", forms.HUGGING_FACE, rng)
+    w, b = weights["blocks.1.qkv.w"], weights["blocks.1.qkv.b"]
+    found = arrays["gpt_neox.layers.1.attention.query_key_value.weight"]
+    bias = arrays["gpt_neox.layers.1.attention.query_key_value.bias"]
+    for head in range(4):
+        for part in range(3):
+            for j in range(8):
+                row, ours = head * 24 + part * 8 + j, part * 32 + head * 8 + j
+                assert (found[row] == w[:, ours]).all() and bias[row] == b[ours]
+    assert set(arrays) == {
+        "gpt_neox.embed_in.weight", "gpt_neox.final_layer_norm.weight",
+        "gpt_neox.final_layer_norm.bias"} | {
+        f"gpt_neox.layers.{i}.{part}.{end}" for i in (0, 1) for end in ("weight", "bias")
+        for part in ("input_layernorm", "attention.query_key_value", "attention.dense",
+                     "post_attention_layernorm", "mlp.dense_h_to_4h", "mlp.dense_4h_to_h")}
+    same = arrays["gpt_neox.layers.0.mlp.dense_4h_to_h.weight"]
+    assert np.array_equal(same, weights["blocks.0.down.w"].T) and same.flags.c_contiguous
+
+
+def test_gpt2_keeps_inputs_first(rng):
+    arch, weights, arrays = theirs("gpt2", forms.HUGGING_FACE, rng)
+    for part, name in (("qkv", "attn.c_attn"), ("project", "attn.c_proj"), ("up", "mlp.c_fc"),
+                       ("down", "mlp.c_proj")):
+        found = arrays[f"transformer.h.1.{name}.weight"]
+        assert np.array_equal(found, weights[f"blocks.1.{part}.w"])
+        assert np.array_equal(arrays[f"transformer.h.1.{name}.bias"], weights[f"blocks.1.{part}.b"])
+    for part, name in (("norm", "ln_f"), ("blocks.0.norm1", "h.0.ln_1"),
+                       ("blocks.0.norm2", "h.0.ln_2")):
+        assert np.array_equal(arrays[f"transformer.{name}.weight"], weights[f"{part}.gain"])
+        assert np.array_equal(arrays[f"transformer.{name}.bias"], weights[f"{part}.bias"])
+    assert np.array_equal(arrays["transformer.wpe.weight"], weights["positions"])
+    assert np.array_equal(arrays["transformer.wte.weight"], weights["embed"])
+    assert len(arrays) == 4 + 2 * 12
+
+
+def test_llama_keeps_queries_keys_and_values_apart(rng):
+    arch, weights, arrays = theirs("untied", forms.HUGGING_FACE, rng)
+    w = weights["blocks.1.qkv.w"].T
+    for name, rows in (("q", w[:32]), ("k", w[32:48]), ("v", w[48:])):
+        assert np.array_equal(arrays[f"model.layers.1.self_attn.{name}_proj.weight"], rows)
+    for part, name in (("project", "self_attn.o_proj"), ("gate", "mlp.gate_proj"),
+                       ("up", "mlp.up_proj"), ("down", "mlp.down_proj")):
+        assert np.array_equal(arrays[f"model.layers.0.{name}.weight"],
+                              weights[f"blocks.0.{part}.w"].T)
+    assert np.array_equal(arrays["lm_head.weight"], weights["head"].T)
+    assert np.array_equal(arrays["model.embed_tokens.weight"], weights["embed"])
+    assert np.array_equal(arrays["model.norm.weight"], weights["norm.gain"])
+    for i, name in ((1, "input_layernorm"), (2, "post_attention_layernorm")):
+        assert np.array_equal(arrays[f"model.layers.0.{name}.weight"],
+                              weights[f"blocks.0.norm{i}.gain"])
+    assert len(arrays) == 3 + 2 * 9
+
+
+def test_gguf_names_of_a_gpt(rng):
+    for family, more in (("gpt2", {"position_embd.weight"}), ("gpt_neox", {"output.weight"})):
+        arch, weights, arrays = theirs(family, forms.IN_GGUF, rng)
+        assert set(arrays) == more | {"token_embd.weight", "output_norm.weight",
+                                      "output_norm.bias"} | {
+            f"blk.{i}.{part}.{end}" for i in (0, 1) for end in ("weight", "bias")
+            for part in ("attn_norm", "attn_qkv", "attn_output", "ffn_norm", "ffn_up", "ffn_down")}
+        assert np.array_equal(arrays["blk.1.attn_qkv.weight"], weights["blocks.1.qkv.w"].T)
+        assert np.array_equal(arrays["blk.1.ffn_down.weight"], weights["blocks.1.down.w"].T)
+        keys = export_gguf.shape_keys(arch, family)
+        there = {"gpt2": "gpt2", "gpt_neox": "gptneox"}[family]
+        wanted = {"context_length": 48, "embedding_length": 32, "block_count": 2,
+                  "feed_forward_length": 128, "attention.head_count": 4,
+                  "attention.layer_norm_epsilon": 1e-5}
+        if family == "gpt_neox":
+            wanted |= {"rope.dimension_count": 8, "rope.freq_base": 10000.0,
+                       "use_parallel_residual": False}
+            assert np.array_equal(arrays["output.weight"], weights["embed"])
+        assert keys == {"general.architecture": there,
+                        **{f"{there}.{key}": value for key, value in wanted.items()}}
+    arch, *_ = make("llama", rng)
+    keys = export_gguf.shape_keys(arch, "llama")
+    assert keys["llama.attention.head_count_kv"] == 2 and keys["llama.attention.key_length"] == 8
+    assert keys["llama.attention.value_length"] == keys["llama.rope.dimension_count"] == 8
+    assert keys["llama.rope.freq_base"] == 500 and len(keys) == 12
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_folder_holds_the_same_model(family, rng, tmp_path):
     arch, weights, tokenizer = make(family, rng, CHATTY)
@@ -959,7 +1046,7 @@ def test_ids_beyond_the_vocabulary_have_no_bytes(base):
 # ---------------------------------------------------------------- delivery
 
 def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, 20))
+    return asyncio.run(asyncio.wait_for(coroutine, 30))
 
 
 def test_news_reach_the_loop_and_a_stream_ends_with_done(model):

@@ -1,0 +1,82 @@
+"""Day 64 · One model in a process of its own, on one thread: what it takes and how fast it is.
+
+`budget` starts this file as a program; it prints one JSON object. Memory is the most that the
+process ever had (ru_maxrss), read after each stage, so that a stage's share is the difference.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE = {"NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+PROMPT = "The king is"
+
+
+def most():
+    """Bytes: the largest memory of this process so far. macOS counts bytes, Linux kilobytes."""
+    size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return size if sys.platform == "darwin" else 1024 * size
+
+
+def budget(model, T, n, half):
+    """Memory and speed of one model. T: room of the cache; n: tokens to write; half: a cache of 16
+    bits. The first run compiles and warms the files; the second is reported."""
+    command = [sys.executable, __file__, str(model), str(T), str(n), str(int(half))]
+    for tokens in (4, n):
+        command[4] = str(tokens)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300,
+                              env={**os.environ, **ONE, "PYTHONPATH": str(ROOT)})
+        if done.returncode:
+            raise OSError(f"measuring {model} failed: {done.stderr.strip()[-300:]}")
+    return json.loads(done.stdout)
+
+
+def main(model, T, n, half):
+    """The child. Imports stand here, since they are part of what is measured."""
+    found = {"python": most()}
+    import numpy as np
+    found["numpy"] = most()
+    from llm.generate.opened import open_model
+    found["imports"] = most()
+    start = time.perf_counter()
+    opened = open_model(model)
+    engine = opened.engine(T_max=min(T, opened.arch.T), threads=1,
+                           dtype=np.float16 if half else np.float32)
+    logits = engine.prefill(opened.encode(PROMPT))
+    found["first"] = time.perf_counter() - start           # seconds from nothing to the first token
+    found["open"] = most()
+    times = []
+    for _ in range(n):
+        start = time.perf_counter()
+        if engine.length == engine.cache.T_max:
+            engine.reset()
+        logits = engine.step(int(logits.argmax()))
+        times.append(time.perf_counter() - start)
+    found["written"] = most()
+    arch = opened.arch
+    found["cache"] = 2 * arch.L * arch.K * arch.D * engine.cache.T_max * (2 if half else 4)
+    found["weights"] = sum(w.data.nbytes for w in engine.matrices().values())
+    found["rate"] = 1 / float(np.median(times))
+    found["read"] = read_rate(np, found["weights"])
+    print(json.dumps(found))
+
+
+def read_rate(np, size):
+    """Bytes a second at which one thread reads as many bytes as the weights have, again and again:
+    from a cache, if they fit into one."""
+    from llm.tensors.roofline import read_all
+    x, best = np.ones(max(size // 4, 1024), np.float32), float("inf")
+    for _ in range(20):
+        start = time.perf_counter()
+        read_all(x, 1)
+        best = min(best, time.perf_counter() - start)
+    return x.nbytes / best
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])))

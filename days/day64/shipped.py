@@ -1,0 +1,69 @@
+"""Day 64 · The reader's GPT in every form in which it is shipped, read back and compared."""
+
+from functools import partial
+
+import numpy as np
+
+from llm.generate.architecture import Architecture
+from llm.generate.evaluate import nats_per_byte
+from llm.generate.plain import Plain
+from llm.weights import export_gguf
+from llm.weights.export import export_hf, import_hf, weights_of
+from llm.weights.gguf import GGUF
+from llm.weights.import_gguf import describe_gpt, gpt_arrays
+
+FORMS = [("folder", "F32"), ("folder", "BF16"), ("GGUF", "F32"), ("GGUF", "F16"),
+         ("GGUF", "Q8_0")]
+
+
+def write(folder, arch, weights, tokenizer):
+    """Every form into `folder` -> {(form, kind): path}."""
+    paths = {}
+    for form, kind in FORMS:
+        name = folder / f"gpt-{kind.lower()}"
+        paths[form, kind] = name if form == "folder" else name.with_suffix(".gguf")
+        writer = export_hf if form == "folder" else export_gguf.export_gguf
+        writer(paths[form, kind], arch, weights, tokenizer, kind=kind)
+    return paths
+
+
+def read_back(form, path):
+    """(arch, weights) of a form."""
+    if form == "folder":
+        about, arrays, *_ = import_hf(path)
+        arch = Architecture(**about)
+        return arch, weights_of(arrays, arch)
+    file = GGUF(path)
+    arch = Architecture(**describe_gpt(file))
+    return arch, gpt_arrays(file, arch)
+
+
+def size(path):
+    """Bytes of the weights' file."""
+    return (path / "model.safetensors" if path.is_dir() else path).stat().st_size
+
+
+def judge(arch, weights, tokenizer, text, wanted=None):
+    """(nats a character, logits of every window): what a form expects of a held-out text."""
+    ids = tokenizer.encode(text)
+    found = Plain(arch, weights)
+    windows = [found.read(ids[i:i + arch.T].tolist()) for i in range(0, len(ids) - arch.T, arch.T)]
+    nats = nats_per_byte(partial(read, found), tokenizer, text, arch.T)
+    return float(nats), np.concatenate(windows)
+
+
+def read(plain, ids):
+    return plain.read(np.asarray(ids).tolist())
+
+
+def compare(arch, weights, tokenizer, paths, text, tick=lambda: None):
+    """Rows: [form, type, bytes, nats a character, largest difference of a logit, share of
+    positions whose likeliest next token is another]; the first is the model in memory."""
+    nats, wanted = judge(arch, weights, tokenizer, text)
+    rows = [["in memory", "F32", sum(a.nbytes for a in weights.values()), nats, 0.0, 0.0]]
+    for (form, kind), path in paths.items():
+        nats, found = judge(*read_back(form, path), tokenizer, text)
+        rows.append([form, kind, size(path), nats, float(np.abs(found - wanted).max()),
+                     float((found.argmax(1) != wanted.argmax(1)).mean())])
+        tick()
+    return rows, len(wanted)
