@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from days.day64.run import measure
 from llm.generate import answered, asked, chat, delivery, formats, server
 from llm.generate.architecture import Architecture, check_weights, gpt_weights, shapes
 from llm.generate.metrics import Metrics
@@ -1440,3 +1441,23 @@ def test_the_chats_command_line(folder, monkeypatch, capsys, tmp_path):
     assert said.err == "cat converses; /help helps\n" and said.out.startswith("! there is no /nix")
     assert chat.main([str(tmp_path / "absent")]) == 2
     assert capsys.readouterr().err.startswith("chat: ")
+
+
+# ---------------------------------------------------------------- the run
+
+def test_the_headline():
+    found = measure(fast=True, seed=0)
+    size = {(form, kind): row[0] for form, kind, *row in found.forms}
+    assert size["GGUF", "Q8_0"] < size["GGUF", "F16"] < size["GGUF", "F32"]
+    changed = {(form, kind): row[3] for form, kind, *row in found.forms}
+    assert changed["folder", "F32"] == changed["GGUF", "F32"] == 0 < changed["GGUF", "Q8_0"] < 0.05
+    by_key = {name: row for name, *row in found.wrong}
+    assert list(by_key.values())[0][1] < 1e-3                    # the reader of `misread` is right
+    assert by_key["hidden_act left out"][2] < 0.02
+    assert by_key["qkv not put head by head"][2] > 0.5
+    for crowd in found.crowds:
+        assert crowd["lost"] == crowd["changed"] == 0
+        assert abs(crowd["asked"] * crowd["response"] / crowd["inside"] - 1) < 0.5
+    edge = found.edges[0]
+    assert edge["python"] < edge["numpy"] < edge["imports"] <= edge["open"] <= edge["written"]
+    assert edge["rate"] > 0 and edge["cache"] == 2 * 2 * 32 * 32 * 4

@@ -1,9 +1,12 @@
 """Day 64 · One model in a process of its own, on one thread: what it takes and how fast it is.
 
 `budget` starts this file as a program; it prints one JSON object. Memory is the most that the
-process ever had (ru_maxrss), read after each stage, so that a stage's share is the difference.
+process ever had, read after each stage, so that a stage's share is the difference. Linux tells it
+as VmHWM. The usual `ru_maxrss` will not do there: it also counts what the *parent* had when it
+started the child, and was the same for all models.
 """
 
+import ctypes
 import json
 import os
 import resource
@@ -15,20 +18,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 ONE = {"NUMBA_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 PROMPT = "The king is"
+THP_DISABLE = 41                  # prctl's number for "no huge pages in this process"
 
 
 def most():
-    """Bytes: the largest memory of this process so far. macOS counts bytes, Linux kilobytes."""
+    """Bytes: the largest memory of this process so far."""
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                return 1024 * int(line.split()[1])
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else 1024 * size
 
 
-def budget(model, T, n, half):
+def budget(model, T, n, half=False, huge=True, warm=False):
     """Memory and speed of one model. T: room of the cache; n: tokens to write; half: a cache of 16
-    bits. The first run compiles and warms the files; the second is reported."""
-    command = [sys.executable, __file__, str(model), str(T), str(n), str(int(half))]
-    for tokens in (4, n):
-        command[4] = str(tokens)
+    bits; huge: pages of 2 MB where Linux likes them. warm: run once before, which compiles and
+    brings the files into memory, and report the second run."""
+    for tokens in (4, n) if warm else (n,):
+        command = [sys.executable, __file__, str(model), *map(str, (T, tokens, int(half),
+                                                                    int(huge)))]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300,
                               env={**os.environ, **ONE, "PYTHONPATH": str(ROOT)})
         if done.returncode:
@@ -36,8 +45,10 @@ def budget(model, T, n, half):
     return json.loads(done.stdout)
 
 
-def main(model, T, n, half):
+def main(model, T, n, half, huge):
     """The child. Imports stand here, since they are part of what is measured."""
+    if not huge and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(THP_DISABLE, 1, 0, 0, 0)
     found = {"python": most()}
     import numpy as np
     found["numpy"] = most()
@@ -79,4 +90,4 @@ def read_rate(np, size):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), bool(int(sys.argv[4])))
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 
+from days.day64 import misread
 from llm.generate.architecture import Architecture
 from llm.generate.evaluate import nats_per_byte
 from llm.generate.plain import Plain
@@ -43,27 +44,40 @@ def size(path):
     return (path / "model.safetensors" if path.is_dir() else path).stat().st_size
 
 
-def judge(arch, weights, tokenizer, text, wanted=None):
-    """(nats a character, logits of every window): what a form expects of a held-out text."""
+def judge(read, tokenizer, text, T):
+    """(nats a character, logits of every window): what a reader expects of a held-out text."""
     ids = tokenizer.encode(text)
-    found = Plain(arch, weights)
-    windows = [found.read(ids[i:i + arch.T].tolist()) for i in range(0, len(ids) - arch.T, arch.T)]
-    nats = nats_per_byte(partial(read, found), tokenizer, text, arch.T)
-    return float(nats), np.concatenate(windows)
+    windows = [read(ids[i:i + T]) for i in range(0, len(ids) - T, T)]
+    return float(nats_per_byte(read, tokenizer, text, T)), np.concatenate(windows)
 
 
-def read(plain, ids):
-    return plain.read(np.asarray(ids).tolist())
+def plain(arch, weights):
+    """Day 42's decoder: ids (n,) -> logits (n, V)."""
+    return Plain(arch, weights).read
+
+
+def apart(found, wanted):
+    """(largest difference of a logit, share of positions whose likeliest token is another)."""
+    return (float(np.abs(found - wanted).max()),
+            float((found.argmax(1) != wanted.argmax(1)).mean()))
+
+
+def misreadings(arch, weights, tokenizer, text, wanted):
+    """Rows of readers to whom one key was not told: [reader, nats, largest difference, share]."""
+    rows = []
+    for name, fault in misread.READERS.items():
+        nats, found = judge(partial(misread.read, arch, weights, **fault), tokenizer, text, arch.T)
+        rows.append([name, nats, *apart(found, wanted)])
+    return rows
 
 
 def compare(arch, weights, tokenizer, paths, text, tick=lambda: None):
     """Rows: [form, type, bytes, nats a character, largest difference of a logit, share of
     positions whose likeliest next token is another]; the first is the model in memory."""
-    nats, wanted = judge(arch, weights, tokenizer, text)
+    nats, wanted = judge(plain(arch, weights), tokenizer, text, arch.T)
     rows = [["in memory", "F32", sum(a.nbytes for a in weights.values()), nats, 0.0, 0.0]]
     for (form, kind), path in paths.items():
-        nats, found = judge(*read_back(form, path), tokenizer, text)
-        rows.append([form, kind, size(path), nats, float(np.abs(found - wanted).max()),
-                     float((found.argmax(1) != wanted.argmax(1)).mean())])
+        nats, found = judge(plain(*read_back(form, path)), tokenizer, text, arch.T)
+        rows.append([form, kind, size(path), nats, *apart(found, wanted)])
         tick()
-    return rows, len(wanted)
+    return rows, wanted
