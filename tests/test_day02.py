@@ -124,7 +124,25 @@ def test_an_analogy_is_an_addition():
     vectors = wv.WordVectors(list(plane), np.array(list(plane.values()), float))
     assert vectors.analogy("man", "woman", "king", 1)[0][0] == "queen"
     assert {w for w, _ in vectors.analogy("man", "woman", "king")} == {"queen", "mud"}
-    assert vectors.score([("man", "woman", "king", "queen")])[:2] == (1, 1)
+    assert vectors.score([("man", "woman", "king", "queen")]) == (1, 1, 1, 1)
+
+
+def test_right_by_the_arrow_and_right_without_it_are_counted_apart():
+    """queen is nearest to king itself; lady needs the arrow; mud is found in neither way."""
+    plane = {"man": [1, 0], "woman": [1, .2], "king": [3, 0], "queen": [3, .3], "lord": [0, 1],
+             "lady": [-.4, 1], "mud": [.1, 1], "rain": [-1, -1]}
+    vectors = wv.WordVectors(list(plane), np.array(list(plane.values()), float))
+    found = [("man", "woman", "king", "queen"), ("man", "woman", "lord", "rain"),
+             ("woman", "man", "lord", "mud")]
+    rows = [vectors.score([question]) for question in found]
+    assert rows[0] == (1, 1, 1, 1) and rows[1][0] == rows[1][3] == 0
+    assert vectors.score(found) == tuple(map(sum, zip(*rows)))
+
+
+def test_a_coin_tells_how_much_a_split_says():
+    """8 to 3: a coin is as uneven in 2 · (165 + 55 + 11 + 1) of 2048 rows of eleven tosses."""
+    assert run.coin(8, 3) == run.coin(3, 8) == 2 * (165 + 55 + 11 + 1) / 2048
+    assert run.coin(5, 5) == run.coin(0, 0) == 1.0 and run.coin(6, 0) == 2 / 64
 
 
 def test_words_are_split_and_ranked():

@@ -1,5 +1,6 @@
 """Day 02 · The price of one multiplication, and what Shakespeare's words mean by their company."""
 
+import math
 import sys
 from dataclasses import dataclass
 
@@ -41,9 +42,11 @@ class Result:
     neighbours: list      # [word, its nearest words]
     king: list            # man : woman = king : …, [word, cosine] best first
     analogies: int        # how many of the list have all four words in the vocabulary
-    scores: list          # [dimensions, first of the answers right, among five, no-analogy twins]
+    scores: list          # [dimensions, right, among five, right by c alone, right in both ways]
     chosen: int           # the dimensions used above
     score: list           # the row of `scores` with these dimensions
+    chance: float         # how often a coin would tell the two ways apart at least as clearly
+    wide: list            # the same row with a window of 4 places instead of 2
     energy: float         # share of the squared PPMI matrix that the chosen dimensions keep
 
 
@@ -64,6 +67,9 @@ def measure(fast, seed):
     for k in sorted({2, 10, chosen, len(vocab)} if fast else {2, 10, 50, chosen, 800, len(vocab)}):
         scores.append([k, *wv.WordVectors(vocab, full[:, :k]).score(quads)])
     vectors_ = wv.WordVectors(vocab, full[:, :chosen])
+    score = next(row for row in scores if row[0] == chosen)
+    wide = wv.ppmi(wv.cooccurrence(tokens, vocab, 2 * window)).astype(np.float32)
+    wide = wv.WordVectors(vocab, wv.svd_vectors(wide, chosen)[0])
     known = [w for w in PROBES if w in vectors_.index][:6]
     at = sizes.index(AT)
     plain = curves["Python, two lists"][at]
@@ -77,8 +83,16 @@ def measure(fast, seed):
         neighbours=[[w, ", ".join(n for n, _ in vectors_.neighbours(w))] for w in known],
         king=vectors_.analogy("man", "woman", "king") if "king" in known and quads else [],
         analogies=len(quads), scores=scores, chosen=chosen,
-        score=next(row for row in scores if row[0] == chosen),
+        score=score, chance=coin(score[1] - score[4], score[3] - score[4]),
+        wide=[chosen, *wide.score(quads)],
         energy=float((s[:chosen] ** 2).sum() / (s ** 2).sum()))
+
+
+def coin(a, b):
+    """Of a + b cases that only one of two ways gets right, a fell to one and b to the other: how
+    likely is a split at least as uneven by tossing a coin? (McNemar's exact test, two-sided.)"""
+    n = a + b
+    return min(1.0, 2 * sum(math.comb(n, k) for k in range(max(a, b), n + 1)) / 2 ** n)
 
 
 def dot_times(fast, rng, step):
@@ -114,7 +128,7 @@ def show(r):
     print_table([["word", f"nearest in {r.corpus}, {r.tokens:,} words"], *r.neighbours])
     if r.analogies:
         print("man : woman = king : " + ", ".join(f"{w} {x:.2f}" for w, x in r.king))
-        print_table([["dimensions", "right", "among five", "right without b − a"], *r.scores],
+        print_table([["dimensions", "right", "among five", "by c alone", "both ways"], *r.scores],
                     f"{r.analogies} analogies")
 
 
@@ -128,7 +142,7 @@ def draw(r, path):
         ax.annotate(way, points[-1], (8, dy), textcoords="offset points", color=f"C{i}",
                     va="center")
     by = {way: times for way, _, times in r.ways}
-    ax.set(xlabel="N, elements of each vector", ylabel="ns an element", xlim=(.8, r.sizes[-1] * 90),
+    ax.set(xlabel="N, elements of each vector", ylabel="ns an element", xlim=(.8, r.sizes[-1] * 40),
            title=f"A dot product of {AT:,} elements: NumPy is {by['NumPy']:.0f} times"
                  f" as fast as Python;\nof one element it takes "
                  f"{r.curves['NumPy'][0] / r.curves['Python, two lists'][0]:.1f} times as long: "

@@ -97,12 +97,14 @@ class WordVectors:
     def score(self, analogies):
         """Of (a, b, c, d): how often d comes first, how often among five, and a check of honesty:
 
-        how often d is nearest to c alone. Where that is as good, b − a did nothing (Linzen 2016).
+        how often d is nearest to c alone, and how often in both ways. Where c alone does as well,
+        b − a did nothing (Linzen 2016).
         """
-        first = five = alone = 0
+        first = five = alone = both = 0
         for a, b, c, d in analogies:
             found = [word for word, _ in self.analogy(a, b, c)]
-            first += found[:1] == [d]
-            five += d in found
-            alone += [word for word, _ in self.nearest(self[c], 1, without=(a, b, c))] == [d]
-        return first, five, alone
+            by_arrow = found[:1] == [d]
+            by_c = [word for word, _ in self.nearest(self[c], 1, without=(a, b, c))] == [d]
+            first, five, alone = first + by_arrow, five + (d in found), alone + by_c
+            both += by_arrow and by_c
+        return first, five, alone, both
