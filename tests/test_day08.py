@@ -28,7 +28,7 @@ def chi_square(counts, p):
 def critical(degrees, z=3.0902):
     """The χ² exceeded with probability .001 (z is the normal quantile): Wilson and Hilferty 1931.
 
-    df · (1 − 2/(9 df) + z √(2/(9 df)))³; for 9 degrees 28.06, where the exact value is 27.88.
+    df · (1 − 2/(9 df) + z √(2/(9 df)))³, within 2 % of the tables: 28.06 for 9 degrees, not 27.88.
     """
     return degrees * (1 - 2 / (9 * degrees) + z * math.sqrt(2 / (9 * degrees))) ** 3
 
@@ -83,11 +83,6 @@ def test_the_chi_square_test_can_fail():
     counts = np.bincount(sample(np.zeros((20_000, 10)), np.random.default_rng(0)), minlength=10)
     wrong = softmax(np.linspace(0, 0.2, 10))
     assert chi_square(counts, np.full(10, 0.1)) < critical(9) < chi_square(counts, wrong)
-
-
-def test_critical_values_are_near_the_tables():
-    for degrees, exact in [(3, 16.266), (9, 27.877), (30, 59.703)]:  # Pearson and Hartley, table 8
-        assert critical(degrees) == pytest.approx(exact, rel=0.02)
 
 
 @pytest.mark.parametrize("draw", SAMPLERS)

@@ -28,8 +28,12 @@ class Result:
     order: int
     contexts: int         # validation contexts behind `curve`
     written: int          # characters written at each temperature
-    rows: list            # T, bits along the own text, real words, distinct words, text
-    unseen: list          # real and distinct words in as much of the validation text
+    pages: int            # texts written at each temperature
+    rows: list            # T, bits along the own text, real words, distinct words, a text
+    distinct: list        # by T: the share of distinct words of each text
+    short: float          # of the real words at the highest T: the share of at most three letters
+    unseen: list          # real and distinct words, means over all as long pieces of unseen text
+    pieces: list          # of these: how many, then spread, least and most of the distinct share
     curve: list           # T, entropy over one set of contexts, cross-entropy of the truth (bits)
     crossing: float       # T where entropy and cross-entropy meet, interpolated
     cost: list            # V, time of a Gumbel draw / time of an inverse-CDF draw
@@ -47,16 +51,28 @@ def measure(fast, seed):
     logits, targets = held_out(model, tokenizer.encode(validation), 300 if fast else 4000, rng)
     curve = [[t, float(entropy(tempered(logits, t)).mean() / BIT),
               float(cross_entropy(logits / t, targets) / BIT)] for t in CURVE]
-    rows = []
-    with progress(len(SHOWN), "writing") as step:
+    rows, distinct, pages = [], [], 1 if fast else 3
+    with progress(len(SHOWN) * pages, "writing") as step:
         for t in SHOWN:
-            ids, bits = write(model, prompt, count, t, rng)
-            text = tokenizer.decode(ids)
-            rows.append([t, bits, *shares(text, known), text[:500]])
-            step()
+            texts, bits = [], []
+            for _ in range(pages):
+                ids, bit = write(model, prompt, count, t, rng)
+                texts.append(tokenizer.decode(ids))
+                bits.append(bit)
+                step()
+            found = [shares(text, known) for text in texts]
+            distinct.append([share for _, share in found])
+            rows.append([t, float(np.mean(bits)), *np.mean(found, axis=0).tolist(), texts[0][:500]])
+    last = [word for text in texts for word in words(text)[1:-1] if word in known]
+    human = np.array([shares(validation[i:i + count], known)
+                      for i in range(0, len(validation) - count + 1, count)])
     return Result(
         corpus=corpus.name, order=ORDER, contexts=len(targets), written=count,
-        rows=rows, unseen=shares(validation[:count], known), curve=curve,
+        pages=pages, rows=rows, distinct=distinct,
+        short=sum(len(word) <= 3 for word in last) / max(len(last), 1),
+        unseen=human.mean(axis=0).tolist(),
+        pieces=[len(human), *(float(f(human[:, 1])) for f in (np.std, np.min, np.max))],
+        curve=curve,
         crossing=float(np.interp(0, [h - c for _, h, c in curve], CURVE)),
         cost=[[v, cost(v, rng)] for v in (tokenizer.vocab_size, 50257)])
 
@@ -104,7 +120,8 @@ def table(result):
 
 def show(result):
     print_table(table(result), f"one model of {result.corpus} (runs of {result.order} characters)")
-    print("unseen text: {:.0%} real, {:.0%} distinct".format(*result.unseen))
+    print("unseen text: {:.0%} real, {:.0%} distinct, means of {} pieces as long".format(
+        *result.unseen, result.pieces[0]))
     print_table([["T", "entropy, bits", "cross-entropy of the truth"],
                  *([t, f"{h:.3f}", f"{c:.3f}"] for t, h, c in result.curve[::3])],
                 f"{result.contexts} unseen contexts; the two meet at T = {result.crossing:.2f}")
@@ -129,10 +146,11 @@ def draw(result, path):
     right.plot(ts, [100 * share for share in distinct], color=grey, marker="o", ms=4)
     for share, shade in zip(result.unseen, (blue, grey)):
         right.axhline(100 * share, color=shade, lw=0.8, ls=":")
+    right.axhspan(100 * result.pieces[2], 100 * result.pieces[3], color=grey, alpha=0.15, lw=0)
     right.text(1.55, 100 * real[3] + 2, "real", color=blue, va="bottom")
     right.text(0.6, 100 * distinct[1] - 2, "distinct", color=grey, va="top")
     right.set(xlabel="temperature", ylabel="% of the words written", ylim=(0, 104), xticks=ts,
-              title="Its own text (dotted: unseen)")
+              title="Its own text (dotted, band: unseen)")
     title = f"Unseen text is least surprising where the curves meet, at T = {result.crossing:.2f}"
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     save(fig, path)
