@@ -11,7 +11,7 @@ from days.day52.made import gguf_bytes, small_llama
 from days.day53 import base as base_module
 from days.day53 import own, real
 from days.day53.base import base
-from days.day53.run import PROMPTS, measure, right_call
+from days.day53.run import PROMPTS, measure, one_line, right_call
 from days.day53.solve import Speaker
 from days.day53.tuned import Recipe as Tuned
 from days.day53.tuned import tasks as tuned_tasks
@@ -453,20 +453,20 @@ def test_the_gradient_of_a_packed_batch_is_that_of_its_examples():
     made = examples(7, rng, 18)
     one, other = stirred(gpt(), np.random.default_rng(6)), stirred(gpt(), np.random.default_rng(6))
     borders = packing.pack_attention(one)
-    batch = next(sft.packed_batches(made, 4, 40, np.random.default_rng(0)))
-    seen = {tuple(batch[0].reshape(-1)[w[w >= 0]]) for w in batch[2]}
-    pairs = [sft.shifted(*e) for e in made if tuple(e[0][:-1]) in seen]
+    lengths = [len(e[0]) - 1 for e in made]
+    B = len(packing.fill(lengths, 40, np.random.default_rng(0).permutation(7)))
+    batch = next(sft.packed_batches(made, B, 40, np.random.default_rng(0)))        # one round
+    assert B < 7 and len(batch[2]) == 7
     value, count = sft.sft_loss(one, borders)(batch)
     value.backward()
-    inputs, targets = sft.stack(pairs, max(len(x) for x, _ in pairs))
+    inputs, targets = sft.stack([sft.shifted(*e) for e in made], max(lengths))
     plain = other.loss(inputs, targets)
     plain.backward()
-    if len(pairs) == len(batch[2]):
-        assert np.isclose(value.data, plain.data, atol=1e-5)
-        assert count == (targets != -100).sum()
-        theirs = other.named_parameters()
-        for name, p in one.named_parameters().items():
-            assert np.allclose(p.grad, theirs[name].grad, atol=1e-4), name
+    assert np.isclose(value.data, plain.data, atol=1e-5)
+    assert count == (targets != -100).sum()
+    theirs = other.named_parameters()
+    for name, p in one.named_parameters().items():
+        assert np.allclose(p.grad, theirs[name].grad, atol=1e-4), name
 
 
 def test_packing_refuses_what_it_cannot_do():
@@ -783,6 +783,11 @@ def test_your_own_file_is_learned_from(tmp_path, capsys):
         own.learn(base(True), path, 0, 0)
 
 
+def test_texts_are_made_fit_for_a_table():
+    assert one_line("a\nb|c") == "a / b¦c" and one_line("") == "(nothing)"
+    assert one_line("x" * 141) == "x" * 140 + " …" and one_line("x" * 140) == "x" * 140
+
+
 def test_the_headline_more_answers_known_and_less_of_shakespeare():
     result = measure(fast=True, seed=0)
     assert [row[0] for row in result.solved] == ["sum", "calculator", "question", "story"]
@@ -791,5 +796,5 @@ def test_the_headline_more_answers_known_and_less_of_shakespeare():
     assert all(curve[-1][1] < curve[0][1] for curve in result.curves)
     padded, packed = result.packing
     assert packed[2] > 0.8 > padded[2]                   # the share of a row that is filled
-    assert [row[0] for row in result.samples] == PROMPTS and len(PROMPTS) == 8
+    assert [row[0] for row in result.samples] == list(map(one_line, PROMPTS)) and len(PROMPTS) == 8
     assert result.counts[1] < 0.5 * result.counts[0]

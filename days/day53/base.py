@@ -14,6 +14,7 @@ import hashlib
 import json
 import re
 from dataclasses import asdict, dataclass
+from functools import cache
 
 import numpy as np
 
@@ -92,6 +93,7 @@ def base(fast=False, recipe=None):
     return train(path, recipe, texts)
 
 
+@cache
 def read(recipe):
     """{name: (training text, held-out text)}; the arithmetic held out is the tasks' test."""
     rng = np.random.default_rng([recipe.seed, 53])

@@ -101,7 +101,8 @@ def learn(steps=24, rate=1e-4, B=1, tests=20, seeds=(0, 1), plays=""):
     names = ("answers right, share", "nats per answer token", "nats per character of Shakespeare")
     table = [[name, before[i], *(row[i] for row in after)] for i, name in enumerate(names)]
     forms = [sum(map(form, texts)) / len(texts) for texts in said]
-    samples = [[m[0].content, a, b] for m, a, b in zip(test, *said)]
+    samples = [[" / ".join(text.split("\n")).replace("|", "¦") for text in (m[0].content, a, b)]
+               for m, a, b in zip(test, *said)]
     return FullResult(sum(a.size for a in kept.values()), steps, rate, read, learned, tests,
                       table, forms, losses, samples)
 

@@ -35,7 +35,7 @@ class Result:
     lost: list            # [text, base, nats per character for each seed]
     curves: list          # for each seed: [step, nats per answer token, nats per character]
     packing: list         # [how, tokens a row, share filled, answer tokens a step, ms, tokens/s]
-    samples: list         # [prompt, base, tuned]
+    samples: list         # [prompt, base, tuned], each as one line
 
 
 def measure(fast, seed, full=False, data=None, steps=200):
@@ -64,7 +64,8 @@ def measure(fast, seed, full=False, data=None, steps=200):
         lost = [[name, *(nats_per_character(r, text) for r in (start, *readers))]
                 for name, text in texts.items()]
     counts, packing = packed.compare(start, train, 3 if fast else 20, seed)
-    samples = [[p, *(s.answer([Message("user", p)]) for s in speakers[:2])] for p in PROMPTS]
+    samples = [[one_line(text) for text in (p, *(s.answer([Message("user", p)])
+                                                 for s in speakers[:2]))] for p in PROMPTS]
     return Result(start.model.count_parameters(), seeds,
                   [[f, sum(t.family == f for t in train)] for f in FAMILIES], counts, n, solved,
                   sum(completed) / n, called, lost, [r.curve for r in readers], packing, samples)
@@ -101,14 +102,13 @@ def show(result):
     print_table(table(result), "before and after fine-tuning")
     if not isinstance(result, real.FullResult):
         print_table(packing_table(result), "padded and packed rows")
-    print_table([["prompt", "before", "after"], *(map(one_line, row) for row in result.samples)],
-                "the first eight prompts")
+    print_table([["prompt", "before", "after"], *result.samples], "the first eight prompts")
 
 
-def one_line(text, most=160):
-    """A text as a table can show it."""
-    text = text.replace("\n", " / ")
-    return text if len(text) <= most else text[:most] + " …"
+def one_line(text, most=140):
+    """A text as a table can show it: line breaks as strokes, cut where it is long."""
+    text = text.replace("\n", " / ").replace("|", "¦")
+    return (text if len(text) <= most else text[:most] + " …") or "(nothing)"
 
 
 def packing_table(result):
