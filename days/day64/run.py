@@ -20,6 +20,7 @@ EDGES = [(256, True, True), (256, False, True), (8192, False, True), (8192, Fals
 @dataclass(frozen=True)
 class Result:
     forms: list           # rows of `shipped.compare`
+    lead: list            # median lead of the likeliest logit: everywhere, where Q8_0 changes it
     wrong: list           # rows of `shipped.misreadings`
     positions: int        # next tokens compared
     characters: int       # of held-out text
@@ -40,8 +41,8 @@ def measure(fast, seed, export=None):
     with tempfile.TemporaryDirectory() as folder, progress(
             len(shipped.FORMS) + len(clients) + (1 if fast else 5), "shipping") as tick:
         paths = shipped.write(Path(export or folder), arch, weights, reader.tokenizer)
-        forms, wanted = shipped.compare(arch, weights, reader.tokenizer, paths, text,
-                                        lambda: tick(1))
+        forms, wanted, lead = shipped.compare(arch, weights, reader.tokenizer, paths, text,
+                                              lambda: tick(1))
         wrong = shipped.misreadings(arch, weights, reader.tokenizer, text, wanted)
         model = open_model(paths["folder", "F32"])
         ids = reader.tokenizer.encode(text).tolist()
@@ -64,7 +65,7 @@ def measure(fast, seed, export=None):
                           **edge.budget(source, T, n, half, huge, warm=first)})
             tick(1)
     count = sum(a.size for a in weights.values())
-    return Result(forms, wrong, len(wanted), len(text), count, most, tokens, crowds, edges)
+    return Result(forms, lead, wrong, len(wanted), len(text), count, most, tokens, crowds, edges)
 
 
 def table(result):

@@ -73,11 +73,20 @@ def misreadings(arch, weights, tokenizer, text, wanted):
 
 def compare(arch, weights, tokenizer, paths, text, tick=lambda: None):
     """Rows: [form, type, bytes, nats a character, largest difference of a logit, share of
-    positions whose likeliest next token is another]; the first is the model in memory."""
+    positions whose likeliest next token is another]; the first is the model in memory. Then its
+    logits, and `lead` for the last form."""
     nats, wanted = judge(plain(arch, weights), tokenizer, text, arch.T)
     rows = [["in memory", "F32", sum(a.nbytes for a in weights.values()), nats, 0.0, 0.0]]
     for (form, kind), path in paths.items():
         nats, found = judge(plain(*read_back(form, path)), tokenizer, text, arch.T)
         rows.append([form, kind, size(path), nats, *apart(found, wanted)])
         tick()
-    return rows, wanted
+    return rows, wanted, lead(wanted, found.argmax(1) != wanted.argmax(1))
+
+
+def lead(logits, here):
+    """[median of how far the likeliest token's logit is ahead of the second, all positions, and
+    where `here` (positions,) is true]."""
+    second, first = np.partition(logits, -2, axis=1)[:, -2:].T
+    ahead = first - second
+    return [float(np.median(ahead)), float(np.median(ahead[here])) if here.any() else 0.0]
