@@ -80,7 +80,7 @@ def client(server):
 
 def call(port, method, path, body=None, headers=(), kind="application/json"):
     """(status, headers, parsed or plain body) by the standard library."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     connection.request(method, path, data, {"Content-Type": kind, **dict(headers)})
     response = connection.getresponse()
@@ -94,7 +94,7 @@ def ask(port, **body):
     return call(port, "POST", "/v1/completions", {"model": "cat", "prompt": "The", **body})
 
 
-def wait_for(what, seconds=10):
+def wait_for(what, seconds=60):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not happen"
