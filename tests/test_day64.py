@@ -473,7 +473,7 @@ def base(tmp_path_factory):
 
 
 @contextlib.contextmanager
-def working(model, seconds=60, **options):
+def working(model, seconds=300, **options):
     worker = Worker(model, **options)
     worker.start()
     try:
@@ -494,9 +494,9 @@ def listen(worker, request):
     worker.submit(request)
 
     def all_of_it():
-        found = [told.get(timeout=60)]
+        found = [told.get(timeout=300)]
         while found[-1].reason is None:
-            found.append(told.get(timeout=60))
+            found.append(told.get(timeout=300))
         return found
     return all_of_it
 
@@ -520,14 +520,14 @@ def held(worker):
     step, go = worker.scheduler.step, threading.Event()
 
     def later():
-        assert go.wait(60)
+        assert go.wait(300)
         return step()
     worker.scheduler.step = later
     return go
 
 
 def wait_for(what):
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not what():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.002)
@@ -616,7 +616,7 @@ def test_who_is_inside_is_served_to_the_end_when_the_worker_closes(model):
     worker = Worker(model, most=1)
     worker.start()
     heard = [listen(worker, ask(model, seed=s)) for s in range(4)]
-    worker.close(60)
+    worker.close(300)
     assert [all_of_it()[-1].reason for all_of_it in heard] == ["length"] * 4
     assert not worker.thread.is_alive()
     with pytest.raises(Closed, match="the server is shutting down"):
@@ -1047,7 +1047,7 @@ def test_ids_beyond_the_vocabulary_have_no_bytes(base):
 # ---------------------------------------------------------------- delivery
 
 def run(coroutine):
-    return asyncio.run(asyncio.wait_for(coroutine, 60))
+    return asyncio.run(asyncio.wait_for(coroutine, 300))
 
 
 def test_news_reach_the_loop_and_a_stream_ends_with_done(model):
@@ -1238,6 +1238,7 @@ def test_the_endpoints_answer(model):
 def test_what_the_endpoints_refuse(model):
     async def visit(web, service):
         post = partial(web, "POST", "/v1/completions")
+        assert MOST_BODY == 2**20
         full = b"{" + b" " * (MOST_BODY - 2) + b"}"
         assert (await post(full))[0] == 404                  # exactly as large as allowed: no model
         status, headers, _ = await post(full + b" ")
@@ -1332,6 +1333,11 @@ def test_the_servers_command_line(folder, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(server.importlib.util, "find_spec", lambda name: None)
     monkeypatch.undo()
     assert set(server.missing()) <= {"starlette", "uvicorn"}
+    if not server.missing():
+        assert server.main([str(tmp_path / "absent"), "--port", "0"]) == 2
+        assert "nothing of this name" in capsys.readouterr().err
+        assert server.main([str(folder), "--port", "0", "--host", "no.such.host.invalid"]) == 2
+        assert capsys.readouterr().err.startswith("server: ")
 
 
 class Typed:
