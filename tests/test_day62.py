@@ -1,10 +1,13 @@
 """Day 62 · Tensor and pipeline parallelism, ZeRO: equal to one process, for the bytes promised."""
 
+import functools
 import math
 
 import numpy as np
 import pytest
 
+from days.day62.run import measure
+from days.day62.ways import WAYS
 from llm.grad.tensor import Tensor, no_grad
 from llm.grad.walk import saved_bytes
 from llm.layers.module import Linear, parameter
@@ -679,3 +682,32 @@ def test_clipping_sees_the_norm_of_all_ranks():
     clipped = Clipped(LocalComm(World(1), 0), lambda b: (p["a"].sum(), 1), p, 1.0)
     with pytest.raises(ValueError, match="use accumulate=1"):
         fit(p, clipped, iter([0, 0]), SGD(p), rate, steps=1, accumulate=2)
+
+
+def test_microbatches_kept_ahead_hide_the_latency():
+    link, eager = Link(0.25, math.inf), functools.partial(one_forward_one_backward, ahead=2)
+    for m in (8, 16):
+        usual = clocks(4, 2 * m, one_forward_one_backward, link=link)[0] - clocks(
+            4, m, one_forward_one_backward, link=link)[0]
+        assert usual == m * (3 + 2 * 0.25 * 3 / 4)             # 2α(p−1)/p for each microbatch
+        assert clocks(4, 2 * m, eager, link=link)[0] - clocks(4, m, eager, link=link)[0] == 3 * m
+    end, most = clocks(4, 8, eager)
+    assert end == 11 * 3 and most == [7, 5, 3, 1]
+
+
+def test_the_headlines_of_the_day():
+    result = measure(fast=True, seed=0)
+    assert {row[0] for row in result.ways} == set(WAYS) - {"tensor × data"}
+    for way, _p, wide, narrow, sent, formula, _messages in result.ways:
+        assert wide < 1e-12 and narrow < 1e-6, way
+        assert sent == pytest.approx(formula), way
+    for _p, _m, share, *orders in result.bubbles:
+        assert [waits for waits, _ in orders] == pytest.approx([share, share])
+    (waits, kept), (waits2, fewer) = result.model_bubbles
+    assert waits == pytest.approx(bubble(4, 8)) and waits2 == pytest.approx(bubble(4, 8))
+    assert [k for k, _ in kept] == [8] * 4 and [k for k, _ in fewer] == [4, 3, 2, 1]
+    for _stage, found, predicted, *_ in result.memory:
+        assert 0 < found - result.objects - predicted < 60e3
+    sent = {row[0]: row[4] for row in result.ways}
+    assert sent["tensor"] / sent["data (ZeRO 0)"] == pytest.approx(result.tokens / 3 / result.C,
+                                                                   rel=0.1)

@@ -30,13 +30,16 @@ def gpipe(p, r, m):
     return [("F", i) for i in range(m)] + [("B", i) for i in reversed(range(m))]
 
 
-def one_forward_one_backward(p, r, m):
+def one_forward_one_backward(p, r, m, ahead=1):
     """p − 1 − r forward to fill the ranks behind, then one forward and one backward in turn.
+
+    ahead: so many times p − 1 − r at first. More than 1 keeps more activations, and keeps the
+    ranks busy where messages take time.
 
     >>> one_forward_one_backward(2, 0, 3)
     [('F', 0), ('F', 1), ('B', 0), ('F', 2), ('B', 1), ('B', 2)]
     """
-    fill = min(p - 1 - r, m)
+    fill = min(ahead * (p - 1 - r), m)
     order = [("F", i) for i in range(fill)]
     for i in range(m - fill):
         order += [("F", fill + i), ("B", i)]
