@@ -377,7 +377,7 @@ def test_defaults_are_those_of_the_paper_but_for_the_kl():
     settings = GRPO()
     assert (settings.clip, settings.beta, settings.baseline, settings.divide, settings.share) == (
         .2, 0.0, "group", True, "answer")
-    assert settings.updates == 1
+    assert (settings.P, settings.G, settings.n, settings.updates) == (16, 8, 16, 1)
 
 
 def test_the_whole_gradient_is_that_of_a_plain_float64_computation(rng):
@@ -442,7 +442,7 @@ def test_empty_and_cut_answers_go_through_a_round(rng):
 
 @pytest.mark.parametrize("reference, beta, fits", [
     (None, 0.0, True), (None, .1, False), ({"V": 12}, .1, False), ({"T": 11}, .1, False),
-    ({"V": 12}, 0.0, True), ({"T": 13}, .1, True)])
+    ({"V": 12}, 0.0, True), ({"T": 13}, .1, True), ({"L": 1}, .1, True)])
 def test_a_reference_that_does_not_fit_is_refused_at_once(rng, reference, beta, fits):
     model, other = tiny(rng), reference and tiny(rng, **reference)
     make = lambda: experience(model, other, None, None, GRPO(beta=beta), rng)

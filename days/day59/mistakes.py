@@ -44,7 +44,7 @@ MISTAKES = [
     Mistake(
         title="pass@k is computed from the share of right answers",
         file="llm/align/pass_at_k.py",
-        right="    return 1 - np.prod(np.maximum(wrong - i, 0) / (n - i), axis=-1)",
+        right="    return 1 - np.prod((wrong - i) / (n - i), axis=-1)",
         wrong="    return 1 - np.prod(wrong / n + 0 * i, axis=-1)",
         symptom="pass@k comes out too low, the more so the nearer k is to n."),
 ]

@@ -59,10 +59,10 @@ def token_weights(targets, share="answer", n=None):
     if share == "constant" and (n is None or n < 1):
         raise ValueError(f"share 'constant' needs n ≥ 1, the most tokens of an answer, not {n}")
     counted = targets != IGNORE
-    length, N = counted.sum(axis=1, keepdims=True), max(len(targets), 1)
-    whole = {"answer": N * np.maximum(length, 1), "token": max(int(length.sum()), 1),
-             "constant": N * (n or 1)}[share]
-    return counted / whole
+    length, N = counted.sum(axis=1, keepdims=True), len(targets)    # (N, 1)
+    if share == "answer":
+        return counted / (N * np.maximum(length, 1))
+    return counted / (max(int(length.sum()), 1) if share == "token" else N * n)
 
 
 def objective(logps, old, reference, advantages, weights, clip=0.2, beta=0.0):

@@ -23,5 +23,5 @@ def pass_at_k(right, n, k):
         raise ValueError(f"right answers {right.dtype} {right.tolist()}: wanted integers of 0 … "
                          f"{n}, counts of the right ones among {n}")
     wrong = n - right[..., None].astype(np.float64)                 # (..., 1)
-    i = np.arange(k)
-    return 1 - np.prod(np.maximum(wrong - i, 0) / (n - i), axis=-1)
+    i = np.arange(k)                                                # a factor is 0 if wrong < k
+    return 1 - np.prod((wrong - i) / (n - i), axis=-1)
