@@ -7,7 +7,7 @@ BLUE, RED, GREEN, GREY = "#1b4965", "#c8553d", "#6a994e", "#b8b8b8"
 
 def table(result):
     rows = [["way", "ranks", "weights apart, float64", "losses apart, float32",
-             "sent in a step, kB", "by the formula", "messages"]]
+             "all send in a step, kB", "by the formula", "messages"]]
     for way, p, weights, losses, sent, formula, messages in result.ways:
         rows.append([way, p, f"{weights:.0e}", f"{losses:.0e}", f"{sent / 1e3:.1f}",
                      f"{formula / 1e3:.1f}", f"{messages:.0f}"])
@@ -49,7 +49,7 @@ def draw(result, path):
         kept = [most for most, _ in result.model_bubbles[k][1]]
         ax.set_title(f"{name}: the ranks keep {', '.join(map(str, kept))} microbatches at most",
                      fontsize=9)
-        ax.set_xlabel("seconds on the virtual clock" if k else "")
+        ax.set_xlabel("seconds on the virtual clock (blue: forward, green: backward)" if k else "")
     memory(fig.add_subplot(parts[:, 1]), result)
     p, m = result.shape
     share = result.model_bubbles[0][0], result.model_bubbles[1][0]
@@ -70,8 +70,6 @@ def lane(ax, rows):
                     fontsize=7)
     ax.set(yticks=range(len(rows)), yticklabels=[f"rank {r}" for r in range(len(rows))])
     ax.invert_yaxis()
-    ax.text(0.995, 0.97, "blue: forward, green: backward", transform=ax.transAxes, ha="right",
-            va="top", fontsize=7.5)
 
 
 def memory(ax, result):
@@ -84,7 +82,7 @@ def memory(ax, result):
         ax.bar(at, height, bottom=below, color=color, width=0.65, label=f"{name}, predicted")
         below = [a + b for a, b in zip(below, height)]
     ax.plot(at, [(row[1] - result.objects) / 1e3 for row in result.memory], "D", color=RED, ms=6,
-            label="all three, measured")
+            label="measured, less other objects")
     ax.set(xticks=at, xlabel="ZeRO stage", ylabel=f"kB a rank, {result.ranks} ranks",
            ylim=(0, 1.45 * max(below)))
     ax.set_title("after the backward pass", fontsize=9)
