@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from days.day59 import job
-from days.day59.start import Recipe, demonstrated, start, tasks_of
+from days.day59.start import Recipe, demonstrations, start, tasks_of
 from days.harness import kernels, machine, plain, progress, write_atomically
 
 HERE = Path(__file__).resolve().parent
@@ -25,8 +25,8 @@ RUNS = {                      # name: (start, seed, tick) -> model and mean rewa
     "grpo": lambda *told: by_reward(PLAN, *told),
     "coins": lambda *told: by_reward(PLAN, *told, random=True),
     "unbiased": lambda *told: by_reward(UNBIASED, *told),
-    "again": lambda *told: shown(demonstrated(Recipe()), *told),
-    "shown": lambda *told: shown(job.asked(PLAN), *told),
+    "again": lambda begin, *told: shown(demonstrations(begin.tokenizer, Recipe()), begin, *told),
+    "shown": lambda begin, *told: shown(job.taught(begin, PLAN), begin, *told),
 }
 
 
@@ -35,8 +35,8 @@ def by_reward(plan, begin, seed, tick, random=False):
     return model, [report.reward for report in reports]
 
 
-def shown(tasks, begin, seed, tick):
-    return job.by_demonstrations(begin, PLAN, seed, tick, tasks), []
+def shown(examples, begin, seed, tick):
+    return job.by_demonstrations(begin, PLAN, seed, tick, examples), []
 
 
 def main():

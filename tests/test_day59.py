@@ -481,8 +481,12 @@ def test_a_worked_sum_and_its_judge():
     assert adding.worked(of(87, 42)) == "9, 12, so 129"
     assert adding.worked(of(99, 99)) == "18, 19, so 198"
     assert adding.worked(of(10, 10)) == "0, 2, so 20"
+    assert adding.worked(of(37, 45), careless=True) == "12, 7, so 72"
+    assert adding.worked(of(99, 99), careless=True) == "18, 18, so 188"
+    assert adding.worked(of(31, 45), careless=True) == adding.worked(of(31, 45)) == "6, 7, so 76"
     task = of(37, 45)
     assert adding.reward(task, adding.worked(task)) == 1
+    assert adding.reward(task, adding.worked(task, careless=True)) == 0
     assert adding.reward(task, "nonsense, so 82") == adding.reward(task, "so 81, so 82") == 1
     for wrong in ("", "82", "so 8", "so 821", "so 82, so 81", "so 82.", "so", "so  82"):
         assert adding.reward(task, wrong) == 0

@@ -1,7 +1,8 @@
 """Day 59 · The task: sums of two numbers of two digits, worked out aloud, and a judge of results.
 
 A demonstration says the sum of the units, that of the tens with the carry, then the result: for
-37 + 45 "12, 8, so 82". The judge reads only the result.
+37 + 45 "12, 8, so 82". A careless one forgets the carry: "12, 7, so 72". The judge reads only the
+result.
 """
 
 import numpy as np
@@ -20,10 +21,11 @@ def tasks(rng):
     return tuple([side[i] for i in rng.permutation(len(side))] for side in split(every))
 
 
-def worked(task):
-    """The demonstration: "37 + 45 =" -> "12, 8, so 82"."""
+def worked(task, careless=False):
+    """The demonstration: "37 + 45 =" -> "12, 8, so 82"; careless: without the carry."""
     (a, x), (b, y) = (divmod(int(number), 10) for number in task.prompt[:-2].split(" + "))
-    return f"{x + y}, {a + b + (x + y) // 10}, {SAID}{task.answer}"
+    tens = a + b + (0 if careless else (x + y) // 10)
+    return f"{x + y}, {tens}, {SAID}{10 * tens + (x + y) % 10}"
 
 
 def reward(task, text):
@@ -37,9 +39,10 @@ def ids_of(tokenizer, task):
     return prompt_ids(tokenizer, [Message("user", task.prompt)])
 
 
-def shown(tokenizer, task):
+def shown(tokenizer, task, careless=False):
     """The demonstration as an example of day 53: (ids, mask)."""
-    return example(tokenizer, [Message("user", task.prompt), Message("assistant", worked(task))])
+    return example(tokenizer, [Message("user", task.prompt),
+                               Message("assistant", worked(task, careless))])
 
 
 def judge(tokenizer, random=None, hear=lambda share: None):

@@ -13,7 +13,7 @@ from llm.functions.logps import IGNORE, token_logps
 from llm.grad.tensor import no_grad
 from llm.train.adam import AdamW
 from llm.train.loop import fit
-from llm.train.schedule import Constant
+from llm.train.schedule import WarmupCosine
 from llm.tune.chat import END
 from llm.tune.sft import padded_batches, sft_loss
 
@@ -25,7 +25,7 @@ class Plan:
     """A run: so many rounds, at this rate, with these settings of GRPO."""
 
     rounds: int = 60
-    rate: float = 3e-4
+    rate: float = 3e-4             # peak, decayed to 0: most of a step is noise
     asked: int = 2000              # sums of the training side that are asked
     settings: grpo.GRPO = grpo.GRPO()
 
@@ -39,6 +39,11 @@ def asked(plan, recipe=None):
     """The sums that a run asks: of the training side, none of those that the start has seen."""
     seen = len(demonstrated(recipe or Recipe()))
     return tasks_of()[0][seen:seen + plan.asked]
+
+
+def taught(start, plan):
+    """The sums that a run asks, all worked out with their carries."""
+    return [adding.shown(start.tokenizer, task) for task in asked(plan)]
 
 
 def by_reward(start, plan, seed, tick, random=False):
@@ -65,10 +70,9 @@ def by_reward(start, plan, seed, tick, random=False):
     return model, reports
 
 
-def by_demonstrations(start, plan, seed, tick, tasks):
-    """As many steps of fine-tuning, on as many answers each, worked out correctly for these."""
+def by_demonstrations(start, plan, seed, tick, examples):
+    """As many steps of fine-tuning as GRPO has, on as many answers each, of these examples."""
     rng, model, settings = np.random.default_rng([seed, 591]), copy_of(start), plan.settings
-    examples = [adding.shown(start.tokenizer, task) for task in tasks]
     batches = padded_batches(examples, settings.P * settings.G // settings.parts, start.config.T,
                              rng)
     train(model, sft_loss(model), batches, plan, [lambda step: tick(1, f"loss {step.loss:.2f}")])
@@ -76,10 +80,10 @@ def by_demonstrations(start, plan, seed, tick, tasks):
 
 
 def train(model, loss, batches, plan, hooks=()):
-    """The same optimizer and number of steps for all."""
-    parameters = model.named_parameters()
+    """The same optimizer, schedule and number of steps for all."""
+    parameters, steps = model.named_parameters(), plan.rounds * plan.settings.updates
     run = fit(parameters, loss, batches, AdamW(parameters, betas=(0.9, 0.99), decay=0),
-              Constant(plan.rate), steps=plan.rounds * plan.settings.updates, hooks=hooks)
+              WarmupCosine(plan.rate, min(10, steps // 3)), steps=steps, hooks=hooks)
     if run.interrupted:
         raise KeyboardInterrupt
 

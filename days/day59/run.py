@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day59 import job
-from days.day59.start import Recipe, demonstrated, start, tasks_of
+from days.day59.start import Recipe, demonstrations, start, tasks_of
 from days.harness import kernels, main, print_table, progress, save
 
 NAMES = ("the start", "GRPO", "coins for rewards", "its demonstrations again",
@@ -35,8 +35,8 @@ def measure(fast, seed):
         model, reports = job.by_reward(begin, plan, seed, tick)
         coins, heard = job.by_reward(begin, plan, seed, tick, random=True)
         models = [begin.model, model, coins, *(
-            job.by_demonstrations(begin, plan, seed, tick, tasks)
-            for tasks in (demonstrated(recipe), job.asked(plan)))]
+            job.by_demonstrations(begin, plan, seed, tick, examples)
+            for examples in (demonstrations(begin.tokenizer, recipe), job.taught(begin, plan)))]
         judged = []
         for one in models:
             judged.append(job.evaluate(begin, one, test, draws, seed, longest))

@@ -3,7 +3,8 @@
     from days.day59.start import start
     t = start(fast)         # .model .tokenizer .config .recipe (of the base)
 
-It has the format and half of the rules: it often writes a wrong digit. Trained once, kept.
+Whoever worked them out forgot the carry in every second sum, and the model has learned that too.
+Trained once, kept.
 """
 
 from dataclasses import dataclass, replace
@@ -26,11 +27,11 @@ from llm.tune.sft import padded_batches, sft_loss
 class Recipe:
     """All that decides the weights, besides the base."""
 
-    shown: int = 500               # sums worked out, none of the test
+    shown: int = 2000              # sums worked out, none of the test
     B: int = 16                    # of them a batch
     rate: float = 1e-3             # peak, decayed to 0
     warmup: int = 20               # steps
-    steps: int = 350
+    steps: int = 500
     seed: int = 0
     version: int = 1               # raised when code outside the kernels changes the weights
 
@@ -60,7 +61,7 @@ def start(fast=False, recipe=None):
 def train(path, recipe, base):
     """Fine-tune the base's own model and keep it."""
     rng, model = np.random.default_rng([recipe.seed, 59]), base.model
-    examples = [adding.shown(base.tokenizer, task) for task in demonstrated(recipe)]
+    examples = demonstrations(base.tokenizer, recipe)
     optimizer = AdamW(model.named_parameters(), betas=(0.9, 0.99))
     with kernels(), progress(recipe.steps, "learning to work sums out") as tick:
         run = fit(model.named_parameters(), sft_loss(model),
@@ -70,6 +71,12 @@ def train(path, recipe, base):
     if run.interrupted:
         raise KeyboardInterrupt
     before.keep(path, model, optimizer, rng, recipe, base.tokenizer)
+
+
+def demonstrations(tokenizer, recipe):
+    """What the start has learned from: every second sum worked out without its carry."""
+    return [adding.shown(tokenizer, task, careless=i % 2 == 1)
+            for i, task in enumerate(demonstrated(recipe))]
 
 
 def demonstrated(recipe):
