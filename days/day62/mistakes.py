@@ -55,4 +55,7 @@ MISTAKES = [
                 "matrix until the backward pass, so that all parameters are there at once."),
 ]
 
-EQUIVALENT = []
+EQUIVALENT = [
+    ("llm/scale/tensor_parallel.py", "split = shares.reshape(*shares.shape[:-1], self.parts, -2)",
+     "NumPy takes any negative length for the one that is left open"),
+]
