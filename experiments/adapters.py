@@ -4,14 +4,14 @@
 
 Day 53's tuned model learns to answer "12 + 19 =" with "19 12" (exchange): all of it, or a method of
 today's. Adapters, LoRA and the prefix have about 20,000 numbers each; BitFit and the prompt have
-fewer, because there are no more of them. A control asks for words that the model knows, "It is
-31." (phrase), of some of the methods.
+fewer, because there are no more of them. One control asks for words that the model knows, "It is
+31." (phrase), of some of the methods; another gives LoRA one half of each block only.
 
 Everything is compared as in modern_parts.py (day 48), whose machinery this borrows: each with its
 own best rate from a grid of steps of 1.5 that grows until the best one is inside, chosen on one
 half of the held-out sums; fresh seeds scored on the other half, and compared seed by seed.
 
-One thread takes about six minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1). Finished runs are
+One thread takes about five minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1). Finished runs are
 kept in DIR/adapters.json: stop with Ctrl-C and call again to go on.
 """
 
@@ -24,7 +24,7 @@ import sys
 import time
 from pathlib import Path
 
-from days.day55.methods import METHODS, Plan, Task, score
+from days.day55.methods import HALVES, METHODS, Plan, Task, score
 from days.harness import (
     ROOT,
     UsageError,
@@ -41,16 +41,18 @@ from days.harness import (
 from experiments.modern_parts import best_rate, compare, kept, write
 from llm.tune.fast_lora import fast
 
-TRIED = [*(("exchange", m) for m in METHODS),
+TRIED = [*(("exchange", m) for m in (*METHODS, *HALVES)),
          *(("phrase", m) for m in ("everything", "LoRA", "prefix", "prompt"))]
 BEGIN = {"everything": 1e-3, "adapters": 1e-2, "LoRA": 1e-2, "prefix": 3e-2, "BitFit": 1.5e-2,
-         "prompt": 3e-2}                                 # the middle of the first three rates
+         "prompt": 3e-2, **dict.fromkeys(HALVES, 1e-2)}    # the middle of the first three rates
 COMPARED = [(f"{task}: {this} less {that}", f"{task}, {this}", f"{task}, {that}")
             for task, this, that in [
                 ("exchange", "adapters", "everything"), ("exchange", "LoRA", "everything"),
                 ("exchange", "adapters", "LoRA"), ("exchange", "prefix", "LoRA"),
                 ("exchange", "BitFit", "LoRA"), ("exchange", "BitFit", "prefix"),
-                ("exchange", "prompt", "prefix"), ("phrase", "LoRA", "everything"),
+                ("exchange", "prompt", "prefix"),
+                ("exchange", "LoRA, feed-forward", "LoRA, attention"),
+                ("exchange", "adapters", "LoRA, feed-forward"), ("phrase", "LoRA", "everything"),
                 ("phrase", "prefix", "LoRA"), ("phrase", "prompt", "prefix")]]
 
 

@@ -151,7 +151,7 @@ def test_a_prompt_is_read_by_a_model_with_learned_positions_too(rng):
 
 @pytest.mark.parametrize("rule", [NO_RULE, Rotary(4, 12)])
 def test_with_a_prefix_attention_mixes_its_answer_with_the_prefix_s(rng, rule):
-    """o = (1 − a) o_text + a o_prefix, with one a in [0, 1] a token and head (He et al., eq. 7);
+    """o = (1 − a) o_text + a o_prefix, one a in [0, 1] a token and head (He et al., section 3.1);
     and the ratio of two text weights is what it is without the prefix, moved along alike."""
     P, T, H, D = 3, 5, 2, 4
     first, x = rng.standard_normal((P, 2 * H * D)), rng.standard_normal((1, T, 3 * H * D))

@@ -29,6 +29,8 @@ from llm.tune.sft import answer_loss, padded_batches, shifted, stack
 from llm.tune.share import share
 
 METHODS = ("everything", "adapters", "LoRA", "prefix", "BitFit", "prompt")
+# Controls of the study: LoRA in one half of each block alone, with about as many numbers.
+HALVES = {"LoRA, attention": (("qkv", "project"), 8), "LoRA, feed-forward": (("up", "down"), 7)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,10 @@ class Task:
         model = share(self.start.model)
         order = rng.permutation(len(self.learned))
         read = np.concatenate([self.learned[i][0] for i in order])[:plan.P]  # solved examples
+        if method in HALVES:
+            targets, rank = HALVES[method]
+            add_lora(model, rank, 2 * rank, rng, targets)
+            return model
         {"adapters": lambda: add_adapters(model, plan.width, rng),
          "LoRA": lambda: add_lora(model, plan.rank, plan.alpha, rng),
          "prefix": lambda: add_prefix(model, rows(model, read)),

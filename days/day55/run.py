@@ -9,8 +9,8 @@ from days.harness import main, print_table, progress, save
 from llm.tune.fast_lora import fast as kernels
 
 # Each method's best rate on the grid of experiments/adapters.py.
-RATES = {"everything": 1e-3, "adapters": 1e-2, "LoRA": 1e-2, "prefix": 3e-2, "BitFit": 1.5e-2,
-         "prompt": 3e-2}
+RATES = {"everything": 0.0050625, "adapters": 0.01, "LoRA": 0.015, "prefix": 0.10125,
+         "BitFit": 0.03375, "prompt": 0.03}
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,19 @@ def draw(result, path):
         smooth = np.convolve(row["losses"], np.ones(5) / 5, "valid")
         left.plot(np.arange(len(smooth)) + 3, smooth, color=color, lw=1.3, label=row["method"])
         right.plot(row["trained"], row["nats"][1], "o", color=color)
+        side = "right" if row["method"] in ("everything", "prompt") else "left"
         right.annotate(f"{row['method']}, {100 * row['right']:.0f} % right",
-                       (row["trained"], row["nats"][1]), (6, 4), textcoords="offset points",
-                       fontsize=8.5, ha="left" if row["trained"] < 1e5 else "right")
+                       (row["trained"], row["nats"][1]), (-7 if side == "right" else 7, -8 if
+                       row["method"] == "BitFit" else 2), textcoords="offset points",
+                       fontsize=8.5, ha=side)
     left.set(xlabel="step", ylabel="nats an answer token", yscale="log",
              title="training loss, mean of five steps")
     left.legend(fontsize=8)
     right.set(xscale="log", yscale="log", xlabel="numbers trained", ylabel="nats, held out",
               title="after training")
-    right.margins(.25, .15)
+    numbers = [row["trained"] for row in result.methods]
+    right.set_xlim(min(numbers) / 60, 3 * max(numbers))
+    right.margins(y=.15)
     best = min(result.methods, key=lambda row: row["nats"][1])
     worst = max(result.methods, key=lambda row: row["nats"][1])
     fig.suptitle(f"Two numbers, exchanged: {best['method']} gets {100 * best['right']:.0f} % "

@@ -9,7 +9,7 @@ Both come in through Module.replace. The rows stand at the positions 0 … P −
 them, and take P tokens of its window. At the start the output is that of the model which has read
 the P tokens before the text; there is no start that is the bare model. Left out: the network by
 which Li and Liang make their prefix while it is trained.
-Sources: Li & Liang (2021), section 4.2, eq. 3; Lester et al. (2021), section 2.
+Sources: Li & Liang (2021), section 4.2; Lester et al. (2021), section 2.
 """
 
 import numpy as np
