@@ -797,4 +797,4 @@ def test_the_headline_more_answers_known_and_less_of_shakespeare():
     padded, packed = result.packing
     assert packed[2] > 0.8 > padded[2]                   # the share of a row that is filled
     assert [row[0] for row in result.samples] == list(map(one_line, PROMPTS)) and len(PROMPTS) == 8
-    assert result.counts[1] < 0.5 * result.counts[0]
+    assert result.counts[1] < 0.5 * result.counts[0] and result.real == {}

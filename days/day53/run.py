@@ -3,12 +3,12 @@
 Flags of its own: --data FILE (your examples, one JSON object a line), --steps N for them.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 from days.day35.trained import nats_per_character
 from days.day53 import own, packed, real
 from days.day53.base import base
-from days.day53.solve import Speaker
+from days.day53.solve import Speaker, distinct, right_call
 from days.day53.tuned import tasks, tuned
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.tasks import correct
@@ -36,6 +36,7 @@ class Result:
     curves: list          # for each seed: [step, nats per answer token, nats per character]
     packing: list         # [how, tokens a row, share filled, answer tokens a step, ms, tokens/s]
     samples: list         # [prompt, base, tuned], each as one line
+    real: dict            # of the long run, the fields of real.FullResult; then all else is empty
 
 
 def measure(fast, seed, full=False, data=None, steps=200):
@@ -45,7 +46,9 @@ def measure(fast, seed, full=False, data=None, steps=200):
         raise SystemExit(0)
     if full:
         plays = load_or_default("shakespeare", say).validation
-        return real.learn(plays=plays[len(plays) // 2:][:2000])
+        found = real.learn(plays=plays[len(plays) // 2:][:2000])
+        return Result(**dict.fromkeys([f.name for f in fields(Result)], []) | {
+            "real": asdict(found)})
     start = base(fast)
     seeds = [seed + i for i in range(2 if fast else 3)]
     readers = [tuned(fast, s) for s in seeds]
@@ -68,18 +71,8 @@ def measure(fast, seed, full=False, data=None, steps=200):
                                                  for s in speakers[:2]))] for p in PROMPTS]
     return Result(start.model.count_parameters(), seeds,
                   [[f, sum(t.family == f for t in train)] for f in FAMILIES], counts, n, solved,
-                  sum(completed) / n, called, lost, [r.curve for r in readers], packing, samples)
-
-
-def distinct(test, family, n):
-    """The first n different tasks of a family."""
-    return list(dict.fromkeys(t for t in test if t.family == family))[:n]
-
-
-def right_call(speaker, task):
-    """Did the model ask the calculator for what the task is about?"""
-    call = task.prompt.removeprefix("What is ").removesuffix("?")
-    return speaker.solve(task)[1].content == f"calc: {call}"
+                  sum(completed) / n, called, lost, [r.curve for r in readers], packing, samples,
+                  {})
 
 
 def mean(values):
@@ -87,10 +80,10 @@ def mean(values):
 
 
 def table(result):
-    if isinstance(result, real.FullResult):
+    if result.real:
         rows = [["SmolLM2-135M", "before", "after, mean", "lowest", "highest"]]
         return rows + [[name, f"{b:.2f}", f"{mean(a):.2f}", f"{min(a):.2f}", f"{max(a):.2f}"]
-                       for name, b, *a in result.rows]
+                       for name, b, *a in result.real["rows"]]
     rows = [["what", "base", "tuned, mean", "lowest", "highest"]]
     rows += [[f"{family}: right, of {result.tests}", *(f"{100 * x:.0f} %" for x in
               (b, mean(a), min(a), max(a)))] for family, b, *a in result.solved]
@@ -100,9 +93,10 @@ def table(result):
 
 def show(result):
     print_table(table(result), "before and after fine-tuning")
-    if not isinstance(result, real.FullResult):
-        print_table(packing_table(result), "padded and packed rows")
-    print_table([["prompt", "before", "after"], *result.samples], "the first eight prompts")
+    if not result.real:
+        print_table(packed.table(result.packing), "padded and packed rows")
+    print_table([["prompt", "before", "after"], *(result.samples or result.real["samples"])],
+                "the first eight prompts")
 
 
 def one_line(text, most=140):
@@ -111,19 +105,11 @@ def one_line(text, most=140):
     return (text if len(text) <= most else text[:most] + " …") or "(nothing)"
 
 
-def packing_table(result):
-    """How full the rows are, and what that is worth."""
-    rows = [["rows", "tokens a row", "filled", "answer tokens a step", "ms a step",
-             "answer tokens a second"]]
-    return rows + [[how, f"{T:.0f}", f"{100 * full:.0f} %", f"{n:.0f}", f"{ms:.1f}", f"{rate:.0f}"]
-                   for how, T, full, n, ms, rate in result.packing]
-
-
 def draw(result, path):
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8))
-    if isinstance(result, real.FullResult):
-        real.draw(result, fig, left, right)
+    if result.real:
+        real.draw(real.FullResult(**result.real), fig, left, right)
         save(fig, path)
         return
     for seed, curve in zip(result.seeds, result.curves):

@@ -48,3 +48,14 @@ class Speaker:
             right += correct(task, self.solve(task)[-1].content)
             tick(1)
         return right / len(tasks)
+
+
+def distinct(test, family, n):
+    """The first n different tasks of a family."""
+    return list(dict.fromkeys(t for t in test if t.family == family))[:n]
+
+
+def right_call(speaker, task):
+    """Did the model ask the calculator for what the task is about?"""
+    call = task.prompt.removeprefix("What is ").removesuffix("?")
+    return speaker.solve(task)[1].content == f"calc: {call}"
