@@ -72,6 +72,17 @@ def best_momentum(low, high):
     return 4 / (a + b) ** 2, factor * factor, factor
 
 
+def best_nesterov(low, high):
+    """The best (rate, momentum, factor) of Nesterov's version there: factor 1 − 2/√(3κ + 1).
+
+    rate = 4/(3·high + low), momentum = factor/(2 − factor). Raises ValueError unless 0 < low ≤
+    high. Source: Lessard, Recht & Packard (2016), table 1; derived on day 17.
+    """
+    curvatures(low, high)
+    factor = 1 - 2 / math.sqrt(3 * high / low + 1)
+    return 4 / (3 * high + low), factor / (2 - factor), factor
+
+
 def curvatures(low, high):
     """ValueError unless 0 < low ≤ high."""
     if not 0 < low <= high < math.inf:
