@@ -600,7 +600,7 @@ def test_a_cancelled_request_gives_its_blocks_back_and_the_others_go_on(model):
     with working(model, most=2) as worker:
         go = held(worker)
         heard = [listen(worker, ask(model, n=60, seed=s)) for s in range(3)]
-        wait_for(lambda: worker.inbox.empty() and worker.scheduler.waiting)
+        wait_for(lambda: len(worker.inside) == 3)
         for request in list(worker.inside):
             if request.seed != 1 and request.n == 60:
                 worker.cancel(request)
