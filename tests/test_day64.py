@@ -545,6 +545,7 @@ def test_blocks_and_context_by_hand(model):
 
 
 def test_the_news_are_what_the_model_says_alone_and_grow(model):
+    start = time.perf_counter()
     with working(model, most=3) as worker:
         asked_for = [ask(model, seed=s, n=10 + s, prompt=TEXT[:5 + s]) for s in range(8)]
         heard = [listen(worker, request) for request in asked_for]
@@ -565,7 +566,8 @@ def test_the_news_are_what_the_model_says_alone_and_grow(model):
         assert sum(worker.metrics.histograms["first_token_seconds"][0]) == 8
         assert sum(worker.metrics.histograms["request_seconds"][0]) == 8
         assert 0 < worker.metrics.histograms["first_token_seconds"][1][0] < (
-            worker.metrics.histograms["request_seconds"][1][0]) < 80
+            worker.metrics.histograms["request_seconds"][1][0]) < 8 * (
+            time.perf_counter() - start)
         assert worker.gauges() == {"requests_running": 0, "requests_waiting": 0,
                                    "blocks_free": worker.pool.blocks,
                                    "blocks_total": worker.pool.blocks}
