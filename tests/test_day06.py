@@ -170,10 +170,22 @@ def test_generates_what_the_distribution_says():
 def test_mixing_two_models_by_their_scores_is_a_model():
     """What day 16 does with a network: average probabilities of the same tokens."""
     rng = np.random.default_rng(8)
-    train, text = rng.integers(0, 4, 300), rng.integers(0, 4, 100)
-    one, two = (NGram.fit(train, n, 4).log_probabilities(text) for n in (1, 4))
+    train, text = rng.integers(0, 4, 300), rng.integers(0, 4, 40)
+    models = [NGram.fit(train, n, 4) for n in (1, 4)]
+    one, two = (model.log_probabilities(text) for model in models)
     mixed = np.logaddexp(one, two) - np.log(2)
-    assert -mixed.mean() <= max(-one.mean(), -two.mean())
+    for t in range(4, 40):
+        rows = np.mean([m.distribution(text[t - m.order + 1:t]) for m in models], axis=0)
+        assert rows.sum() == pytest.approx(1)
+        assert mixed[t] == pytest.approx(np.log(rows[text[t]]))
+
+
+def test_a_run_seen_once_in_a_context_seen_once_is_counted_apart():
+    """TOY-like: a→b twice, a→c once, d→e once: of two runs seen once, one is alone."""
+    from days.day06.run import alone
+    ids = np.array([0, 1, 0, 1, 0, 2, 3, 4])         # 01 ×2, 10 ×2, 02, 23, 34 once
+    share, y, without = alone(NGram.fit(ids, 2, 5).levels[-1])
+    assert share == 2 / 3 and y == 3 / (3 + 4) and without == 1 / (1 + 4)
 
 
 def test_empty_texts_and_single_tokens():
@@ -215,6 +227,9 @@ def test_headline_kneser_ney_beats_the_rest_on_held_out_text():
     assert best["modified KN"] < best["add-k"] - 0.05
     assert best["KN .75"] < best["absolute"]
     assert all(0 < d < 1.5 for d in result.lost)
+    names, cuts, orders, nats = zip(*result.chosen)
+    assert names == ("one, 0.75", "one, the best", "three") and cuts[0] == 0.75 and not cuts[2]
+    assert cuts[1] in (0.75, 0.9) and set(orders) <= {5, 6, 7} and max(nats) < 2.5
 
 
 @pytest.mark.parametrize("discount", [0.5, 1e-9, 1e-17, 1e-100])

@@ -36,6 +36,10 @@ class Result:
     validation_near: list     # the same over its first `near` characters
     training: list            # the same over as many characters, the last of the training text
     best: list                # [smoothing] order with the lowest `validation`
+    chosen: list              # rows: smoothing, D, order (both by the first half of the held-out
+                              # text), nats on its second half
+    alone: list               # [order 5 …] share of the runs seen once whose context was seen once
+    estimate: list            # Y at the best order, and with those runs left out
     perplexity: float         # e^nats of the best smoothing at its best order
     stored: list              # [order] numbers the Kneser–Ney model holds
     discounts: list           # D1, D2, D3+ at the top level of the best order
@@ -54,21 +58,49 @@ def measure(fast, seed):
     test = tokenizer.encode(corpus.validation[:size // 9])
     near, orders = min(100_000, len(test)), list(range(1, min(6 if fast else 8, longest(v)) + 1))
     nats, stored = np.zeros((3, len(KINDS), len(orders))), []
-    with progress(nats[0].size, "counting") as step:
+    with progress(nats[0].size + (12 if fast else 21), "counting") as step:
         for i, j in np.ndindex(nats[0].shape):
             model = NGram.fit(train, orders[j], v, **list(KINDS.values())[i])
             loss, own = (-model.log_probabilities(ids) for ids in (test, train[-near:]))
             nats[:, i, j] = loss.mean(), loss[:near].mean(), own.mean()
             stored.append(model.size)
             step(1)
+        cuts = (0.75, 0.9) if fast else (0.75, 0.8, 0.85, 0.9, 0.95)
+        chosen = choose(train, test, v, [*orders[-2:], orders[-1] + 1], cuts, step)
     best = [orders[j] for j in nats[0].argmin(axis=1)]
     model = NGram.fit(train, best[-1], v)
     said = tokenizer.decode(model.generate(300, np.random.default_rng(seed))).replace("\n", "⏎")
     return Result(
         corpus.name, v, len(train), len(test), near, list(KINDS), orders, *nats.tolist(), best,
+        chosen, [alone(NGram.fit(train, n, v).levels[-1])[0] for n in orders[4:]],
+        list(alone(model.levels[-1])[1:]),
         float(np.exp(nats[0, -1].min())), stored[-len(orders):],
         discounts(model.levels[-1].counts).tolist(), lost(pack(train, 6, v), v), *cost(train, v),
         said)
+
+
+def choose(train, test, v, orders, cuts, step):
+    """Kneser–Ney with one discount and with three, their settings chosen on half of the text."""
+    halves, rows = (test[:len(test) // 2], test[len(test) // 2:]), []
+    for name, discounts_ in (("one, 0.75", cuts[:1]), ("one, the best", cuts), ("three", [None])):
+        tried = []
+        for order in orders:
+            for cut in discounts_:
+                model = NGram.fit(train, order, v, discount=cut)
+                tried.append([*(-float(model.log_probabilities(half).mean()) for half in halves),
+                              cut, order])
+                step(1)
+        first, second, cut, order = min(tried, key=lambda row: row[0])
+        rows.append([name, cut, order, second])
+    return rows
+
+
+def alone(level):
+    """(share of the runs seen once whose context was seen once, Y, Y without them)."""
+    once = level.counts == 1
+    first = once & (level.per_context(level.counts)[level.owner] == 1)
+    n1, n2, left = once.sum(), (level.counts == 2).sum(), (once & ~first).sum()
+    return float(first.sum() / n1), float(n1 / (n1 + 2 * n2)), float(left / (left + 2 * n2))
 
 
 def lost(codes, v):
@@ -105,6 +137,10 @@ def show(result):
     print(f"{result.source}: {result.train:,} characters counted, {result.held_out:,} held out, "
           f"V = {result.vocabulary}\nnats per held-out character:")
     print_table(table(result))
+    print_table([["Kneser–Ney with discounts", "D", "order", "nats"], *(
+        [name, "–" if cut is None else f"{cut:.2f}", order, f"{x:.3f}"]
+        for name, cut, order, x in result.chosen)],
+        "chosen on the first half of the held-out text, scored on the second")
     print(f"best: {result.names[-1]}, order {result.best[-1]}, {min(result.validation[-1]):.3f} "
           f"nats, perplexity {result.perplexity:.2f}\nfit of order 6: {result.fit_seconds:.2f} s, "
           f"{result.fit_megabytes:.0f} MB\nit says: {result.sample[:220]}")
