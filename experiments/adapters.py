@@ -15,30 +15,19 @@ One thread takes about five minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1)
 kept in DIR/adapters.json: stop with Ctrl-C and call again to go on.
 """
 
-import argparse
 import dataclasses
 import functools
-import json
 import statistics
-import sys
 import time
-from pathlib import Path
 
 from days.day55.methods import HALVES, METHODS, Plan, Task, score
 from days.harness import (
-    ROOT,
-    UsageError,
-    figure,
-    machine,
-    nearby,
-    plain,
-    prepare,
     print_table,
     progress,
     save,
-    say,
 )
 from experiments.modern_parts import best_rate, compare, kept, write
+from experiments.study import command_line
 from llm.tune.fast_lora import fast
 
 TRIED = [*(("exchange", m) for m in (*METHODS, *HALVES)),
@@ -179,30 +168,7 @@ def draw(record, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "adapters", metavar="DIR",
-                        help="where adapters.json and .svg go; runs that are there are kept")
-    options = parser.parse_args()
-    study = Study.tiny() if options.fast else Study()
-    path = options.out / ("adapters-fast.json" if options.fast else "adapters.json")
-    try:
-        prepare(options.out)
-        record = measure(study, path)
-    except KeyboardInterrupt:
-        say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
-            else "stopped before the first run was finished; nothing half-written is left")
-        sys.exit(130)
-    except (UsageError, OSError) as error:
-        say(f"adapters: {error}")
-        sys.exit(2)
-    figure(draw, record, path.with_suffix(".svg"))
-    if options.json:
-        print(json.dumps(plain(record), ensure_ascii=False))
-        return
-    show(record)
-    say(f"{path.name} and {path.stem}.svg are in {nearby(options.out)}; {machine()}")
+    command_line("adapters", __doc__, Study(), Study.tiny(), measure, show, draw)
 
 
 if __name__ == "__main__":

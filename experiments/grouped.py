@@ -16,34 +16,23 @@ One thread takes about ten minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1).
 kept in DIR/grouped.json: stop with Ctrl-C and call again to go on.
 """
 
-import argparse
 import dataclasses
 import functools
-import json
 import math
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from days.day35 import job
 from days.day49.pooling import WAYS, sizes
 from days.harness import (
-    ROOT,
-    UsageError,
-    figure,
-    machine,
-    nearby,
-    plain,
-    prepare,
     print_table,
     progress,
     save,
-    say,
 )
 from experiments.modern_parts import Texts, best_rate, compare, kept, nats, write
+from experiments.study import command_line
 from llm.data.batches import random_windows
 from llm.models.llama import Llama, LlamaConfig, make_block
 from llm.train.adam import AdamW
@@ -269,31 +258,7 @@ def draw(record, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "grouped", metavar="DIR",
-                        help="where grouped.json and .svg go; runs that are there are kept "
-                             "(runs/grouped)")
-    options = parser.parse_args()
-    plan = Plan.small() if options.fast else Plan()
-    path = options.out / ("grouped-fast.json" if options.fast else "grouped.json")
-    try:
-        prepare(options.out)
-        record = measure(plan, path)
-    except KeyboardInterrupt:
-        say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
-            else "stopped before the first run was finished; nothing half-written is left")
-        sys.exit(130)
-    except (UsageError, OSError) as error:
-        say(f"grouped: {error}")
-        sys.exit(2)
-    figure(draw, record, path.with_suffix(".svg"))
-    if options.json:
-        print(json.dumps(plain(record), ensure_ascii=False))
-        return
-    show(record)
-    say(f"{path.name} and {path.stem}.svg are in {nearby(options.out)}; {machine()}")
+    command_line("grouped", __doc__, Plan(), Plan.small(), measure, show, draw)
 
 
 if __name__ == "__main__":

@@ -16,33 +16,22 @@ One thread takes about two minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1).
 kept in DIR/lora.json: stop with Ctrl-C and call again to go on.
 """
 
-import argparse
 import dataclasses
 import functools
-import json
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from days.day35 import job
 from days.day35.trained import trained
 from days.harness import (
-    ROOT,
-    UsageError,
-    figure,
-    machine,
-    nearby,
-    plain,
-    prepare,
     print_table,
     progress,
     save,
-    say,
 )
 from experiments.modern_parts import best_rate, compare, kept, nats, write
+from experiments.study import command_line
 from llm.data.batches import random_windows
 from llm.layers.module import Linear
 from llm.models.gpt import GPT
@@ -265,30 +254,7 @@ def draw(record, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "lora", metavar="DIR",
-                        help="where lora.json and .svg go; runs that are there are kept")
-    options = parser.parse_args()
-    plan = Plan.tiny() if options.fast else Plan()
-    path = options.out / ("lora-fast.json" if options.fast else "lora.json")
-    try:
-        prepare(options.out)
-        record = measure(plan, path)
-    except KeyboardInterrupt:
-        say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
-            else "stopped before the first run was finished; nothing half-written is left")
-        sys.exit(130)
-    except (UsageError, OSError) as error:
-        say(f"lora: {error}")
-        sys.exit(2)
-    figure(draw, record, path.with_suffix(".svg"))
-    if options.json:
-        print(json.dumps(plain(record), ensure_ascii=False))
-        return
-    show(record)
-    say(f"{path.name} and {path.stem}.svg are in {nearby(options.out)}; {machine()}")
+    command_line("lora", __doc__, Plan(), Plan.tiny(), measure, show, draw)
 
 
 if __name__ == "__main__":

@@ -16,32 +16,26 @@ One thread takes about a quarter of an hour (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_TH
 runs are kept in DIR/modern_parts.json: stop with Ctrl-C and call again to go on.
 """
 
-import argparse
 import dataclasses
 import json
 import math
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
 from days.day35 import job
 from days.harness import (
-    ROOT,
     UsageError,
-    figure,
     machine,
     nearby,
     plain,
-    prepare,
     print_table,
     progress,
     save,
-    say,
     write_atomically,
 )
+from experiments.study import command_line
 from llm.data.batches import random_windows, sliding_windows
 from llm.grad import ops
 from llm.grad.tensor import no_grad
@@ -299,31 +293,7 @@ def draw(record, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--fast", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "modern_parts", metavar="DIR",
-                        help="where modern_parts.json and .svg go; runs that are there are kept "
-                             "(runs/modern_parts)")
-    options = parser.parse_args()
-    plan = Plan.small() if options.fast else Plan()
-    path = options.out / ("modern_parts-fast.json" if options.fast else "modern_parts.json")
-    try:
-        prepare(options.out)
-        record = measure(plan, path)
-    except KeyboardInterrupt:
-        say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
-            else "stopped before the first run was finished; nothing half-written is left")
-        sys.exit(130)
-    except (UsageError, OSError) as error:
-        say(f"modern_parts: {error}")
-        sys.exit(2)
-    figure(draw, record, path.with_suffix(".svg"))
-    if options.json:
-        print(json.dumps(plain(record), ensure_ascii=False))
-        return
-    show(record)
-    say(f"{path.name} and {path.stem}.svg are in {nearby(options.out)}")
+    command_line("modern_parts", __doc__, Plan(), Plan.small(), measure, show, draw)
 
 
 if __name__ == "__main__":
