@@ -28,7 +28,8 @@ class Result:
     ratios: dict          # run → [step, update over weight] of each look, first seed
     sentences: dict       # run → what the probe says, first seed
     histograms: dict      # run → shares of log10 |gradient| by matrix at the last look, first seed
-    rates: list           # rows: rate, update over weight in the middle, end loss, its spread
+    rates: list           # rows: rate, update over weight in the middle, end loss, its spread, and
+                          # the size of the matrices in the middle over that at the start
     one: dict             # run → loss after as many steps on one batch, a seed each
     limits: dict          # evidence → limit
     right: int            # broken runs that were named rightly
@@ -86,14 +87,19 @@ def shares_of(look):
 
 
 def sweep(rate, ids, V, seed, steps, tick):
-    """[rate, update over weight halfway, end loss, spread] over three seeds of the healthy run."""
-    ends, ratios = [], []
+    """[rate, update over weight halfway, end loss, spread, growth of the matrices until then] over
+    three seeds of the healthy run."""
+    ends, ratios, grown = [], [], []
     for i in range(3):
         probe, model = run(weaker(Patient(), rate), ids, V, seed + 50 + i, steps)
-        ratios.append(probe.looks[len(probe.looks) // 2].ratio())
+        start, half = probe.looks[0], probe.looks[len(probe.looks) // 2]
+        ratios.append(half.ratio())
+        grown.append(np.median([half.weights[name] / start.weights[name]
+                                for name in half.matrices]))
         ends.append(random_loss(model, Patient(), ids, seed + 50 + i))
         tick()
-    return [rate, float(np.mean(ratios)), float(np.mean(ends)), float(np.std(ends, ddof=1))]
+    return [rate, float(np.mean(ratios)), float(np.mean(ends)), float(np.std(ends, ddof=1)),
+            float(np.mean(grown))]
 
 
 def table(result):
@@ -123,9 +129,9 @@ def show(result):
     print_table(table(result), f"{result.seeds} seeds, {result.steps} steps")
     print_table([["run", "what the probe says"], *([n, s or "healthy"] for n, s in
                                                     result.sentences.items())])
-    print_table([["rate", "update / weight", "nats at the end", "spread"], *(
-        [f"{rate:g}", f"{ratio:.4f}", f"{nats:.3f}", f"{std:.3f}"]
-        for rate, ratio, nats, std in result.rates)], "the healthy run at other rates")
+    print_table([["rate", "update / weight", "weights grown", "nats at the end", "spread"], *(
+        [f"{rate:g}", f"{ratio:.4f}", f"{grown:.2f}", f"{nats:.3f}", f"{std:.3f}"]
+        for rate, ratio, nats, std, grown in result.rates)], "the healthy run at other rates")
     print_table([["one batch, again and again", "nats at the end"], *(
         [name, f"{np.median(ends):.3f}"] for name, ends in result.one.items())])
 
