@@ -60,6 +60,15 @@ def test_the_peak_with_model_moments_and_update_is_within_five_per_cent(config, 
     assert told.highest()[1] == ("update" if B == 1 else "backward")
 
 
+def test_a_block_in_the_middle_leaves_eighteen_streams_and_the_attention_weights():
+    """S = 18C + HT + 2 numbers a token: what one block more adds to the activations."""
+    for C, H, T in ((64, 4, 96), (96, 1, 128)):
+        config = GPTConfig(V=50, T=T, C=C, L=3, H=H, rotary=True)
+        more = gpt_ledger(replace(config, L=4), 2).activations() - gpt_ledger(
+            config, 2).activations()
+        assert more == 4 * 2 * T * (18 * C + H * T + 2)
+
+
 def test_what_the_forward_leaves_is_day_34s_count_and_what_python_still_holds():
     """Day 34 counts what the backward needs; besides that the stream and the logits are held."""
     config, B = SHAPES[0]
