@@ -7,6 +7,7 @@ pairs, the labels, their order and the head. All models are judged by the true u
 held-out prompts with all their answers. Writes reward_models.json beside this file.
 """
 
+import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -45,6 +46,11 @@ def columns(models):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"),
+                        metavar="FILE", help="where the record goes (reward_models.json beside "
+                                             "this file)")
+    path = parser.parse_args().out
     first = taught()
     grid = study.make_grid(first.tokenizer, first.config.T, USUAL.prompts,
                            np.random.default_rng([0, 561]))
@@ -64,7 +70,7 @@ def main():
                               | {"last": float(np.mean(run.losses[-20:]))})
             found[kind] = columns(models)
     text = json.dumps(plain(found), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(Path(__file__).with_suffix(".json"), text.encode())
+    write_atomically(path, text.encode())
 
 
 if __name__ == "__main__":
