@@ -1,10 +1,13 @@
-"""Day 59 · GRPO over three seeds, against coins for rewards and against more demonstrations.
+"""Day 59 · GRPO over three seeds against four controls, each at a rate of its own choice.
 
-    python experiments/grpo.py              # about 6 minutes on two quiet cores; writes grpo.json
+    python experiments/grpo.py                    # about 25 minutes of one core; writes grpo.json
+    python experiments/grpo.py --only grpo own    # some of it, perhaps beside another process
 
-Each run goes on from the same start with as many updates on as many answers. A seed decides which
-sums are asked, what is sampled, and the order of demonstrations. All are judged on the same sums,
-which no run has trained on; rates were chosen on others, also held out.
+Each run goes on from the same start with as many updates on as many answers. First the rate of each
+is chosen, by pass@1 on one part of the test, on a grid with steps of 1.5 that goes on until its
+best rate is not at an end. Then three other seeds are judged on another part. A seed decides
+which sums are asked, what is sampled, and the order of demonstrations. What is in the file already
+is not measured again; `--again` forgets it.
 """
 
 import argparse
@@ -12,59 +15,112 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from days.day59 import job
+import numpy as np
+
+from days.day53 import base as before
+from days.day53.tuned import tuned
+from days.day59 import adding, job
+from days.day59.judged import evaluate
 from days.day59.start import Recipe, demonstrations, start, tasks_of
 from days.harness import kernels, machine, plain, progress, write_atomically
 
 HERE = Path(__file__).resolve().parent
-SEEDS = (0, 1, 2)
-PLAN = job.Plan()
-UNBIASED = replace(PLAN, settings=replace(PLAN.settings, baseline="others", divide=False,
-                                          share="constant"))
-RUNS = {                      # name: (start, seed, tick) -> model and mean rewards of its rounds
-    "grpo": lambda *told: by_reward(PLAN, *told),
-    "coins": lambda *told: by_reward(PLAN, *told, random=True),
-    "unbiased": lambda *told: by_reward(UNBIASED, *told),
-    "again": lambda begin, *told: shown(demonstrations(begin.tokenizer, Recipe()), begin, *told),
-    "shown": lambda begin, *told: shown(job.taught(begin, PLAN), begin, *told),
-}
+SEEDS, CHOOSING, STEP = (0, 1, 2), 9, 1.5
+PLAN = job.Plan(rounds=150)
+PARTS = slice(0, 200), slice(200, 400)          # of the test: to choose on, to report on
+RATES = {"grpo": 3e-4, "own": 4.5e-4, "again": 4.5e-4, "shown": 1e-3, "direct": 3e-4}  # at first
 
 
-def by_reward(plan, begin, seed, tick, random=False):
-    model, reports = job.by_reward(begin, plan, seed, tick, random)
-    return model, [report.reward for report in reports]
+def run(name, begin, plan, seed, tick):
+    """One run -> the model, the reward of each round, the share of groups with equal rewards."""
+    if name in ("again", "shown"):
+        examples = (demonstrations(begin.tokenizer, Recipe()) if name == "again"
+                    else job.taught(begin, plan))
+        return job.by_demonstrations(begin, plan, seed, tick, examples), [], []
+    if name == "own":
+        return *job.by_own_answers(begin, plan, seed, tick), []
+    others = ({"pool": adding.direct(np.random.default_rng(59))[0], "rule": adding.result_only}
+              if name == "direct" else {"random": name == "coins"})
+    model, reports = job.by_reward(begin, plan, seed, tick, **others)
+    return model, [one.reward for one in reports], [one.silent for one in reports]
 
 
-def shown(examples, begin, seed, tick):
-    return job.by_demonstrations(begin, PLAN, seed, tick, examples), []
+def place(name):
+    """The start, the plan, the tasks to choose on and to report on, and the rule."""
+    if name != "direct":
+        return start(), PLAN, *(tasks_of()[1][part] for part in PARTS), adding.reward
+    test, model = adding.direct(np.random.default_rng(59))[1], tuned()
+    plan = replace(PLAN, settings=replace(PLAN.settings, n=6))
+    return (replace(model, recipe=before.Recipe()), plan, test[:len(test) // 2],
+            test[len(test) // 2:], adding.result_only)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--only", choices=RUNS, nargs="+", default=list(RUNS))
+    parser.add_argument("--only", choices=[*RATES, "coins"], nargs="+", default=[*RATES, "coins"])
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "grpo.json")
     options = parser.parse_args()
-    begin, test = start(), tasks_of()[1][:200]
-    found = {}
-    with kernels(), progress(PLAN.rounds * len(options.only) * len(options.seeds), "GRPO") as tick:
-        for seed in options.seeds:
-            found.setdefault("start", []).append(judged(begin, begin.model, test, seed))
-            for name in options.only:
-                model, rewards = RUNS[name](begin, seed, tick)
-                one = judged(begin, model, test, seed)
-                found.setdefault(name, []).append({**one, "rewards": rewards})
-                record = {"rounds": PLAN.rounds, "prompts": len(test), "draws": 16,
-                          "ks": list(job.KS), "seeds": list(options.seeds), "runs": found,
-                          "machine": machine()}
-                write_atomically(options.out, (json.dumps(plain(record), indent=1) + "\n").encode())
+    if options.again and options.out.exists():
+        options.out.unlink()
+    with kernels():
+        for name in options.only:
+            measure(name, options.out)
 
 
-def judged(begin, model, test, seed):
-    """What `evaluate` says, without the texts."""
-    one = job.evaluate(begin, model, test, 16, seed, PLAN.settings.n)
-    del one["said"], one["right"]
-    return one
+def measure(name, out):
+    """All that is missing of one row: its start, its rates, its seeds."""
+    begin, plan, choose, report, rule = place(name)
+    kept = lambda key: read(out)["runs"].get(key)
+
+    def one(rate, seed, tasks, n, label):
+        with progress(plan.rounds, f"{name} {label}") as tick:
+            model, rewards, silent = run(name, begin, replace(plan, rate=rate), seed, tick)
+        return {**evaluate(begin, model, tasks, n, seed, plan.settings.n, rule),
+                "rewards": rewards, "silent": silent, "rate": rate, "seed": seed}
+
+    where = "direct start" if name == "direct" else "start"
+    if kept(where) is None:
+        add(out, "runs", where, [evaluate(begin, begin.model, report, 16, seed, plan.settings.n,
+                                          rule) for seed in SEEDS])
+    rate = read(out)["best"]["grpo"] if name == "coins" else best(name, out, lambda rate: one(
+        rate, CHOOSING, choose, 8, f"rate {rate:.2g}")["pass"][0])
+    add(out, "best", name, rate)
+    done = kept(name) or []
+    for seed in SEEDS[len(done):]:
+        done.append(one(rate, seed, report, 16, f"seed {seed}"))
+        add(out, "runs", name, done)
+
+
+def best(name, out, accuracy):
+    """The rate with the highest accuracy; the grid grows until it has lower ones on both sides."""
+    rates = dict(read(out)["rates"].get(name, []))
+    ahead = [RATES[name] / STEP, RATES[name], RATES[name] * STEP]
+    while ahead:
+        for rate in ahead:
+            if not any(np.isclose(rate, known) for known in rates):
+                rates[rate] = accuracy(rate)
+                add(out, "rates", name, sorted(rates.items()))
+        top = max(rates, key=rates.get)
+        ahead = ([min(rates) / STEP] if top == min(rates) else
+                 [max(rates) * STEP] if top == max(rates) else [])
+    return top
+
+
+def read(out):
+    """What has been measured so far."""
+    if out.exists():
+        return json.loads(out.read_text())
+    return {"rounds": PLAN.rounds, "answers": PLAN.settings.P * PLAN.settings.G, "draws": 16,
+            "tests": len(range(*PARTS[1].indices(10**6))), "seeds": list(SEEDS), "rates": {},
+            "best": {}, "runs": {}, "machine": machine()}
+
+
+def add(out, kind, key, value):
+    """Read anew, so that two processes with other rows do not undo each other's work, and write."""
+    record = read(out)
+    record[kind][key] = value
+    write_atomically(out, (json.dumps(plain(record), indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

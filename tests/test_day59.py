@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from days.day59 import adding, job, run
+from days.day59 import adding, job, judged, run
 from days.day59.start import Recipe, copy_of, demonstrated, start, tasks_of
 from llm.align import grpo, ppo
 from llm.align.grpo import (
@@ -230,8 +230,35 @@ def test_what_weighs_nothing_may_hold_anything_and_types_are_kept():
     assert out.dtype == saved[0].dtype == np.float32 and out.shape == ()
     assert float(out) == -2 and saved[0].tolist() == [[0, -2], [0, 0]]
     far = np.array([[200.0]], np.float32)
-    assert np.isposinf(objective(far, 0 * far, far, np.array([-1.0]), far)[0])
     assert objective(far[:0], far[:0], far[:0], np.zeros(0), far[:0])[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("A", [-1.0, 1.0])
+@pytest.mark.parametrize("far", [-1000.0, -100.0, 100.0, 1000.0])
+def test_margins_of_a_hundred_nats_and_more_stay_finite(dtype, A, far):
+    """Up to FAR the exponential, then its tangent there: e²⁰·(1 + x − 20)."""
+    tangent = lambda x: math.exp(20) * (1 + x - 20) if x > 20 else math.exp(x)
+    zero, one = np.zeros((1, 1), dtype), np.ones((1, 1), dtype)
+    out, (slope,) = objective(zero + far, zero, zero, np.array([A]), one)
+    clipped = A > 0 and far > 0 or A < 0 and far < 0
+    ratio = min(max(tangent(far), .8), 1.2) if clipped else tangent(far)
+    assert out.dtype == slope.dtype == dtype
+    assert float(out) == pytest.approx(-A * ratio)
+    assert float(slope[0, 0]) == pytest.approx(0 if clipped else -A * math.exp(min(far, 20)))
+    out, (slope,) = objective(zero, zero, zero + far, np.array([0.0]), one, beta=.5)
+    assert float(out) == pytest.approx(.5 * (tangent(far) - 1 - far))
+    assert float(slope[0, 0]) == pytest.approx(.5 * (1 - math.exp(min(far, 20))))
+
+
+def test_the_tangent_begins_at_twenty_nats():
+    assert grpo.FAR == 20
+    zero = np.zeros((1, 5))
+    x = np.array([[19.0, 20, 21, 19.5, 20.5]])
+    check_pair(objective, objective_vjp, x[:, [0, 2]], zero[:, :2], zero[:, :2] + 40, np.array(
+        [-1.0]), np.full((1, 2), 1e-9), rng=np.random.default_rng(0), beta=.3, differentiable=[0])
+    _, (slope,) = objective(x, zero, x, np.array([-1.0]), np.ones((1, 5)))
+    assert slope[0] == pytest.approx(np.exp([19, 20, 20, 19.5, 20]))
 
 
 def test_the_objective_refuses_what_does_not_fit():
@@ -522,15 +549,84 @@ def test_the_judge_gives_nothing_to_an_answer_that_was_cut():
     assert abs(np.corrcoef(many, [1, 0, 0, 0, 0] * 1000)[0, 1]) < .05
 
 
+def test_the_rule_of_the_direct_sums_and_their_split():
+    task = Task("12 + 7 =", "19", "sum")
+    assert adding.result_only(task, "19") == 1
+    assert not any(adding.result_only(task, text) for text in ("", "19 ", "so 19", "1", "199"))
+    train, test = adding.direct(np.random.default_rng(0))
+    assert len(train) + len(test) == 900 + 465 and .06 < len(test) / 1365 < .14
+    key = lambda t: tuple(sorted(t.prompt.split()))
+    assert not {key(t) for t in train} & {key(t) for t in test}
+    for t in train + test:
+        a, sign, b, _ = t.prompt.split()
+        assert int(t.answer) == (int(a) + int(b) if sign == "+" else int(a) - int(b)) >= 0
+    judge = adding.judge(start(True).tokenizer, rule=adding.result_only)
+    ids = start(True).tokenizer.encode("19")
+    end = start(True).tokenizer.specials["<|im_end|>"]
+    assert judge([task] * 2, [np.array([*ids, end]), np.array(ids)]) == [1, 0]
+
+
+def test_answers_are_told_apart_by_carry_and_by_their_steps():
+    of = lambda a, b: Task(f"{a} + {b} =", str(a + b), "sum")
+    tasks = [of(37, 45), of(31, 45)]
+    texts = np.array([["12, 7, so 72", "12, 8, so 82", "1, so 82", "no"],
+                      ["6, 7, so 76", "6, 7, so 76", "0, so 76", "so 75"]])
+    right = np.array([[adding.reward(t, x) for x in row] for t, row in zip(tasks, texts)]) == 1
+    assert judged.by_carry(tasks, texts, right) == {
+        "with": .5, "without": .75, "forgot": .25, "clean": .6}
+    assert judged.by_carry(tasks[:1], texts[:1], right[:1])["without"] == 0
+    assert judged.share(np.array([True, False, False, False])) == .25
+    assert judged.share(np.array([], bool)) == 0
+
+
+def test_what_is_judged_is_what_was_sampled():
+    begin = start(True)
+    tasks = tasks_of()[1][:6]
+    found = judged.evaluate(begin, begin.model, tasks, 4, 3, 12)
+    ids = [adding.ids_of(begin.tokenizer, task) for task in tasks]
+    end = begin.tokenizer.specials["<|im_end|>"]
+    taken = rollout(begin.model, ids, 12, np.random.default_rng([3, 592]), stop=end, A=4)
+    lengths = [len(a) for a in taken.answers()]
+    assert found["tokens"] == pytest.approx(np.mean(lengths))
+    assert len(found["pass"]) == 3 and found["kl"] == pytest.approx(0, abs=1e-3)
+    best = rollout(begin.model, ids, 12, np.random.default_rng(0), temperature=0, stop=end)
+    assert found["said"][0] == begin.tokenizer.decode([i for i in best.answers()[0] if i != end])
+    always = judged.evaluate(begin, begin.model, tasks, 2, 3, 12, lambda task, text: 1.0)
+    assert "clean" not in always and "clean" in found
+    assert always["pass"][0] == np.mean(rollout(begin.model, ids, 12, np.random.default_rng(
+        [3, 592]), stop=end, A=2).ended)                            # a cut answer earns nothing
+
+
+def test_expert_iteration_learns_from_right_answers_alone(monkeypatch):
+    """Batches hold the answers that the judge calls right; a round without one is sampled anew."""
+    begin, plan, batches = start(True), job.Plan.small(), []
+    calls = iter([[0.0] * 12, [1.0, 0.0] * 6, [0.0] * 11 + [1.0], [1.0] * 12])
+    monkeypatch.setattr(adding, "judge", lambda tokenizer: lambda about, answers: next(calls))
+    seen = []
+    monkeypatch.setattr(job, "sft_loss", lambda model: lambda batch: (
+        seen.append(batch) or grpo_free_loss(model, batch)))
+    model, shares = job.by_own_answers(begin, plan, 0, lambda *told: batches.append(told))
+    assert shares == pytest.approx([.5, 1 / 12, 1]) and len(batches) == 3
+    assert [len(inputs) for inputs, _, _ in seen] == [6, 1, 12]
+
+
+def grpo_free_loss(model, batch):
+    from llm.tune.sft import sft_loss
+    return sft_loss(model)(batch)
+
+
 def test_the_fast_run():
     result = run.measure(fast=True, seed=0)
-    assert [row[0] for row in result.rows] == list(run.NAMES)
-    for _, greedy, passed, never, _, tokens in result.rows:
-        assert 0 <= greedy <= 1 and 0 <= never <= 1 and 0 < tokens <= 16
-        assert passed == sorted(passed) and passed[-1] == pytest.approx(1 - never)
-    assert result.rows[0][4] == pytest.approx(0, abs=1e-3)      # the start is no way from itself
+    assert len(result.rows) == len(run.NAMES) == 3
+    for one in result.rows:
+        assert 0 <= one["greedy"] <= 1 and 0 < one["tokens"] <= 12
+        assert one["pass"] == sorted(one["pass"])
+        assert one["pass"][-1] == pytest.approx(1 - one["never"])
+    assert result.rows[0]["kl"] == pytest.approx(0, abs=1e-3)   # the start is no way from itself
     assert [len(curve) for curve in (*result.curves, result.silent)] == [result.rounds] * 3
     assert len(result.samples) == 8 and len(run.table(result)) == 1 + len(result.rows)
+    assert len(set(map(len, run.table(result)))) == 1
+    assert {s[0] for s in result.samples} <= {t.prompt for t in tasks_of()[1][200:208]}
 
 
 def test_a_run_leaves_the_start_as_it_is():

@@ -34,6 +34,18 @@ def reward(task, text):
     return float(bool(so) and result == task.answer)
 
 
+def result_only(task, text):
+    """1.0 if the text is the right result and nothing else, else 0.0: the rule of `direct`."""
+    return float(text == task.answer)
+
+
+def direct(rng):
+    """(train, test): all sums and differences of numbers 0 … 29, as day 53's model answers them."""
+    every = [Task(f"{a} {sign} {b} =", str(a + b if sign == "+" else a - b), "sum")
+             for a in range(30) for b in range(30) for sign in "+-" if sign == "+" or a >= b]
+    return tuple([side[i] for i in rng.permutation(len(side))] for side in split(every))
+
+
 def ids_of(tokenizer, task):
     """The prompt as the model reads it."""
     return prompt_ids(tokenizer, [Message("user", task.prompt)])
@@ -45,16 +57,17 @@ def shown(tokenizer, task, careless=False):
                                Message("assistant", worked(task, careless))])
 
 
-def judge(tokenizer, random=None, hear=lambda share: None):
+def judge(tokenizer, random=None, hear=lambda share: None, rule=reward):
     """The score for `experience`: an answer without its end token, cut by the limit, gets 0.
 
     random: a generator; then rewards are coins with the same share of heads as there would have
     been rewards, whatever the answers say. hear(the share of right answers), in both cases.
+    rule(task, text): the reward of a text.
     """
     end = tokenizer.specials[END]
 
     def score(asked, answers):
-        earned = [reward(task, tokenizer.decode(a[:-1])) if len(a) and a[-1] == end else 0.0
+        earned = [rule(task, tokenizer.decode(a[:-1])) if len(a) and a[-1] == end else 0.0
                   for task, a in zip(asked, answers, strict=True)]
         hear(float(np.mean(earned)))
         return earned if random is None else np.float64(random.random(len(earned))

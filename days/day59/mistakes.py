@@ -22,15 +22,15 @@ MISTAKES = [
     Mistake(
         title="the larger of the two terms is taken",
         file="llm/align/grpo.py",
-        right="        slope = -beta * np.expm1(away) - np.where(plain > held, 0, plain)",
-        wrong="        slope = -beta * np.expm1(away) - np.where(plain < held, 0, plain)",
+        right="        slope = -beta * pull - np.where(plain > held, 0, rise * A)",
+        wrong="        slope = -beta * pull - np.where(plain < held, 0, rise * A)",
         symptom="Tokens that have left the band in the right direction are pushed on, and those "
                 "that have left it in the wrong one stay there."),
     Mistake(
         title="the KL pushes away from the reference",
         file="llm/align/grpo.py",
-        right="        slope = -beta * np.expm1(away) - np.where(plain > held, 0, plain)",
-        wrong="        slope = beta * np.expm1(away) - np.where(plain > held, 0, plain)",
+        right="        slope = -beta * pull - np.where(plain > held, 0, rise * A)",
+        wrong="        slope = beta * pull - np.where(plain > held, 0, rise * A)",
         symptom="The KL grows faster, the larger β is."),
     Mistake(
         title="groups are mixed up: the answers of a prompt do not stand side by side",

@@ -1,16 +1,16 @@
-"""Day 59 · GRPO on worked sums: right results are rewarded, and accuracy climbs; two controls."""
+"""Day 59 · GRPO on worked sums: right results are rewarded, and accuracy climbs; coins do not."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from days.day59 import job
-from days.day59.start import Recipe, demonstrations, start, tasks_of
+from days.day59.judged import KS, evaluate
+from days.day59.start import start, tasks_of
 from days.harness import kernels, main, print_table, progress, save
 
-NAMES = ("the start", "GRPO", "coins for rewards", "its demonstrations again",
-         "the asked sums demonstrated")
-COLORS = "#8a8a8a", "#1f5a99", "#c0392b", "#b8860b", "#2e8b57"
+NAMES = ("the start", "GRPO", "coins for rewards")
+COLORS = "#8a8a8a", "#1f5a99", "#c0392b"
 
 
 @dataclass(frozen=True)
@@ -21,43 +21,39 @@ class Result:
     P: int                # prompts a round
     G: int                # answers to each
     ks: list              # k of pass@k
-    rows: list            # [model, greedy accuracy, [pass@k, …], never right, KL, tokens]
-    curves: list          # mean reward a round: of GRPO, of the coins (what answers had earned)
+    rows: list            # one dict a model, in the order of NAMES: what `evaluate` finds
+    curves: list          # share of right answers a round: of GRPO, of the coins
     silent: list          # share of groups with equal rewards, a round of GRPO
     samples: list         # [prompt, the start's greedy answer, GRPO's], the first eight
 
 
 def measure(fast, seed):
     plan, n, draws = (job.Plan.small(), 8, 4) if fast else (job.Plan(), 120, 16)
-    begin, recipe = start(fast), Recipe.small() if fast else Recipe()
-    test, longest = tasks_of()[1][:n], plan.settings.n
-    with kernels(), progress(4 * plan.rounds + 5, "GRPO and controls") as tick:
+    begin, test = start(fast), tasks_of()[1][200:200 + n]       # the first 200 chose the rates
+    with kernels(), progress(2 * plan.rounds + 3, "GRPO and its control") as tick:
         model, reports = job.by_reward(begin, plan, seed, tick)
         coins, heard = job.by_reward(begin, plan, seed, tick, random=True)
-        models = [begin.model, model, coins, *(
-            job.by_demonstrations(begin, plan, seed, tick, examples)
-            for examples in (demonstrations(begin.tokenizer, recipe), job.taught(begin, plan)))]
-        judged = []
-        for one in models:
-            judged.append(job.evaluate(begin, one, test, draws, seed, longest))
-            tick(1, f"{judged[-1]['greedy']:.0%} right")
-    rows = [[name, one["greedy"], one["pass"], one["never"], one["kl"], one["tokens"]]
-            for name, one in zip(NAMES, judged, strict=True)]
+        rows = []
+        for one in (begin.model, model, coins):
+            rows.append(evaluate(begin, one, test, draws, seed, plan.settings.n))
+            tick(1, f"{rows[-1]['greedy']:.0%} right")
     return Result(n, draws, plan.rounds, plan.settings.P, plan.settings.G,
-                  [k for k in job.KS if k <= draws], rows,
+                  [k for k in KS if k <= draws], rows,
                   [[r.reward for r in run] for run in (reports, heard)],
                   [r.silent for r in reports],
                   [[task.prompt, *said] for task, *said in
-                   zip(test[:8], judged[0]["said"], judged[1]["said"], strict=True)])
+                   zip(test[:8], rows[0]["said"], rows[1]["said"], strict=True)])
 
 
 def table(result):
     shown = [k for k in (1, 8) if k in result.ks] + result.ks[-1:]
-    rows = [["model", "greedy", *(f"pass@{k}" for k in shown), "KL from the start, nats",
-             "tokens"]]
-    for name, greedy, passed, _, kl, tokens in result.rows:
-        rows.append([name, f"{greedy:.0%}", *(f"{passed[result.ks.index(k)]:.0%}" for k in shown),
-                     f"{abs(kl):.1f}", f"{tokens:.1f}"])
+    rows = [["model", "greedy", *(f"pass@{k}" for k in shown), "with a carry", "without",
+             "carry forgotten", "KL, nats"]]
+    for name, one in zip(NAMES, result.rows, strict=True):
+        rows.append([name, f"{one['greedy']:.0%}",
+                     *(f"{one['pass'][result.ks.index(k)]:.0%}" for k in shown),
+                     *(f"{one[key]:.0%}" for key in ("with", "without", "forgot")),
+                     f"{abs(one['kl']):.1f}"])
     return rows
 
 
@@ -67,21 +63,21 @@ def show(result):
 
 
 def draw(result, path):
-    """Left: the mean reward by round. Right: pass@k of all models."""
+    """Left: the share of right answers by round. Right: pass@k of the three models."""
     import matplotlib.pyplot as plt
     fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.1))
-    for curve, name, color in zip(result.curves, NAMES[1:], COLORS[1:]):
-        x = np.arange(1, len(curve) + 1)
+    for curve, name, color in zip(result.curves, NAMES[1:], COLORS[1:], strict=True):
         width = max(1, len(curve) // 12)
         smooth = np.convolve(curve, np.ones(width) / width, "valid")
-        left.plot(x, curve, color=color, lw=.7, alpha=.4)
-        left.plot(x[width - 1:], smooth, color=color, label=f"{name} (mean of {width} rounds)")
+        left.plot(np.arange(1, len(curve) + 1), curve, color=color, lw=.7, alpha=.4)
+        left.plot(np.arange(width, len(curve) + 1), smooth, color=color,
+                  label=f"{name}: right answers (mean of {width} rounds)")
     left.plot(np.arange(1, len(result.silent) + 1), result.silent, color="#8a8a8a", lw=.8, ls=":",
-              label="GRPO: groups without a signal")
-    left.set(xlabel="round", ylabel="share of the round's sampled answers", ylim=(0, 1))
-    left.legend(fontsize=7.5)
-    for (name, _, passed, *_), color in zip(result.rows, COLORS):
-        right.plot(result.ks, passed, "o-", ms=3.5, color=color, label=name)
+              label="GRPO: groups with equal rewards")
+    left.set(xlabel="round", ylabel="share of the round's answers, or groups", ylim=(0, 1))
+    left.legend(fontsize=7.5, loc="upper left")
+    for one, name, color in zip(result.rows, NAMES, COLORS, strict=True):
+        right.plot(result.ks, one["pass"], "o-", ms=3.5, color=color, label=name)
     right.set(xlabel="k answers to a sum", ylabel="pass@k on unseen sums", xscale="log",
               ylim=(0, 1.02), xticks=result.ks, xticklabels=result.ks)
     right.minorticks_off()
@@ -92,11 +88,9 @@ def draw(result, path):
 
 def title(result):
     """The finding, from the numbers."""
-    (_, greedy, passed, *_), (_, greedy2, passed2, *_), (_, _, coins, *_) = result.rows[:3]
-    k = result.ks[-1]
-    return (f"With rewards for right results pass@1 goes from {passed[0]:.0%} to {passed2[0]:.0%} "
-            f"and pass@{k} from {passed[-1]:.0%} to {passed2[-1]:.0%};\n"
-            f"with coins for rewards pass@1 ends at {coins[0]:.0%}")
+    begin, grpo, coins = (one["pass"][0] for one in result.rows)
+    return (f"With rewards for right results pass@1 on unseen sums goes from {begin:.0%} to "
+            f"{grpo:.0%};\nwith coins for rewards it ends at {coins:.0%}")
 
 
 if __name__ == "__main__":

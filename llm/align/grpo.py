@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llm.align.kl import k1, k3
+from llm.align.kl import k1
 from llm.align.ppo import answer_logps
 from llm.align.rollout import rollout
 from llm.functions.logps import IGNORE, token_logps
 from llm.grad.tensor import no_grad, primitive
 
 BASELINES, SHARES = ("group", "others"), ("answer", "token", "constant")
+FAR = 20.0                     # nats; e²⁰ is half a billion
 
 
 def group_advantages(rewards, baseline="group", divide=True):
@@ -50,8 +51,7 @@ def token_weights(targets, share="answer", n=None):
 
     "answer": each answer 1/N, shared by its own tokens (GRPO). "token": each token of the batch the
     same (DAPO). "constant": each token 1/(N·n), n the most tokens an answer may have (Dr. GRPO).
-    An answer without tokens has no weight. Raises ValueError on another share, or n < 1 where it
-    is needed.
+    An answer without tokens has no weight. Raises ValueError on another share, and n < 1 there.
     Source: Shao et al. (2024), eq. 3; Yu et al. (2025), section 3.3; Liu et al. (2025), section 3.
     """
     if share not in SHARES:
@@ -66,13 +66,13 @@ def token_weights(targets, share="answer", n=None):
 
 
 def objective(logps, old, reference, advantages, weights, clip=0.2, beta=0.0):
-    """Σ w·(β·k3 − min(r·A, clip(r, 1 − ε, 1 + ε)·A)), r = exp(logps − old): the loss of GRPO.
+    """Σ w·(β·k3 − min(q·A, clip(q, 1 − ε, 1 + ε)·A)), q = exp(logps − old): the loss of GRPO.
 
     logps, old (under the policy that has sampled), reference, weights (0 where nothing counts):
     (N, T); advantages (N,), one an answer. Returns a scalar of the type of logps and the slope.
-    About 15 FLOPs and two exp a token. Overflow makes the loss infinite, and `fit` skips the step.
-    Raises ValueError on shapes that do not fit, a clip or a beta below 0.
-    Source: Shao et al. (2024), eq. 3 and 4.
+    Both are finite for any finite input: from a log-ratio of FAR on, exp goes on along its tangent.
+    20 FLOPs and two exp a token. Raises ValueError on misfit shapes, a clip or a beta below 0.
+    Source: Shao et al. (2024), eq. 3 and 4; the tangent is ours.
     """
     if (not logps.shape == old.shape == reference.shape == weights.shape or logps.ndim != 2
             or np.shape(advantages) != logps.shape[:1]):
@@ -82,18 +82,21 @@ def objective(logps, old, reference, advantages, weights, clip=0.2, beta=0.0):
     if not (clip >= 0 and beta >= 0):
         raise ValueError(f"objective: clip {clip} and beta {beta} must be at least 0")
     counted, A = weights > 0, np.asarray(advantages)[:, None]       # (N, T), (N, 1)
-    with np.errstate(over="ignore", invalid="ignore"):              # ∞, and ∞·0
-        ratio, away = np.exp(logps - old), reference - logps
+    with np.errstate(over="ignore", invalid="ignore"):              # where nothing counts
+        d, u = logps - old, reference - logps                       # ln q, ln ρ/π
+        near, close = np.minimum(d, FAR), np.minimum(u, FAR)
+        rise, pull = np.exp(near), np.expm1(close)
+        ratio, k3 = rise * (1 + (d - near)), pull + (pull + 1) * (u - close) - u
         plain, held = ratio * A, np.clip(ratio, 1 - clip, 1 + clip) * A
-        loss = beta * k3(logps, reference) - np.minimum(plain, held)
-        slope = -beta * np.expm1(away) - np.where(plain > held, 0, plain)
+        loss = beta * k3 - np.minimum(plain, held)
+        slope = -beta * pull - np.where(plain > held, 0, rise * A)
         loss = (weights * loss)[counted].sum(dtype=np.float64)
         slope = np.where(counted, weights * slope, 0).astype(logps.dtype)
     return np.asarray(loss, logps.dtype), (slope,)
 
 
 def objective_vjp(dout, slope):
-    """w·(β·(1 − ρ/π) − r·A), without the second term where the clipped one is the smaller."""
+    """w·(β·(1 − ρ/π) − q·A), without the second term where the clipped one is the smaller."""
     return dout * slope, None, None, None, None
 
 
@@ -194,5 +197,4 @@ def loss(model, settings):
         return surrogate(logps, batch.logps, batch.reference, batch.advantages,
                          weights.astype(logps.dtype), clip=settings.clip, beta=settings.beta), \
             int((batch.targets != IGNORE).sum())
-
     return of_batch

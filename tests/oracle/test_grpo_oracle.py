@@ -53,3 +53,26 @@ def test_the_loss_and_its_gradient_are_those_of_autograd(share, baseline, divide
     total.backward()
     assert float(loss.data) == pytest.approx(total.item(), abs=1e-12)
     assert ours.grad == pytest.approx(x.grad.numpy(), abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("beta", [0.0, .3])
+@pytest.mark.parametrize("far", [-100.0, -.5, .5, 100.0])
+@pytest.mark.parametrize("A", [-1.0, 1.0])
+def test_far_margins_are_finite_and_those_of_autograd(dtype, tolerance, beta, far, A):
+    """ln q = far and ln ρ/π = −far, and the other way round, with exp continued by its tangent."""
+    def grown(x):
+        near = x.clamp(max=20)
+        return near.exp() * torch.where(x > 20, 1 + x - 20, torch.ones(()))
+
+    x = torch.tensor([[far, -far]], dtype=dtype, requires_grad=True)
+    zero, q = torch.zeros_like(x), grown(x)
+    each = beta * (grown(zero - x) - 1 + x) - torch.minimum(q * A, q.clamp(.8, 1.2) * A)
+    wanted = (each / 2).sum()
+    wanted.backward()
+    array = x.detach().numpy()
+    out, (slope,) = grpo.objective(array, 0 * array, 0 * array, np.array([A]),
+                                   np.full_like(array, .5), beta=beta)
+    assert np.isfinite(out) and np.isfinite(slope).all()
+    assert float(out) == pytest.approx(wanted.item(), rel=tolerance)
+    assert slope == pytest.approx(x.grad.numpy(), rel=tolerance, abs=tolerance)
