@@ -1,4 +1,4 @@
-"""Day 48 · The command line of a study: settings, kept runs, Ctrl-C, one record and one figure.
+"""Day 35 · The command line of a study: settings, kept runs, Ctrl-C, one record and one figure.
 
 A study has a Plan (and a small one for --fast), `measure(plan, path)` that makes every run which
 `path` does not hold yet, `show(record)` and `draw(record, path)`. Left out: the runs themselves.

@@ -7,6 +7,7 @@ from llm.grad.tensor import Tensor
 from llm.layers.norm import BatchNorm, LayerNorm
 from llm.train.adam import AdamW, RMSProp
 from llm.train.clip import clip_gradients
+from llm.train.muon import Muon
 from llm.train.schedule import WarmupCosine
 from llm.train.sgd import SGD
 
@@ -148,3 +149,38 @@ def compare(ours, peer, x, dout, tolerance, **options):
                  (ours.gain.grad, peer.weight.grad), (ours.bias.grad, peer.bias.grad)):
         assert a.dtype == x.dtype
         np.testing.assert_allclose(a, b.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="Muon came with PyTorch 2.9")
+@pytest.mark.parametrize("options", [
+    {}, {"momentum": 0.8}, {"nesterov": False}, {"decay": 0.5}, {"steps": 3},
+    {"coefficients": (15 / 8, -10 / 8, 3 / 8)}])
+@pytest.mark.parametrize("shape", [(4, 3), (3, 4), (5, 5), (1, 6), (40, 24)])
+def test_muon_equals_torchs_over_many_steps(shape, options, monkeypatch):
+    # Torch iterates in bfloat16 whatever comes in. Without that both agree to float64's digits.
+    monkeypatch.setattr(torch.Tensor, "bfloat16", lambda x: x.clone())
+    names = {"decay": "weight_decay", "steps": "ns_steps", "coefficients": "ns_coefficients"}
+    torchs = {"weight_decay": 0.01, **{names.get(k, k): v for k, v in options.items()}}
+    rng = np.random.default_rng(0)
+    mine = Tensor(rng.standard_normal(shape), requires_grad=True)
+    peer = torch.nn.Parameter(torch.tensor(mine.data.copy()))
+    ours = Muon({"w": mine}, **options)
+    theirs = torch.optim.Muon([peer], lr=0.02, adjust_lr_fn="match_rms_adamw", **torchs)
+    for _ in range(15):
+        g = rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 3)
+        mine.grad, peer.grad = g, torch.tensor(g.copy())
+        ours.step(0.02)
+        theirs.step()
+    np.testing.assert_allclose(mine.data, peer.detach().numpy(), rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="Muon came with PyTorch 2.9")
+def test_muon_as_torch_ships_it_is_ours_to_the_digits_of_bfloat16():
+    rng = np.random.default_rng(0)
+    start, g = rng.standard_normal((2, 40, 24)).astype(np.float32)
+    mine, peer = Tensor(start.copy(), requires_grad=True), torch.nn.Parameter(torch.tensor(start))
+    mine.grad, peer.grad = g, torch.tensor(g)
+    Muon({"w": mine}, decay=0.1).step(1.0)
+    torch.optim.Muon([peer], lr=1.0, adjust_lr_fn="match_rms_adamw", weight_decay=0.1).step()
+    moved, expected = mine.data - 0.9 * start, peer.detach().numpy() - 0.9 * start
+    assert np.linalg.norm(moved - expected) < 0.03 * np.linalg.norm(expected)
