@@ -49,6 +49,11 @@ def parser():
     mutants.add_argument("--seed", type=int, default=0, help="which ones (0)")
     mutants.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
     command("tags", "make the tags day01 … day64 in this clone")
+    pages = command("pages", "put a model into the page on attention: the course's own, or yours")
+    pages.add_argument("--model", metavar="FILE",
+                       help="a model that `run 35` keeps in runs/day35 (the course's own)")
+    pages.add_argument("--out", metavar="PAGE",
+                       help="the page to write (notes/interactive/attention.html)")
     write = command("write", "refresh the generated parts of the notes and of README.md")
     write.add_argument("days", nargs="*", metavar="day", help="days to write (all)")
     record = command("record", "run days, keep the results, show the numbers in prose that moved")
@@ -111,6 +116,8 @@ def dispatch(options):
         say(f"{len(made)} tags, {made[0]} to {made[-1]}; try: git diff {made[-1]}~ {made[-1]}"
             if len(made) > 1 else f"{len(made)} tags")
         return 0
+    if options.command == "pages":
+        return pages(options.model, options.out)
     if options.command == "write":
         from days.tools.author import write
         chosen = None if options.days in ([], ["all"]) else [course.number(d) for d in options.days]
@@ -160,6 +167,12 @@ def test(day):
     if status == 0:
         progress.record(ROOT, day, "test")
     return status
+
+
+def pages(model, out):
+    """Put a model into the page on attention, which comes with day 35."""
+    script = need(ROOT / "experiments" / "attention_page.py", 35)
+    return course.load(script).make(model, out)
 
 
 def need(path, day):
