@@ -32,7 +32,7 @@ from llm.models.gpt import count_flops  # noqa: E402
 TUNED = {"stories": [(12, 4e10), (16, 1.6e11), (32, 8e10), (32, 1.6e11), (64, 3.2e11)],
          "shakespeare": [(16, 8e10), (48, 1.6e11)]}
 BUDGETS = {4e10: (8, 12, 16, 24, 32), 8e10: (8, 12, 16, 24, 32, 48),
-           1.6e11: (12, 16, 24, 32, 48, 64), 3.2e11: (16, 24, 32, 48, 64)}
+           1.6e11: (8, 12, 16, 24, 32, 48, 64), 3.2e11: (12, 16, 24, 32, 48)}
 KNOWN, NEXT = 1.6e11, 6.4e11     # predicted from the budgets up to KNOWN: one of NEXT
 SEEDS = {"stories": {4e10: 3, 8e10: 3, 1.6e11: 2, 3.2e11: 1},
          "shakespeare": {4e10: 1, 8e10: 3, 1.6e11: 1, 3.2e11: 1}}
