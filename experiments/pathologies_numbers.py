@@ -85,6 +85,13 @@ def aligned(first, second, result, low):
     return float(total) / len(first) ** 2
 
 
+def alignment_of(cut, operands):
+    """`aligned` for one way of cutting, with all pairs of a range of numbers as operands."""
+    low, high = operands[0], operands[-1]
+    one = cutter_borders(cut, operands)
+    return aligned(one, one, cutter_borders(cut, range(2 * low, 2 * high + 1)), low)
+
+
 def how_many(gpt2, longest=6):
     """{(digits, lead): shares of numbers in 1, 2, 3, 4 pieces}, bare and behind a space."""
     shares = {}

@@ -84,13 +84,13 @@ def learn_pieces(texts, wanted, rule, longest=16, seeds=4, must_have="", report=
     """Up to `wanted` pieces as [(bytes, log probability)], the most likely first.
 
     All single characters are kept, those of `must_have` too. It starts from `seeds` times as many
-    repeated substrings as are wanted. report(pieces, nats) is called after each E-step with the
-    number of pieces and the log likelihood of all texts.
+    repeated substrings as are wanted; 1.5 is allowed. report(pieces, nats) is called after each
+    E-step with the number of pieces and the log likelihood of all texts.
     Source: Kudo 2018, section 3.2.
     """
     store, starts, weights = count_words(texts, rule)
     store, spans, counts, characters = seed(store, starts, weights, longest,
-                                            max(seeds * wanted, 0), must_have)
+                                            max(int(seeds * wanted), 0), must_have)
     if wanted < characters:
         raise ValueError(f"there are {characters} different characters, which must all be pieces, "
                          f"but vocab_size leaves room for {wanted}; ask for more")
