@@ -1,5 +1,6 @@
 """Day 24 · Byte-pair encoding: the hand example, round trips, and an oracle by str.replace."""
 
+import itertools
 import json
 
 import numpy as np
@@ -74,18 +75,44 @@ def test_every_round_merges_the_most_frequent_pair():
 
 
 def test_ties_go_to_the_smallest_pair():
-    assert best_pair({(5, 1): 3, (2, 9): 3, (2, 7): 3, (0, 0): 2}, [bytes([i]) for i in range(10)]
-                     ) == (2, 7)
+    assert best_pair({(5, 1): 3, (2, 9): 3, (2, 7): 3, (0, 0): 2}) == (2, 7)
+    assert best_pair({}) is None and best_pair({(0, 1): 1}) is None
+    assert best_pair({(0, 1): 1, (7, 7): 2}) == (7, 7)
     assert BPE.train("zyzyxwxw", 257).merges == [(120, 119)]          # zy and xw both twice
     assert BPE.train("xwxwzyzy", 257).merges == [(120, 119)]
 
 
-def test_no_piece_is_learned_twice():
-    pieces = [b"a", b"b", b"c", b"ab", b"bc", b"abc"]
-    assert best_pair({(0, 4): 9, (3, 2): 9, (1, 2): 1}, pieces) is None
-    text = random_text(np.random.default_rng(3), 3000, "ab")
-    trained = BPE.train(text, 400)
-    assert len(set(trained.pieces)) == trained.vocab_size
+def test_the_most_frequent_pair_is_not_always_the_one_that_shortens_most():
+    text = "aaaaabcxbcybcz"
+    assert count_pairs(text.encode())[97, 97] == 4 and BPE.train(text, 257).merges == [(97, 97)]
+    assert [len(BPE([pair]).encode(text)) for pair in ((97, 97), (98, 99))] == [12, 11]
+    for text, greedy, other in (("aaabab", 5, 4), ("aaaaababab", 8, 7)):
+        assert len(BPE.train(text, 257).encode(text)) == greedy
+        assert len(BPE([(97, 98)]).encode(text)) == other
+
+
+@pytest.mark.parametrize("letters, n", [("ab", 9), ("abc", 6)])
+def test_no_piece_is_learned_twice_and_a_span_between_borders_is_cut_as_if_alone(letters, n):
+    for text in map("".join, itertools.product(letters, repeat=n)):
+        trained = BPE.train(text, 300)
+        assert len(set(trained.pieces)) == trained.vocab_size
+        for k in range(len(trained.merges) + 1):
+            part = BPE(trained.merges[:k])
+            ids = part.encode(text).tolist()
+            for i, j in itertools.combinations(range(len(ids) + 1), 2):
+                assert part.encode(part.decode(ids[i:j])).tolist() == ids[i:j]
+
+
+@pytest.mark.parametrize("k, merges, tokens", [(0, 0, 1), (1, 0, 2), (2, 1, 2), (5, 4, 2)])
+def test_a_text_of_one_letter_halves_until_two_tokens_are_left(k, merges, tokens):
+    trained = BPE.train("a" * 2**k, 999)
+    assert len(trained.merges) == merges and len(trained.encode("a" * 2**k)) == tokens
+
+
+@pytest.mark.parametrize("k, merges, tokens", [(0, 0, 2), (1, 1, 2), (2, 1, 3), (5, 4, 3)])
+def test_one_letter_more_stays_at_the_end(k, merges, tokens):
+    trained = BPE.train("a" * (2**k + 1), 999)
+    assert len(trained.merges) == merges and len(trained.encode("a" * (2**k + 1))) == tokens
 
 
 def test_training_stops_where_no_pair_occurs_twice():
@@ -165,3 +192,9 @@ def test_merges_shorten_the_text_and_carry_over_to_unseen_text():
     assert seen == sorted(seen) and unseen == sorted(unseen)
     assert seen[-1] > 1.5 and unseen[-1] > 1.3
     assert result.round_trip
+    assert abs(result.rows[0][5] - result.shuffled[0][1]) < 0.1      # shuffling keeps the bytes
+    assert result.rows[-1][5] < result.rows[0][5] - 0.3              # dependence makes tokens cheap
+    assert result.shuffled[-1][1] > result.shuffled[0][1] - 0.01     # and nothing else does
+    merges, T, V, n, least = result.gains[-1]
+    assert (merges, V) == (95, 351) and least == T / (V * np.log(V)) + 2 < n
+    assert len(result.spread) == 3 and max(result.spread) - min(result.spread) < 0.3

@@ -20,8 +20,8 @@ MISTAKES = [
     Mistake(
         title="ties are left to the order in which pairs were seen",
         file="llm/tokens/bpe.py",
-        right="        pair = min(counts, key=lambda p: (-counts[p], p))",
-        wrong="        pair = min(counts, key=lambda p: -counts[p])",
+        right="    pair = min(counts, key=lambda p: (-counts[p], p), default=None)",
+        wrong="    pair = min(counts, key=lambda p: -counts[p], default=None)",
         symptom="The same sentences in another order give another vocabulary; a colleague's ids "
                 "do not fit your model."),
     Mistake(
