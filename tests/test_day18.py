@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from days.day18 import bowls, race, run
 from llm.grad.tensor import Tensor
 from llm.layers.module import Embedding, Linear, Module
 from llm.models.neural_ngram import NeuralNGram
@@ -553,3 +554,64 @@ def test_the_defaults_of_muon_are_the_published_ones():
     assert muon_update(x, g, m, 0.1, 0.5, True, 0.0, 5, COEFFICIENTS) is None
     np.testing.assert_allclose(m, (g + h) / 2)
     np.testing.assert_allclose(1 - x, 0.02 * 3**0.5 * orthogonalize(0.5 * g + 0.25 * (g + h)))
+
+
+# ---- what run.py does ----------------------------------------------------------------------------
+
+
+def test_a_grid_grows_until_its_best_rate_is_inside_and_the_report_is_from_the_other_piece(
+        monkeypatch):
+    asked = []
+
+    def learn(texts, make, rate, seed, steps):
+        asked.append((rate, seed))
+        return 9.0, abs(math.log(rate / 2.3)) + 0.01 * seed, 5.0 + seed
+
+    monkeypatch.setattr(race, "learn", learn)
+    row = race.race(None, None, (0.4, 0.6, 0.9), 1, (1, 3), (10, 12), lambda: None)
+    assert [rate for rate, _ in row["grid"]] == [0.4, 0.6, 0.9, 1.4, 2.1, 3.2]
+    assert row["rate"] == 2.1 and row["inside"]
+    assert dict(row["grid"])[2.1] == pytest.approx(math.log(2.3 / 2.1) + 0.02)
+    assert row["nats"] == [15.0, 17.0] and row["mean"] == 16 and row["seen"] == 9
+    assert row["spread"] == pytest.approx(2**0.5) and asked[-2:] == [(2.1, 10), (2.1, 12)]
+    row = race.race(None, None, (5.0, 7.5), 1, (0,), (1, 2), lambda: None)          # downwards
+    assert row["rate"] == 2.2 and row["inside"]
+    row = race.race(None, None, (0.1, 0.15), 1, (0,), (1, 2), lambda: None, grow=2)
+    assert not row["inside"] and len(row["grid"]) == 4
+
+
+def test_differences_are_taken_seed_by_seed():
+    rows = {"a": {"nats": [1.0, 2.0, 3.0]}, "b": {"nats": [1.1, 2.2, 3.3]}}
+    what, mean, half, apart = race.compare(rows, "a", "b")
+    assert (what, apart) == ("a less b", False) and mean == pytest.approx(-0.2)
+    assert half == pytest.approx(9.925 * 0.1 / 3**0.5, rel=1e-3)
+    assert race.compare({**rows, "b": {"nats": [2.0, 3.0, 4.01]}}, "a", "b")[3]
+
+
+@pytest.mark.parametrize("kind, blind", [("plain steps", True), ("momentum 0.9", True),
+                                         ("RMSProp", False), ("Adam", False), ("Muon", True)])
+def test_which_optimizers_a_turned_bowl_is_the_same_for(kind, blind):
+    rng = np.random.default_rng(0)
+    a, b = np.geomspace(1, 0.01, 8), np.geomspace(1, 0.01, 6)
+    q, r = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in (8, 6))
+    start = rng.standard_normal((8, 6))
+    straight = bowls.descent(bowls.KINDS[kind], lambda x: a[:, None] * x * b, start, 0.2, 20)
+    turned = bowls.descent(bowls.KINDS[kind],
+                           lambda x: (q * a) @ q.T @ x @ (r * b) @ r.T, q @ start @ r.T, 0.2, 20)
+    assert straight[0] == 1 and len(straight) == 21 and straight[-1] < 1
+    lost = bowls.descent(bowls.KINDS[kind], lambda x: x, start, 50.0, 20)
+    assert lost == [np.inf] * 21
+    assert np.allclose(straight, turned, rtol=1e-6) == blind
+
+
+def test_headline_adam_beats_plain_steps_and_a_turn_is_nothing_to_muon():
+    result = run.measure(fast=True, seed=0)
+    assert result.first_move == pytest.approx(0.099999, abs=1e-9)
+    left = {(kind, name): losses[0] for kind, name, _, _, losses, _ in result.bowls}
+    for kind in ("plain steps", "momentum 0.9", "Muon"):
+        assert left[kind, "along"] == pytest.approx(left[kind, "turned"],
+                                                    rel=0.5 if kind == "Muon" else 1e-3)
+    assert left["RMSProp", "along"] < 1e-3 * left["RMSProp", "turned"]
+    assert left["Adam", "own"] < left["plain steps", "own"]
+    assert {len(row["nats"]) for row in result.race.values()} == {2}
+    assert len(run.table(result)) == 1 + len(race.KINDS)

@@ -36,6 +36,7 @@ from llm.train.checkpoint import (
 from llm.train.generators import generator_state, restore_generator
 from llm.train.keeper import Checkpoints
 from llm.train.loop import fit
+from llm.train.muon import Muon
 from llm.train.schedule import WarmupCosine
 from llm.train.sgd import SGD
 from llm.train.snapshot import load_snapshot, save_snapshot
@@ -604,7 +605,7 @@ def bits(parts):
                 "rng": generator_state(parts["rng"]) if "rng" in parts else None}
 
 
-@pytest.mark.parametrize("optimizer", [AdamW, RMSProp, SGD, lambda p: SGD(p, 0.9, True)])
+@pytest.mark.parametrize("optimizer", [AdamW, RMSProp, SGD, Muon, lambda p: SGD(p, 0.9, True)])
 @pytest.mark.parametrize("stop, accumulate", [(1, 1), (7, 2), (11, 1)])
 def test_a_resumed_run_is_bit_identical(tmp_path, optimizer, stop, accumulate):
     whole = make(0, optimizer)

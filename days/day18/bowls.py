@@ -1,49 +1,54 @@
-"""Day 18 · Bowls for this day's optimizers: curvatures from 1 down, along the axes or turned."""
+"""Day 18 · Bowls over a matrix: curvatures along the entries, turned, and one for each entry."""
 
 import numpy as np
 
 from llm.grad.tensor import Tensor
-from llm.models.neural_ngram import descend
 from llm.train.adam import AdamW, RMSProp
+from llm.train.muon import Muon
 from llm.train.sgd import SGD
 
-KINDS = {"plain steps": None, "momentum 0.9": lambda p: SGD(p, 0.9), "RMSProp": RMSProp,
-         "Adam": lambda p: AdamW(p, decay=0.0), "AdamW, decay 0.1": lambda p: AdamW(p, decay=0.1)}
+KINDS = {"plain steps": SGD, "momentum 0.9": lambda p: SGD(p, 0.9), "RMSProp": RMSProp,
+         "Adam": lambda p: AdamW(p, decay=0.0), "Muon": lambda p: Muon(p, decay=0.0)}
+NAMES = "along", "turned", "own"
+SIZE = 8, 6                        # of the matrix X
+FACTOR = 1.5                       # between neighbouring rates
 
 
-def updater(make, model):
-    """What `train` calls to change the parameters."""
-    if make is None:
-        return descend
-    optimizer = make(model.named_parameters())
-    return lambda parameters, rate: optimizer.step(rate)
+def bowls(condition, seed, steps, fast=False):
+    """Rows [kind, bowl, best rate, is it inside the grid, share of the loss left, curve].
 
-
-def bowls(condition, seed, size=20, steps=200):
-    """Loss ½ xᵀA x step by step, at the rate of a sweep that ends lowest."""
-    rng = np.random.default_rng(seed)
-    curvatures, start = np.geomspace(1, 1 / condition, size), rng.standard_normal(size)
-    turn = np.linalg.qr(rng.standard_normal((size, size)))[0]
-    rows = []
-    for kind in ("plain steps", "RMSProp", "Adam"):
-        for name, axes in (("along the axes", np.eye(size)), ("turned", turn)):
-            matrix, runs = axes @ np.diag(curvatures) @ axes.T, []
-            for rate in np.geomspace(0.001, 1.99, 23):
-                x = Tensor(axes @ start, requires_grad=True)
-                update = updater(KINDS[kind], Named(x))
-                curve = []
-                for _ in range(steps + 1):
-                    x.grad = matrix @ x.data
-                    curve.append(0.5 * float(x.data @ x.grad))
-                    update({"x": x}, rate)
-                runs.append((curve[-1], float(rate), curve))
-            _, rate, curve = min(runs)
-            rows.append([kind, name, rate, [c / curve[0] for c in curve]])
+    along: entry (i, j) has the curvature aᵢbⱼ, a and b from 1 down to 1/√condition. turned: the
+    same bowl and the same start, seen from rotated rows and columns. own: each entry has a
+    curvature of its own, drawn between 1/condition and 1. The rate falls linearly to 0; each
+    optimizer has the best of a sweep. A run whose loss rises tenfold on the way counts as lost.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    a, b = (np.geomspace(1, condition**-0.5, n) for n in SIZE)
+    start = rng.standard_normal(SIZE)
+    q, r = (np.linalg.qr(rng.standard_normal((n, n)))[0] for n in SIZE)
+    own = condition ** -rng.random(SIZE)
+    full_a, full_b = q @ np.diag(a) @ q.T, r @ np.diag(b) @ r.T
+    slopes = {"along": (lambda x: a[:, None] * x * b, start),
+              "turned": (lambda x: full_a @ x @ full_b, q @ start @ r.T),
+              "own": (lambda x: own * x, start)}
+    rates = 8.0 * FACTOR ** -np.arange(0, 18, 3 if fast else 1)
+    for kind, make in KINDS.items():
+        for name in NAMES:
+            runs = [(descent(make, *slopes[name], rate, steps), rate) for rate in rates]
+            curve, rate = min(runs, key=lambda run: run[0][-1])
+            rows.append([kind, name, float(rate), bool(rates[-1] < rate < rates[0]), curve[-1],
+                         [float(f"{x:.4g}") for x in curve[::5]]])
     return rows
 
 
-class Named:
-    """One Tensor as if it were a model."""
-
-    def __init__(self, tensor):
-        self.named_parameters = lambda: {"x": tensor}
+def descent(make, slope, start, rate, steps):
+    """The loss ½ Σ X∘slope(X), over that of the start, after 0 … `steps` steps."""
+    x = Tensor(start.copy(), requires_grad=True)
+    optimizer, curve = make({"x": x}), []
+    with np.errstate(over="ignore", invalid="ignore"):       # rates too high are part of a sweep
+        for step in range(steps + 1):
+            x.grad = slope(x.data)
+            curve.append(0.5 * float((x.data * x.grad).sum()))
+            optimizer.step(rate * (1 - step / steps))
+    lost = not max(curve) <= 10 * curve[0]                   # also where there is a NaN
+    return [np.inf if lost else c / curve[0] for c in curve]

@@ -35,4 +35,24 @@ MISTAKES = [
         right='        self.t = dict(zip(self.t, (int(n) for n in state["t"])))',
         wrong="",
         symptom="A resumed run jumps: the moments are old, the correction thinks they are new."),
+    Mistake(
+        title="The iteration starts from a matrix of any size",
+        file="llm/train/muon.py",
+        right="    x = x / np.linalg.norm(x) ",
+        wrong="    x = x / 1.0               ",
+        symptom="Singular values above 1.26 grow at each iteration, and after five of them the "
+                "step is infinite or NaN."),
+    Mistake(
+        title="Embeddings and the head are made orthogonal too",
+        file="llm/train/muon.py",
+        right='    return p.ndim == 2 and not f".{name}".endswith((".table", ".out.w", ".head.w"))',
+        wrong="    return p.ndim == 2",
+        symptom="Rows of tokens that did not occur in the batch move as far as those that did."),
+    Mistake(
+        title="AdamW's rate is used for a step that is not of AdamW's size",
+        file="llm/train/muon.py",
+        right="    p -= rate * 0.2 * math.sqrt(max(p.shape)) * orthogonalize(",
+        wrong="    p -= rate * orthogonalize(",
+        symptom="The larger a matrix is, the less it moves beside the vectors; wide models learn "
+                "as if their hidden matrices were frozen."),
 ]

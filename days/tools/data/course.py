@@ -31,7 +31,7 @@ Backpropagation
   15 ▲ A tape for tensors
   16 ▲ Modules, and a network that learns to write
   17   SGD and momentum
-  18 ▲ RMSProp, Adam, AdamW
+  18 ▲ RMSProp, Adam, AdamW, Muon
   19 ▲ Learning-rate schedules and clipping
   20   Initialisation
   21 ▲ Normalisation
