@@ -9,8 +9,8 @@ rate is not at its edge, chosen on the first half of the held-out text. Fresh se
 scored on the second half, and optimizers are compared seed by seed.
 
 Counted in steps, not in seconds: Muon's steps cost more, and `flops` says how much. Finished runs
-are kept in DIR/optimizers.json: stop with Ctrl-C and call again to go on. About three minutes on one
-thread (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1).
+are kept in DIR/optimizers.json: stop with Ctrl-C and call again to go on. One thread takes about
+three minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1).
 """
 
 import dataclasses
