@@ -11,9 +11,13 @@ from pathlib import Path
 
 from days.harness import ROOT, UsageError, figure, machine, nearby, plain, prepare, say
 
+SHARED = {"fast", "json", "out"}
 
-def command_line(name, about, plan, small, measure, show, draw):
+
+def command_line(name, about, plan, small, measure, show, draw, add_arguments=None):
     """Read the flags, measure, and write DIR/NAME.json and .svg. about: the script's docstring.
+
+    add_arguments(parser) may add flags of the study's own; they reach `measure` by name.
 
     A bad folder or text ends with one line and status 2, Ctrl-C with status 130; finished runs are
     kept, and the next call goes on.
@@ -24,11 +28,14 @@ def command_line(name, about, plan, small, measure, show, draw):
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / name, metavar="DIR",
                         help=f"where {name}.json and .svg go; runs that are there are kept "
                              f"(runs/{name})")
+    if add_arguments:
+        add_arguments(parser)
     options = parser.parse_args()
+    own = {flag: value for flag, value in vars(options).items() if flag not in SHARED}
     path = options.out / (f"{name}-fast.json" if options.fast else f"{name}.json")
     try:
         prepare(options.out)
-        record = measure(small if options.fast else plan, path)
+        record = measure(small if options.fast else plan, path, **own)
     except KeyboardInterrupt:
         say(f"stopped; finished runs are in {nearby(path)}: call again to go on" if path.exists()
             else "stopped before the first run was finished; nothing half-written is left")
