@@ -4,9 +4,9 @@
 
 Every variant is the baseline and one difference (days/day63/variants.py). In order:
 
-1. screening: one seed on a grid of rates, 1.5 apart, that grows until the best is inside it;
-2. choice: a second seed for the best rate and its neighbours, on the first half of the held-out
-   text, until the best of all that have both seeds stands between two others;
+1. screening: one seed on a grid of rates, 1.5 apart, that grows until the best on the first half
+   of the held-out text stands between two others;
+2. choice, where the plan has more seeds for it: the best rate and its neighbours with all of them;
 3. report: fresh seeds at that rate, scored on the second half, seed by seed;
 4. starts × orders: the baseline with every pair of five starts and five orders of the text;
 5. larger: the baseline and the two largest effects again, with four times the parameters.
@@ -19,17 +19,14 @@ variant is repeated first, and has to agree to the bit.
 import json
 import math
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
+from dataclasses import dataclass
 
 from days.day63.ledger import Ledger, digest
-from days.day63.parts import Recipe
-from days.day63.trial import run
-from days.day63.variants import BASELINE, FIRST_RATE, Variant, variants
+from days.day63.variants import AGAIN, BASELINE, variants
 from days.harness import UsageError, plain, progress, say, write_atomically
 from experiments import ablations_choice as choice
 from experiments import ablations_report as report
+from experiments.ablations_pool import pool
 from experiments.study import command_line
 from llm.data.text import load_or_default
 
@@ -40,8 +37,8 @@ class Plan:
 
     base: dict                           # what differs from Recipe's defaults everywhere
     larger: dict                         # of the check in stage 5
-    choose: tuple = (0, 1)               # seeds on the grid
-    report: tuple = tuple(range(10, 18))      # fresh seeds at the chosen rate
+    choose: tuple = (0,)                 # seeds on the grid
+    report: tuple = (10, 11, 12, 13, 14)      # fresh seeds at the chosen rate
     table: tuple = (10, 11, 12, 13, 14)  # starts and orders of stage 4
     check: tuple = (20, 21, 22)          # seeds of stage 5
     effects: int = 2                     # variants in stage 5
@@ -51,10 +48,10 @@ class Plan:
     @classmethod
     def small(cls):
         """For --fast: every stage, on little."""
-        tiny = dict(C=12, L=1, H=3, B=2, T=16, steps=4, warmup=1, characters=20_000,
-                    held_out=300)
+        tiny = {"C": 12, "L": 1, "H": 3, "B": 2, "T": 16, "steps": 4, "warmup": 1,
+                "characters": 20_000, "held_out": 300}
         return cls(tiny, {"C": 24}, choose=(0, 1), report=(10, 11, 12), table=(10, 11),
-                   check=(20, 21), effects=1, only=(BASELINE, "baseline again", "RMSNorm"))
+                   check=(20, 21), effects=1, only=(BASELINE, AGAIN, "RMSNorm"))
 
     def variants(self):
         """{name: Variant} of this plan, the baseline first."""
@@ -79,67 +76,27 @@ def measure(plan, path, workers=1, minutes=math.inf, **flags):
     ledger = Ledger(path.with_suffix(".jsonl"))
     stamp = ledger.stamp(f"{corpus.name} {digest(corpus.text)}")
     end = time.monotonic() + 60 * minutes
-    with pool(workers) as map_runs, progress(choice.expected(plan), "about so many runs") as tick:
-        if changed := ledger.changed(stamp):
-            repeat(ledger, changed, map_runs)
-        tick(len(ledger.runs))
-        while (tasks := choice.missing(plan, ledger)) and time.monotonic() < end:
-            for task, found in map_runs(tasks, end):
-                ledger.append({**task, **found, "stamp": stamp})
-                tick(1, f"{task['variant']}, {task['rate']:.2g}: {found['choose']:.3f}")
-    record = report.analyse(plan, ledger, finished=not tasks)
-    write_atomically(path, (json.dumps(plain(record), indent=1) + "\n").encode())
+    try:
+        with pool(workers) as map_runs, progress(choice.expected(plan), "of about") as tick:
+            if changed := ledger.changed(stamp):
+                repeat(ledger, changed, map_runs)
+            tick(len(ledger.runs))
+            while (tasks := choice.missing(plan, ledger)) and time.monotonic() < end:
+                for task, found in map_runs(tasks, end):
+                    ledger.append({**task, **found, "stamp": stamp})
+                    tick(1, f"{task['variant']}, {task['rate']:.2g}: {found['choose']:.3f}")
+    except KeyboardInterrupt:
+        write(plan, ledger, path)
+        raise
+    return write(plan, ledger, path)
+
+
+def write(plan, ledger, path):
+    """The record and its report, from whatever the ledger holds."""
+    record = plain(report.analyse(plan, ledger, finished=not choice.missing(plan, ledger)))
+    write_atomically(path, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
     write_atomically(path.with_suffix(".md"), report.markdown(record).encode())
     return record
-
-
-def pool(workers):
-    """A context that yields map_runs(tasks, end): (task, result) pairs in the order they end."""
-    return InOrder() if workers == 1 else Processes(workers)
-
-
-class InOrder:
-    """One after another, in this process."""
-
-    def __enter__(self):
-        return self.map
-
-    def __exit__(self, *error):
-        return False
-
-    def map(self, tasks, end=math.inf):
-        for task in tasks:
-            if time.monotonic() >= end:
-                return
-            yield task, attempt(task)
-
-
-class Processes:
-    """In processes of one thread each; Ctrl-C ends those at work, and what is finished is kept."""
-
-    def __init__(self, workers):
-        self.executor = ProcessPoolExecutor(workers, get_context("spawn"))
-
-    def __enter__(self):
-        return self.map
-
-    def __exit__(self, *error):
-        self.executor.shutdown(wait=True, cancel_futures=True)
-        return False
-
-    def map(self, tasks, end=math.inf):
-        futures = {self.executor.submit(attempt, task, end - time.monotonic() + time.time()): task
-                   for task in tasks}
-        for future in as_completed(futures):
-            if (found := future.result()) is not None:
-                yield futures[future], found
-
-
-def attempt(task, until=math.inf):
-    """Make one run, unless it is later than `until` (seconds of time.time)."""
-    if time.time() >= until:
-        return None
-    return run(replace(Recipe(), **task["change"]), task["rate"], task["start"], task["order"])
 
 
 def repeat(ledger, changed, map_runs):
@@ -162,8 +119,11 @@ def add_arguments(parser):
                         help="begin no run after so long; the next call goes on (no limit)")
 
 
+PLAN = Plan({}, {"C": 96, "H": 6})
+
+
 def main():
-    command_line("ablations", __doc__, Plan({}, {"C": 96, "H": 6}), Plan.small(), measure,
+    command_line("ablations", __doc__, PLAN, Plan.small(), measure,
                  report.show, report.draw, add_arguments)
 
 

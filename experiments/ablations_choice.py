@@ -11,6 +11,7 @@ from days.day63.ledger import key
 from days.day63.variants import BASELINE, FIRST_RATE
 
 FACTOR, WIDEST = 1.5, 14        # between neighbours; at most so many steps from the first rate
+WAVE = 6                        # variants that go through stages 1 to 3 together
 
 
 def rate_at(plan, name, step):
@@ -43,8 +44,12 @@ def settle(found, begin):
     if wanted := [step for step in begin if step not in found]:
         return None, wanted
     best = min(found, key=found.get)
-    return best, [step for step in (best - 1, best + 1)
-                  if step not in found and abs(step) <= WIDEST]
+    return best, [step for step in within(best - 1, best + 1) if step not in found]
+
+
+def within(*steps):
+    """Those steps of the grid that are allowed."""
+    return [step for step in steps if abs(step) <= WIDEST]
 
 
 def chosen(plan, ledger, name, larger=False):
@@ -53,19 +58,26 @@ def chosen(plan, ledger, name, larger=False):
     begin = (-1, 0, 1)
     if larger:                                     # begin at what was best when it was small
         middle = chosen(plan, ledger, name)[0]
-        begin = (middle - 1, middle, middle + 1)
+        begin = within(middle - 1, middle, middle + 1)
     best, wanted = settle(scores(plan, ledger, name, first, larger), begin)
     if wanted or larger:
         return (None if wanted else best), [(first, step) for step in wanted]
-    best, wanted = settle(scores(plan, ledger, name, plan.choose), (best - 1, best, best + 1))
+    near = within(best - 1, best, best + 1)
+    best, wanted = settle(scores(plan, ledger, name, plan.choose), near)
     return (None if wanted else best), [(plan.choose, step) for step in wanted]
 
 
 def missing(plan, ledger):
-    """The tasks of the first stage that is not finished; [] at the end."""
+    """The tasks of the first stage that is not finished; [] at the end.
+
+    Variants go through stages 1 to 3 in waves, so that a stopped study has finished some.
+    """
     names = list(plan.variants())
-    return (grid(plan, ledger, names) or reports(plan, ledger, names, plan.report)
-            or table(plan, ledger) or larger(plan, ledger))
+    for i in range(0, len(names), WAVE):
+        wave = names[i:i + WAVE]
+        if tasks := grid(plan, ledger, wave) or reports(plan, ledger, wave, plan.report):
+            return tasks
+    return table(plan, ledger) or larger(plan, ledger)
 
 
 def grid(plan, ledger, names, larger=False):
@@ -103,7 +115,7 @@ def larger(plan, ledger):
 def largest(plan, ledger):
     """The variants furthest from the baseline, either way, that keep its size and its text.
 
-    Judged on the half and the seeds for choosing, so that the check is not chosen by what it checks.
+    Judged on the half and the seeds for choosing, so that what is checked does not choose itself.
     """
     loss = {name: min(scores(plan, ledger, name, plan.choose).values(), default=math.nan)
             for name in plan.variants()}

@@ -16,19 +16,19 @@ from experiments import ablations_choice as choice
 def analyse(plan, ledger, finished):
     """The whole record: rows in the order of the plan, verdicts corrected for their number."""
     rows = {name: row(plan, ledger, name) for name in plan.variants()}
-    n = min(len(r["losses"]) for r in rows.values())
-    record = {"finished": finished, "seeds": n, "planned": len(plan.report), "level": plan.level,
+    waiting = [name for name, r in rows.items() if len(r["losses"]) < len(plan.report)]
+    rows = {name: r for name, r in rows.items() if name not in waiting}
+    n = 0 if BASELINE in waiting or len(rows) < 2 else len(plan.report)
+    record = {"finished": finished, "seeds": n, "waiting": waiting, "level": plan.level,
               "runs": len(ledger.runs), "damaged": ledger.damaged, "variants": rows,
               "cpu_minutes": sum(run["seconds"] for run in ledger.runs.values()) / 60,
               "longest": max((run["seconds"] for run in ledger.runs.values()), default=0.0),
               "stamps": list(ledger.stamps.values()), "table": None, "larger": []}
     for r in rows.values():
-        r["losses"] = r["losses"][:n]
-        r["mean"] = statistics.mean(r["losses"]) if n else None
+        r["nats"] = statistics.mean(r["losses"])
     if n >= 2:
         compare(record, plan.level)
-    if not choice.reports(plan, ledger, [BASELINE], plan.report) and not (
-            choice.table(plan, ledger)):
+    if BASELINE not in waiting and not choice.table(plan, ledger):
         record["table"] = starts_and_orders(plan, ledger)
     if finished:
         record["larger"] = larger(plan, ledger)
@@ -141,14 +141,15 @@ def markdown(record):
     """The report as Markdown."""
     lines = ["# Which parts of a small GPT matter?", ""]
     if not record["finished"]:
-        lines += ["**The study is not finished.**", ""]
+        lines += [f"**Not finished.** Still waiting: {', '.join(record['waiting']) or 'checks'}.",
+                  ""]
     if record["seeds"] < 2:
         return "\n".join([*lines, f"{record['runs']} runs so far; no variant can be compared "
                                   "yet.", ""])
     base = record["variants"][BASELINE]
     lines += [f"The baseline reaches {statistics.mean(base['losses']):.4f} nats a character "
               f"(standard deviation {statistics.stdev(base['losses']):.4f} over "
-              f"{record['seeds']} of {record['planned']} planned seeds). Below: the difference to "
+              f"{record['seeds']} seeds). Below: the difference to "
               f"it, seed by seed, its {100 * (1 - record['level']):.0f} % interval, and a p-value "
               f"corrected by Holm for {record['tests']} comparisons.", ""]
     rows = table(record)
@@ -156,7 +157,8 @@ def markdown(record):
     lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
     for name, r in record["variants"].items():
         if r.get("diverged"):
-            lines += ["", f"{name}: {r['diverged']} of {record['seeds']} runs diverged; not tested."]
+            lines += ["", f"{name}: {r['diverged']} of {record['seeds']} runs diverged; "
+                          "not tested."]
     lines += ["", f"Seeds needed to find a difference with power 0.8, at the median spread of a "
                   f"difference ({record['spread']:.4f} nats):", "",
               "| difference, nats | one comparison | among all |", "| --: | --: | --: |"]

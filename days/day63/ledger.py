@@ -20,7 +20,6 @@ from days.day63.parts import Recipe
 from days.harness import ROOT, machine
 from llm.tensors.roofline import Blas
 
-KEY = ("variant", "change", "rate", "start", "order")
 DECISIVE = ("baseline", "corpus", "machine", "blas")
 
 
@@ -86,7 +85,8 @@ class Ledger:
 
 def key(entry):
     """What tells two runs apart."""
-    return json.dumps([entry[name] for name in KEY], ensure_ascii=False, sort_keys=True)
+    return (entry["variant"], frozenset(entry["change"].items()), entry["rate"], entry["start"],
+            entry["order"])
 
 
 def sources():
@@ -121,8 +121,9 @@ def digest(text):
 def commit():
     """The commit of the work tree, with + where files differ from it; "unknown" outside of git."""
     try:
-        said = subprocess.run(["git", "describe", "--always", "--exclude=*", "--dirty=+", "--abbrev=12"],
-                              cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
+        said = subprocess.run(
+            ["git", "describe", "--always", "--exclude=*", "--dirty=+", "--abbrev=12"],
+            cwd=ROOT, capture_output=True, text=True, timeout=10, check=True)
         return said.stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return "unknown"

@@ -34,6 +34,7 @@ class Recipe:
     placement: str = "pre"         # pre, post
     position: str = "rotary"       # rotary, learned, sinusoidal, loud sinusoidal, alibi, none
     activation: str = "gelu"       # gelu, relu, relu squared, silu, swiglu (at equal parameters)
+    loud: float = 1.0              # factor on the embeddings where they enter the stream
     H: int = 3                     # heads of C / H channels
     tied: bool = True              # the head is the embedding once more
     C: int = 48                    # channels
@@ -63,6 +64,17 @@ class QuietSinusoids(Module):
 
     def __call__(self, x):
         return x + Tensor(sinusoids(x.shape[-2], x.shape[-1], x.dtype) * (0.02 * math.sqrt(2)))
+
+
+class Louder(Module):
+    """x -> positions(factor · x): what the blocks read, while the head keeps the table's size."""
+
+    def __init__(self, factor, positions):
+        self.factor, self.positions = factor, positions
+
+    def __call__(self, x):
+        x = x * self.factor
+        return self.positions(x) if self.positions else x
 
 
 class OwnHead(GPT):
@@ -107,6 +119,8 @@ def build(recipe, V, rng):
     model.replace("norm", norm(recipe.C) if pre else Nothing())     # post: the last block has one
     if recipe.position in ADDED:
         model.positions = ADDED[recipe.position](recipe, rng)
+    if recipe.loud != 1:
+        model.positions = Louder(recipe.loud, model.positions)
     if not recipe.tied:
         model.head = Linear(recipe.C, V, rng, bias=False, std=0.02)
     return model

@@ -1,9 +1,10 @@
-"""Day 63 · What a handful of seeds can tell: the paired t-test, Holm's correction, power, bootstrap.
+"""Day 63 · What a handful of seeds can tell: paired t-test, Holm's correction, power, bootstrap.
 
 Everything follows from one picture: n differences that mean nothing point in a random direction of
 n-dimensional space. Left out: tests for other spreads in the two groups (Welch), and Bayesian ones.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -26,13 +27,15 @@ def p_value(t, freedom):
     if math.isnan(t):
         return 1.0
     angle = math.atan2(math.sqrt(freedom), abs(t))                       # φ, at most π/2
-    half = angle / 2
-    part = half * float(WEIGHTS @ np.sin(half * (NODES + 1)) ** (freedom - 1))
+    low = math.asin(math.sin(angle) * 1e-18 ** (1 / max(freedom - 1, 1e-9)))   # below: nothing
+    half = (angle - low) / 2
+    part = half * float(WEIGHTS @ np.sin(low + half * (NODES + 1)) ** (freedom - 1))
     log_whole = (0.5 * math.log(math.pi) + math.lgamma(freedom / 2)
                  - math.lgamma((freedom + 1) / 2))
     return min(1.0, 2 * part / math.exp(log_whole))
 
 
+@functools.cache
 def critical(level, freedom):
     """The t that chance exceeds with probability `level`, two-sided: the inverse of p_value."""
     if not 0 < level < 1:

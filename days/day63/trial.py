@@ -1,8 +1,8 @@
 """Day 63 · One run of the study: a recipe, a rate and two seeds in, two losses out, to the bit.
 
 The seed of the start draws the weights, the seed of the order draws the windows. Two runs with the
-same order see the same text at every step, whatever their weights are. A run is counted in steps and
-never in seconds, and uses one thread, so that another program on the machine changes nothing.
+same order see the same text at every step, whatever their weights are. A run is counted in steps
+and never in seconds, and uses one thread, so that another program on the machine changes nothing.
 """
 
 import contextlib

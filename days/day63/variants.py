@@ -1,9 +1,11 @@
 """Day 63 · The variants of the study: each is the baseline and one difference.
 
-A difference that needs another size to cost the same (depth) names it. `where` is the first rate
-to try, in units of the baseline's; the grid moves from there by itself.
+They stand in the order in which they are run, six at a time. A difference that needs another size
+to cost the same (depth) names it. `where` is the first rate to try, in units of the baseline's; the
+grid moves from there by itself.
 """
 
+import functools
 from dataclasses import dataclass, field
 
 from days.day63.parts import has_muon
@@ -28,31 +30,31 @@ VARIANTS = {
     "RMSNorm": Variant("norm", {"norm": "rms"}),
     "no norm": Variant("norm", {"norm": "none"}),
     "post-norm": Variant("norm", {"placement": "post"}),
-    "post-norm, RMSNorm": Variant("norm", {"placement": "post", "norm": "rms"}),
-    "learned positions": Variant("position", {"position": "learned"}),
-    "quiet sinusoids": Variant("position", {"position": "sinusoidal"}),
-    "loud sinusoids": Variant("position", {"position": "loud sinusoidal"}),
-    "ALiBi": Variant("position", {"position": "alibi"}),
     "no positions": Variant("position", {"position": "none"}),
-    "ReLU": Variant("activation", {"activation": "relu"}),
-    "ReLU²": Variant("activation", {"activation": "relu squared"}),
-    "SiLU": Variant("activation", {"activation": "silu"}),
     "SwiGLU": Variant("activation", {"activation": "swiglu"}),
     "1 head": Variant("heads", {"H": 1}),
-    "2 heads": Variant("heads", {"H": 2}),
-    "6 heads": Variant("heads", {"H": 6}),
+    "8 blocks, narrow": Variant("shape", {"L": 8, "C": 24, "H": 2}),
+    "SGD, momentum": Variant("optimizer", {"optimizer": "momentum"}, 75.0),
+    "learned positions": Variant("position", {"position": "learned"}),
+    "512 pairs, 32 tokens": Variant("tokenizer", {"pairs": 512}),
+    "loud embedding": Variant("start", {"loud": 50.0}),
+    "loud, post-norm": Variant("start", {"loud": 50.0, "placement": "post"}),
+    "ReLU²": Variant("activation", {"activation": "relu squared"}),
     "12 heads": Variant("heads", {"H": 12}),
     "head of its own": Variant("head", {"tied": False}),
-    "1 block, wider": Variant("shape", {"L": 1, "C": 66, "H": 3}),
-    "3 blocks, narrower": Variant("shape", {"L": 3, "C": 40, "H": 2}),
-    "8 blocks, narrow": Variant("shape", {"L": 8, "C": 24, "H": 2}),
+    "ALiBi": Variant("position", {"position": "alibi"}),
     "Adam, no decay": Variant("optimizer", {"optimizer": "adam"}),
-    "SGD, momentum": Variant("optimizer", {"optimizer": "momentum"}, 75.0),
-    "512 pairs, 32 tokens": Variant("tokenizer", {"pairs": 512}),
+    "1 block, wider": Variant("shape", {"L": 1, "C": 66, "H": 3}),
+    "ReLU": Variant("activation", {"activation": "relu"}),
+    "6 heads": Variant("heads", {"H": 6}),
+    "3 blocks, narrower": Variant("shape", {"L": 3, "C": 40, "H": 2}),
+    "quiet sinusoids": Variant("position", {"position": "sinusoidal"}),
+    "loud sinusoids": Variant("position", {"position": "loud sinusoidal"}),
     "512 pairs, 16 tokens": Variant("tokenizer", {"pairs": 512, "T": 16}),
 }
 
 
+@functools.cache
 def variants():
     """{name: Variant}, with Muon where the course has it."""
     muon = {"Muon": Variant("optimizer", {"optimizer": "muon"})} if has_muon() else {}
