@@ -22,7 +22,7 @@ import time
 from dataclasses import dataclass
 
 from days.day63.ledger import Ledger, digest
-from days.day63.variants import AGAIN, BASELINE, variants
+from days.day63.variants import AGAIN, BASELINE, VARIANTS
 from days.harness import UsageError, plain, progress, say, write_atomically
 from experiments import ablations_choice as choice
 from experiments import ablations_report as report
@@ -55,7 +55,7 @@ class Plan:
 
     def variants(self):
         """{name: Variant} of this plan, the baseline first."""
-        return {name: v for name, v in variants().items() if not self.only or name in self.only}
+        return {name: v for name, v in VARIANTS.items() if not self.only or name in self.only}
 
     def task(self, name, rate, start, order, larger=False):
         """The run of a variant, as the ledger names it."""

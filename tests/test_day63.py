@@ -198,9 +198,9 @@ def test_each_bad_habit_finds_what_is_not_there():
 
 # The configurable model
 
-@pytest.mark.parametrize("name", variants.variants())
+@pytest.mark.parametrize("name", variants.VARIANTS)
 def test_every_variant_learns_and_differs_from_the_baseline_in_what_it_says(name):
-    change = {"C": 12, "L": 2, "H": 3, **variants.variants()[name].change}
+    change = {"C": 12, "L": 2, "H": 3, **variants.VARIANTS[name].change}
     change |= {"C": 24} if change["C"] % change["H"] or change["C"] // change["H"] % 2 else {}
     recipe = replace(Recipe(), **change | {"T": 8, "pairs": 0})
     model = parts.build(recipe, 17, np.random.default_rng(0))
@@ -280,7 +280,7 @@ def test_squared_relu_and_parameters():
     y.sum().backward()
     assert x.grad.tolist() == [0, 1, 4]
     V, base = 84, None
-    for name, v in variants.variants().items():
+    for name, v in variants.VARIANTS.items():
         recipe = replace(Recipe(), **v.change)
         count = parts.build(recipe, V, np.random.default_rng(0)).count_parameters()
         base = base or count
@@ -307,7 +307,8 @@ def test_optimizers_are_what_they_are_called():
     assert max(make().decay.values()) == .1 and make().betas == (.9, .99)
     assert max(make(optimizer="adam").decay.values()) == 0
     assert make(optimizer="momentum").momentum == .9
-    assert parts.has_muon() == (ROOT / "llm/train/muon.py").exists()
+    muon = make(optimizer="muon")
+    assert max(muon.decay.values()) == .1 and muon.rest.betas == (.9, .99) and len(muon.m) == 8
 
 
 # A run
@@ -451,6 +452,7 @@ PLAN = ablations.Plan({}, {"C": 96}, choose=(0, 1), report=(10, 11, 12), table=(
 def study(plan, book, loss, most=1000):
     """Do what the plan asks for until nothing is missing; returns the order of the runs."""
     made = []
+    book.stamp("text")
     while (tasks := ablations_choice.missing(plan, book)) and len(made) < most:
         for task in tasks:
             value = loss(task)
@@ -518,6 +520,7 @@ def test_seeds_and_halves_of_choice_and_report_are_apart(tmp_path, monkeypatch):
 def test_a_stopped_study_goes_on_and_ends_the_same(tmp_path):
     whole, parts_ = Ledger(tmp_path / "a.jsonl"), Ledger(tmp_path / "b.jsonl")
     made = study(PLAN, whole, bowl(.02))
+    parts_.stamp("text")
     count = 0
     while ablations_choice.missing(PLAN, parts_):
         parts_ = Ledger(parts_.path)

@@ -5,8 +5,6 @@ the baseline's value, so a variant is the baseline and one difference. Left out:
 keys and experts, which have days of their own (32, 49, 50).
 """
 
-import importlib
-import importlib.util
 import math
 from dataclasses import dataclass
 
@@ -23,6 +21,7 @@ from llm.layers.residual import Residual
 from llm.layers.rotary import Rotary
 from llm.models.gpt import GPT, GPTConfig
 from llm.train.adam import AdamW
+from llm.train.muon import Muon
 from llm.train.sgd import SGD
 
 
@@ -149,12 +148,6 @@ def make_optimizer(recipe, parameters):
     adam = (0.9, recipe.beta2)
     makers = {"adamw": lambda: AdamW(parameters, adam, decay=recipe.decay),
               "adam": lambda: AdamW(parameters, adam, decay=0.0),
-              "momentum": lambda: SGD(parameters, momentum=0.9)}
-    if has_muon():
-        makers["muon"] = lambda: importlib.import_module("llm.train.muon").Muon(parameters)
+              "momentum": lambda: SGD(parameters, momentum=0.9),
+              "muon": lambda: Muon(parameters, betas=adam, decay=recipe.decay)}
     return choose(makers, recipe.optimizer, "optimizer")()
-
-
-def has_muon():
-    """Is Muon part of this course yet?"""
-    return importlib.util.find_spec("llm.train.muon") is not None

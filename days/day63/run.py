@@ -15,7 +15,7 @@ from experiments import ablations_report as report
 from experiments.ablations import PLAN, Plan
 from llm.data.text import load_or_default
 
-NOW = (BASELINE, AGAIN, "RMSNorm", "no positions")
+NOW = (BASELINE, AGAIN, "RMSNorm", "post-norm")
 NUMBERS = (1, 2, 3, 5, 8, 12, 20, 30)
 
 

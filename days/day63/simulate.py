@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from days.day63.statistics import critical
+from days.day63.statistics import bootstrap, critical
 
 
 def t_values(d):
@@ -65,8 +65,7 @@ def coverage(n, studies, rng, level=0.05, draws=400):
     by_t = np.abs(t_values(d)) <= critical(level, n - 1)
     held = 0
     for row in d:
-        means = row[rng.integers(0, n, (draws, n))].mean(axis=1)
-        low, high = np.quantile(means, (level / 2, 1 - level / 2))
+        low, high = bootstrap(row, rng, level, draws)
         held += low <= 0 <= high
     return float(by_t.mean()), held / studies
 

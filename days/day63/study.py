@@ -74,9 +74,9 @@ def loud_said(rows):
         verdict = "So the explanation accounts for most of the difference, not for all of it."
     else:
         verdict = "So the explanation is refuted: most of the difference stays."
-    return (f"Post-norm less pre-norm is {quiet['mean']:+.4f} nats with embeddings as they are, and "
-            f"{loud['mean']:+.4f} (interval {loud['low']:+.4f} to {loud['high']:+.4f}) with "
-            f"loud ones. {verdict}")
+    return (f"Post-norm less pre-norm is {quiet['mean']:+.4f} nats with embeddings as they are. "
+            f"With loud ones it is {loud['mean']:+.4f} (interval {loud['low']:+.4f} to "
+            f"{loud['high']:+.4f}). {verdict}")
 
 
 def larger_said(larger):

@@ -5,10 +5,7 @@ to cost the same (depth) names it. `where` is the first rate to try, in units of
 grid moves from there by itself.
 """
 
-import functools
 from dataclasses import dataclass, field
-
-from days.day63.parts import has_muon
 
 BASELINE, AGAIN = "baseline", "baseline again"
 FIRST_RATE = 0.004
@@ -35,6 +32,7 @@ VARIANTS = {
     "1 head": Variant("heads", {"H": 1}),
     "8 blocks, narrow": Variant("shape", {"L": 8, "C": 24, "H": 2}),
     "SGD, momentum": Variant("optimizer", {"optimizer": "momentum"}, 75.0),
+    "Muon": Variant("optimizer", {"optimizer": "muon"}),
     "learned positions": Variant("position", {"position": "learned"}),
     "512 pairs, 32 tokens": Variant("tokenizer", {"pairs": 512}),
     "loud embedding": Variant("start", {"loud": 50.0}),
@@ -52,10 +50,3 @@ VARIANTS = {
     "loud sinusoids": Variant("position", {"position": "loud sinusoidal"}),
     "512 pairs, 16 tokens": Variant("tokenizer", {"pairs": 512, "T": 16}),
 }
-
-
-@functools.cache
-def variants():
-    """{name: Variant}, with Muon where the course has it."""
-    muon = {"Muon": Variant("optimizer", {"optimizer": "muon"})} if has_muon() else {}
-    return VARIANTS | muon
