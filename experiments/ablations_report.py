@@ -141,7 +141,7 @@ def markdown(record):
     """The report as Markdown."""
     lines = ["# Which parts of a small GPT matter?", ""]
     if not record["finished"]:
-        lines += [f"**Not finished.** Still waiting: {', '.join(record['waiting']) or 'checks'}.",
+        lines += [f"**Not finished.** {len(record['waiting'])} variants still have runs to make.",
                   ""]
     if record["seeds"] < 2:
         return "\n".join([*lines, f"{record['runs']} runs so far; no variant can be compared "

@@ -13,6 +13,7 @@ import pytest
 from days.day63 import ledger as ledgers
 from days.day63 import parts, run, simulate, trial, variants
 from days.day63 import statistics as stats
+from days.day63 import study as told
 from days.day63.ledger import Ledger
 from days.day63.parts import Recipe
 from days.harness import ROOT, UsageError
@@ -643,6 +644,35 @@ def test_the_committed_record_is_what_the_ledger_says():
         assert rows[name]["real"] == (holm <= .05)
     assert not rows["baseline again"]["real"]
     assert record["longest"] < 20
+
+
+def test_what_the_note_says_follows_from_the_numbers(tmp_path):
+    assert [told.listed(x) for x in ([], ["a"], [*"abc"])] == ["none", "“a”", "“a”, “b” and “c”"]
+    not_yet = "has not been run yet"
+    assert not_yet in told.causes_said(None) and not_yet in told.larger_said([])
+    assert not_yet in told.loud_said({"post-norm": {}}) and not_yet in told.loud_said({})
+    said = told.causes_said({"start": .04, "order": .01, "rest": -1, "losses": [[0] * 5] * 5})
+    assert "5 starts × 5 orders" in said
+    assert "start alone is 0.2000" in said and "alone 0.1000" in said and "explain 0.0000" in said
+    base = {"name": "baseline", "parameters": 9, "losses": [1.0, 2.0]}
+    said = told.larger_said([base, {"name": "a", "mean": .5, "low": -1.0, "high": 2.0},
+                                    {"name": "b"}])
+    assert "“a” differs there by +0.5000" in said and "“b” diverged" in said
+    assert said.startswith("The 2 variants")
+
+    def rows(quiet, loud):
+        noise = np.array([0, .01, -.01])
+        return {"post-norm": {"mean": quiet}, "loud embedding": {"losses": [2.0, 2.0, 2.0]},
+                "loud, post-norm": {"losses": (2 + loud + noise).tolist()}}
+
+    for quiet, loud, words in ((-.2, 0, "cannot be told apart from 0"), (-.2, -.05, "most of the"),
+                               (-.2, .3, "most of the difference, not"), (-.2, -.19, "is refuted")):
+        assert words in told.loud_said(rows(quiet, loud))
+    with pytest.raises(UsageError, match="holds no study"):
+        told.committed(tmp_path / "none.json")
+    (tmp_path / "few.json").write_text('{"seeds": 0}')
+    with pytest.raises(UsageError, match="few.json holds no study"):
+        told.committed(tmp_path / "few.json")
 
 
 @pytest.fixture(scope="module")

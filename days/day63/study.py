@@ -37,13 +37,16 @@ def summary(record):
         "worse": listed([name for name in real if rows[name]["mean"] > 0]),
         "control": [rows[AGAIN][k] for k in ("mean", "low", "high")],
         "causes_said": causes_said(record["table"]), "larger_said": larger_said(record["larger"]),
-        "waiting": listed(record["waiting"]), "loud_said": loud_said(rows),
+        "waiting_said": "" if not record["waiting"] else
+        f"Not finished yet, and so without a row: {listed(record['waiting'])}.",
+        "loud_said": loud_said(rows),
         "ranking": [[name, *(rows[name][k] for k in ("mean", "low", "high", "p", "holm", "real"))]
                     for name in ranked]}
 
 
 def listed(names):
-    """a, b and c; "none" where there are none."""
+    """“a”, “b” and “c”; "none" where there are none."""
+    names = [f"“{name}”" for name in names]
     if len(names) < 2:
         return names[0] if names else "none"
     return f"{', '.join(names[:-1])} and {names[-1]}"
