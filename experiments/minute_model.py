@@ -15,7 +15,9 @@ from llm.models.gpt import GPT, GPTConfig, make_block
 
 def with_prior(logits, gate, log_p):
     """logits (…, V) + gate (…, 1) · log_p (…, V): counting's opinion, as loud as the gate says."""
-    return logits + gate * log_p, (log_p,)
+    out = gate * log_p
+    out += logits
+    return out, (log_p,)
 
 
 def with_prior_vjp(dout, log_p):

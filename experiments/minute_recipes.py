@@ -52,9 +52,9 @@ EARLIER = replace(WHOLE, why="the two tokens before the last one enter by tables
 FIRST = replace(EARLIER, why="what the network has no time to read, tables and memory read first, "
                 "without the blocks, at a fifth of the cost; the blocks then see only new text",
                 first=0.4)
-ROWS = replace(FIRST, why="as `memory-first`, with four times the rows, and the memory's rate ends "
-               "at a quarter of its peak, so that what is read last is still written down",
-               rows=2**20, memory_floor=0.25)
+KEEPS = replace(EARLIER, why="as `earlier`, with three earlier tokens and a memory whose rate ends "
+                "at three tenths of its peak, so that what is read last is written down too",
+                earlier=3, memory_floor=0.3)
 COUNTS = Recipe("the network learns what counting leaves over: its logits are added to the log p "
                 "of a Kneser–Ney 4-gram over the same tokens, counted without the position itself",
                 goal="B", counts=4, leave_out=True, whole=True)
@@ -70,7 +70,7 @@ RECIPES = {
     "memory-whole": WHOLE,
     "earlier": EARLIER,
     "memory-first": FIRST,
-    "memory-rows": ROWS,
+    "earlier-keeps": KEEPS,
     "counting": Recipe("counting alone, the Kneser–Ney 4-gram over 1,024 byte pairs that the "
                        "recipes with counts start from", goal="B", counts=4, parts=16,
                        network=False),
