@@ -55,6 +55,8 @@ FIRST = replace(EARLIER, why="what the network has no time to read, tables and m
 KEEPS = replace(EARLIER, why="as `earlier`, with three earlier tokens and a memory whose rate ends "
                 "at three tenths of its peak, so that what is read last is written down too",
                 earlier=3, memory_floor=0.3)
+TABLES = replace(READER, why="the control of `earlier`, without the memory: whole passes, and "
+                 "tables for two earlier tokens", whole=True, earlier=2)
 COUNTS = Recipe("the network learns what counting leaves over: its logits are added to the log p "
                 "of a Kneser–Ney 4-gram over the same tokens, counted without the position itself",
                 goal="B", counts=4, leave_out=True, whole=True)
@@ -66,6 +68,7 @@ CROSS_EARLIER = replace(CROSS, why="`counts-cross` with the tables for two earli
 
 RECIPES = {
     "reader": READER,
+    "tables": TABLES,
     "memory": MEMORY,
     "memory-whole": WHOLE,
     "earlier": EARLIER,
