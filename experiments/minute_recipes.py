@@ -63,7 +63,7 @@ COUNTS = Recipe("the network learns what counting leaves over: its logits are ad
 CROSS = replace(COUNTS, why="as `counts`, but a position's counts lack the whole sixteenth of the "
                 "text it lies in: leaving one event out still leaves its play, names and all",
                 leave_out=False, parts=16)
-CROSS_EARLIER = replace(CROSS, why="`counts-cross` with the tables for two earlier tokens",
+CROSS_EARLIER = replace(CROSS, why="`counts-cross` with tables for two earlier tokens",
                         earlier=2)
 
 RECIPES = {
