@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from days.day31.run import measure
+from days.day31.cures import factors, slowed
+from days.day31.run import angle_error, measure
 from llm.functions.heads import multi_head, multi_head_vjp
 from llm.grad.check import check_pair
 from llm.grad.tensor import Tensor
@@ -129,10 +130,57 @@ def test_odd_heads_long_texts_and_wrong_heads_are_refused():
         Rotary(4, 8).turn(np.zeros((1, 1, 5, 6)))
 
 
+def test_kernels_get_tables_only_of_what_they_can_do():
+    rule = Rotary(4, 8)
+    cos, sin = rule.tables(5)
+    assert cos.shape == sin.shape == (5, 2) and (cos == rule.cos[:5]).all()
+    assert (sin == rule.sin[:5]).all() and rule.tables(8)[0].shape == (8, 2)
+    assert rule.tables(9) is None and Rotary(4, 8, interleaved=True).tables(5) is None
+
+
+def test_positions_start_at_zero_and_all_of_T_max_can_be_used(rng):
+    rule, x = Rotary(4, 8), rng.standard_normal((1, 1, 8, 4))
+    assert rule.turn(x).shape == x.shape
+    assert (rule.turn(x)[:, :, :3] == rule.turn(x[:, :, :3])).all()
+    assert angles(3, 2).tolist() == [[0.0], [1.0], [2.0]] and angles(0, 4).shape == (0, 2)
+
+
+def test_the_score_of_a_vector_with_itself_falls_along_the_derived_line():
+    # the integral of cos(d·base^-u) over u is 1 - (ln d + Euler's constant) / ln base
+    u = (np.arange(200_000) + 0.5) / 200_000
+    for d in (30, 100, 300):
+        exact = np.cos(d * 10000.0**-u).mean()
+        assert exact == pytest.approx(1 - (np.log(d) + np.euler_gamma) / np.log(10000), abs=0.006)
+
+
+def test_hands_are_slowed_as_their_names_say():
+    ways = factors(8, 32, 2)
+    assert ways["all hands"].tolist() == [0.5] * 4 and ways["as trained"].tolist() == [1] * 4
+    assert ways["by parts"].tolist() == [1, 0.5, 0.5, 0.5]         # only the first made a turn
+    assert ways["hand 2 only"].tolist() == [1, 0.5, 1, 1]
+    base = 10000 * 2 ** (8 / 6)                 # the base whose last hand is half as fast
+    assert angles(2, 8)[1] * ways["larger base"] == pytest.approx(angles(2, 8, base)[1])
+    rule = slowed(8, 16, ways["hand 2 only"])
+    assert rule.exact[1][10] == pytest.approx(np.sin([10, 0.5, 0.1, 0.01]))
+    assert rule.cos.dtype == np.float32 and slowed(8, 16, np.ones(4)).cos == pytest.approx(
+        Rotary(8, 16).cos)
+
+
+def test_an_angle_in_float32_is_wrong_by_less_than_its_last_place():
+    for t in (16, 4096, 65536):
+        assert angle_error(t) <= t * 0.75 * 2.0**-23              # ω = 1 is exact, the next is 0.75
+    assert angle_error(65536) > 1e-3 and angle_error(65536) > 4 * angle_error(4096)
+
+
 def test_scores_are_relative_up_to_rounding_and_training_profits():
     result = measure(fast=True, seed=0)
     assert all(row[1] < 1e-4 and row[2] < 1e-11 for row in result.rounding)
     assert result.distance_mean[0] == pytest.approx(1, abs=1e-6)
     assert min(result.distance_mean) < 0.5
-    losses = {name: loss for name, loss, *_ in result.rows}
+    losses = {name: loss[0] for name, _, loss, *_ in result.rows}
     assert losses["rotary"] < losses["none"]
+    names = [name for name, *_ in result.cures]
+    assert names == [name for name, _ in result.places] == list(factors(8, 32, 2))
+    (_, within, past), (_, rate, same, _, beyond) = result.cures[0], result.rows[1]
+    assert (within, past) == (same, beyond) and rate in dict(result.rates[1][1])
+    assert abs(result.misfit[1]) < 0.03 < abs(result.misfit[0])

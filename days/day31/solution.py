@@ -12,5 +12,7 @@ def convert(w, H):
     return w[:, np.concatenate([order, C + order, 2 * C + np.arange(C)])]
 
 
-def stretched_angles(T, D, trained, base=10000.0):
-    return angles(T, D, base) * min(1.0, trained / T)
+def angles_by_parts(T, D, trained, base=10000.0):
+    angle = angles(T, D, base)
+    slow = angles(2, D, base)[1] * trained < 2 * np.pi
+    return np.where(slow, angle * min(1.0, trained / T), angle)
