@@ -20,7 +20,7 @@ import numpy as np
 from days.day53 import base as before
 from days.day53.tuned import tuned
 from days.day59 import adding, job
-from days.day59.judged import evaluate
+from days.day59.judged import KS, evaluate
 from days.day59.start import Recipe, demonstrations, start, tasks_of
 from days.harness import kernels, machine, plain, progress, write_atomically
 
@@ -58,6 +58,8 @@ def place(name):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", choices=[*RATES, "coins"], nargs="+", default=[*RATES, "coins"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--rate", type=float, help="do not choose")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "grpo.json")
     options = parser.parse_args()
@@ -65,11 +67,11 @@ def main():
         options.out.unlink()
     with kernels():
         for name in options.only:
-            measure(name, options.out)
+            measure(name, options.out, options.seeds, options.rate)
 
 
-def measure(name, out):
-    """All that is missing of one row: its start, its rates, its seeds."""
+def measure(name, out, seeds=SEEDS, rate=None):
+    """All that is missing of one row: its start, its rates unless one is given, its seeds."""
     begin, plan, choose, report, rule = place(name)
     kept = lambda key: read(out)["runs"].get(key)
 
@@ -80,22 +82,22 @@ def measure(name, out):
                 "rewards": rewards, "silent": silent, "rate": rate, "seed": seed}
 
     where = "direct start" if name == "direct" else "start"
-    if kept(where) is None:
-        add(out, "runs", where, [evaluate(begin, begin.model, report, 16, seed, plan.settings.n,
-                                          rule) for seed in SEEDS])
-    rate = read(out)["best"]["grpo"] if name == "coins" else best(name, out, lambda rate: one(
-        rate, CHOOSING, choose, 8, f"rate {rate:.2g}")["pass"][0])
-    add(out, "best", name, rate)
-    done = kept(name) or []
-    for seed in SEEDS[len(done):]:
-        done.append(one(rate, seed, report, 16, f"seed {seed}"))
-        add(out, "runs", name, done)
+    add(out, "runs", where, kept(where) or [evaluate(
+        begin, begin.model, report, 16, seed, plan.settings.n, rule) for seed in SEEDS])
+    if rate is None:
+        rate = read(out)["best"]["grpo"] if name == "coins" else best(name, out, lambda rate: one(
+            rate, CHOOSING, choose, 8, f"rate {rate:.2g}")["pass"][0])
+        add(out, "best", name, rate)
+    for seed in seeds:
+        if seed not in [known["seed"] for known in kept(name) or []]:
+            found = one(rate, seed, report, 16, f"seed {seed}")
+            add(out, "runs", name, sorted([*(kept(name) or []), found], key=lambda r: r["seed"]))
 
 
 def best(name, out, accuracy):
     """The rate with the highest accuracy; the grid grows until it has lower ones on both sides."""
     rates = dict(read(out)["rates"].get(name, []))
-    ahead = [RATES[name] / STEP, RATES[name], RATES[name] * STEP]
+    ahead = [RATES[name] / STEP, RATES[name]]
     while ahead:
         for rate in ahead:
             if not any(np.isclose(rate, known) for known in rates):
@@ -109,18 +111,29 @@ def best(name, out, accuracy):
 
 def read(out):
     """What has been measured so far."""
-    if out.exists():
-        return json.loads(out.read_text())
     return {"rounds": PLAN.rounds, "answers": PLAN.settings.P * PLAN.settings.G, "draws": 16,
-            "tests": len(range(*PARTS[1].indices(10**6))), "seeds": list(SEEDS), "rates": {},
-            "best": {}, "runs": {}, "machine": machine()}
+            "tests": len(range(*PARTS[1].indices(10**6))), "seeds": list(SEEDS), "ks": list(KS),
+            "shown": Recipe().shown,
+            "rates": {}, "best": {}, "runs": {}, "summary": {}, "machine": machine(),
+            **(json.loads(out.read_text()) if out.exists() else {})}
 
 
 def add(out, kind, key, value):
     """Read anew, so that two processes with other rows do not undo each other's work, and write."""
     record = read(out)
     record[kind][key] = value
+    record["summary"] = {name: summary(runs, record["ks"]) for name, runs in record["runs"].items()}
     write_atomically(out, (json.dumps(plain(record), indent=1) + "\n").encode())
+
+
+def summary(runs, ks):
+    """Of each number that the runs share: its mean, lowest and highest, pass@k one by one."""
+    flat = [{**one, **{f"pass@{k}": value for k, value in zip(ks, one["pass"], strict=True)},
+             "mixed": 1 - np.mean(one.get("silent") or [1])} for one in runs]
+    kinds = [key for key, value in flat[0].items() if isinstance(value, float)]
+    return {key: {"mean": float(np.mean([one[key] for one in flat])),
+                  "lowest": float(min(one[key] for one in flat)),
+                  "highest": float(max(one[key] for one in flat))} for key in kinds}
 
 
 if __name__ == "__main__":

@@ -103,17 +103,21 @@ def test_the_others_mean_is_unbiased_and_the_whole_mean_shrinks_the_gradient():
 
 def test_dividing_by_the_spread_weighs_rare_successes_more():
     """Per unit of the true gradient: an even question has 1/½, a nearly solved one more."""
-    def gain(p, divide):
-        """E[Σ A·(r − p)]/G over all groups of 8: the push towards right answers, exactly."""
+    def gain(p, divide, G=8):
+        """E[Σ A·(r − p)]/G over all groups of G: the push towards right answers, exactly."""
         total = 0.0
-        for c in range(9):
-            rewards = np.array([1.0] * c + [0.0] * (8 - c))
+        for c in range(G + 1):
+            rewards = np.array([1.0] * c + [0.0] * (G - c))
             A = group_advantages(rewards[None], divide=divide)[0]
-            total += math.comb(8, c) * p**c * (1 - p)**(8 - c) * np.mean(A * (rewards - p))
+            total += math.comb(G, c) * p**c * (1 - p)**(G - c) * np.mean(A * (rewards - p))
         return total / (p * (1 - p))
 
     assert gain(.5, False) == pytest.approx(7 / 8) == pytest.approx(gain(.1, False))
-    assert gain(.1, True) > 1.2 * gain(.5, True) > 1.2 * 7 / 8
+    assert gain(.5, True) == pytest.approx(1.86, abs=.01)
+    assert gain(.01, True) == pytest.approx(2.61, abs=.01)
+    assert gain(.99, True) == pytest.approx(gain(.01, True))
+    for p in (.5, .1):                                              # large groups: 1/√(p(1 − p))
+        assert gain(p, True, 512) == pytest.approx(1 / math.sqrt(p * (1 - p)), rel=.01)
 
 
 @pytest.mark.parametrize("rewards, options, words", [

@@ -19,7 +19,7 @@ from llm.tune.sft import padded_batches, sft_loss
 class Plan:
     """A run: so many rounds, at this rate, with these settings of GRPO."""
 
-    rounds: int = 120
+    rounds: int = 100
     rate: float = 3e-4             # peak, decayed to 0: most of a step is noise
     warmup: int = 10               # rounds
     eps: float = 1e-5              # of Adam; at 1e-8 weights with next to no gradient move as far

@@ -49,4 +49,9 @@ MISTAKES = [
         symptom="pass@k comes out too low, the more so the nearer k is to n."),
 ]
 
-EQUIVALENT = []
+EQUIVALENT = [
+    ("llm/align/grpo.py", "near, close = np.minimum(d, FAR), np.minimum(FAR, u)",
+     "the smaller of two in any order"),
+    ("llm/align/grpo.py", "near, close = np.minimum(FAR, d), np.minimum(u, FAR)",
+     "the smaller of two in any order"),
+]
