@@ -5,12 +5,14 @@
 
 Each run goes on from the same start with as many updates on as many answers. First the rate of each
 is chosen, by pass@1 on one part of the test, on a grid with steps of 1.5 that goes on until its
-best rate is not at an end. Then three other seeds are judged on another part. A seed decides
-which sums are asked, what is sampled, and the order of demonstrations. What is in the file already
-is not measured again; `--again` forgets it.
+best rate is not at an end. Of rates within half a point of the best the lowest is taken. Then three
+other seeds are judged on another part. A seed decides which sums are asked, what is sampled, and
+the order of demonstrations. What is in the file already is not measured again; `--again` forgets
+it. With --rate nothing is chosen.
 """
 
 import argparse
+import fcntl
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -25,10 +27,11 @@ from days.day59.start import Recipe, demonstrations, start, tasks_of
 from days.harness import kernels, machine, plain, progress, write_atomically
 
 HERE = Path(__file__).resolve().parent
-SEEDS, CHOOSING, STEP = (0, 1, 2), 9, 1.5
+SEEDS, CHOOSING, STEP, TIE = (0, 1, 2), 9, 1.5, 0.005
 PLAN = job.Plan(rounds=150)
 PARTS = slice(0, 200), slice(200, 400)          # of the test: to choose on, to report on
-RATES = {"grpo": 3e-4, "own": 4.5e-4, "again": 4.5e-4, "shown": 1e-3, "direct": 3e-4}  # at first
+RATES = {"grpo": 3e-4, "own": 4.5e-4, "again": 1.5e-3, "shown": 1.5e-3, "direct": 3e-4}  # at first
+TOLD = "coins", "longer"                        # they take the rate of "grpo"
 
 
 def run(name, begin, plan, seed, tick):
@@ -48,7 +51,8 @@ def run(name, begin, plan, seed, tick):
 def place(name):
     """The start, the plan, the tasks to choose on and to report on, and the rule."""
     if name != "direct":
-        return start(), PLAN, *(tasks_of()[1][part] for part in PARTS), adding.reward
+        plan = replace(PLAN, rounds=2 * PLAN.rounds) if name == "longer" else PLAN
+        return start(), plan, *(tasks_of()[1][part] for part in PARTS), adding.reward
     test, model = adding.direct(np.random.default_rng(59))[1], tuned()
     plan = replace(PLAN, settings=replace(PLAN.settings, n=6))
     return (replace(model, recipe=before.Recipe()), plan, test[:len(test) // 2],
@@ -57,9 +61,9 @@ def place(name):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=[*RATES, "coins"], nargs="+", default=[*RATES, "coins"])
+    parser.add_argument("--only", choices=[*RATES, *TOLD], nargs="+", default=[*RATES, *TOLD])
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--rate", type=float, help="do not choose")
+    parser.add_argument("--rate", type=float, help="instead of choosing")
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "grpo.json")
     options = parser.parse_args()
@@ -78,24 +82,32 @@ def measure(name, out, seeds=SEEDS, rate=None):
     def one(rate, seed, tasks, n, label):
         with progress(plan.rounds, f"{name} {label}") as tick:
             model, rewards, silent = run(name, begin, replace(plan, rate=rate), seed, tick)
-        return {**evaluate(begin, model, tasks, n, seed, plan.settings.n, rule),
-                "rewards": rewards, "silent": silent, "rate": rate, "seed": seed}
+        return {**judged(begin, model, tasks, n, seed, plan, rule), "rewards": rewards,
+                "silent": silent, "rate": rate}
 
     where = "direct start" if name == "direct" else "start"
-    add(out, "runs", where, kept(where) or [evaluate(
-        begin, begin.model, report, 16, seed, plan.settings.n, rule) for seed in SEEDS])
+    if kept(where) is None:
+        add(out, "runs", where, [judged(begin, begin.model, report, 16, seed, plan, rule)
+                                 for seed in SEEDS])
     if rate is None:
-        rate = read(out)["best"]["grpo"] if name == "coins" else best(name, out, lambda rate: one(
+        rate = read(out)["best"]["grpo"] if name in TOLD else best(name, out, lambda rate: one(
             rate, CHOOSING, choose, 8, f"rate {rate:.2g}")["pass"][0])
         add(out, "best", name, rate)
     for seed in seeds:
         if seed not in [known["seed"] for known in kept(name) or []]:
-            found = one(rate, seed, report, 16, f"seed {seed}")
-            add(out, "runs", name, sorted([*(kept(name) or []), found], key=lambda r: r["seed"]))
+            add(out, "runs", name, [one(rate, seed, report, 16, f"seed {seed}")])
+
+
+def judged(begin, model, tasks, n, seed, plan, rule):
+    """What `evaluate` says, without the texts."""
+    found = evaluate(begin, model, tasks, n, seed, plan.settings.n, rule)
+    del found["said"]
+    return {**found, "seed": seed}
 
 
 def best(name, out, accuracy):
-    """The rate with the highest accuracy; the grid grows until it has lower ones on both sides."""
+    """The lowest rate within TIE of the best accuracy; the grid grows until the best has lower
+    ones on both sides."""
     rates = dict(read(out)["rates"].get(name, []))
     ahead = [RATES[name] / STEP, RATES[name]]
     while ahead:
@@ -106,7 +118,7 @@ def best(name, out, accuracy):
         top = max(rates, key=rates.get)
         ahead = ([min(rates) / STEP] if top == min(rates) else
                  [max(rates) * STEP] if top == max(rates) else [])
-    return top
+    return min(rate for rate in rates if rates[rate] >= rates[top] - TIE)
 
 
 def read(out):
@@ -119,11 +131,17 @@ def read(out):
 
 
 def add(out, kind, key, value):
-    """Read anew, so that two processes with other rows do not undo each other's work, and write."""
-    record = read(out)
-    record[kind][key] = value
-    record["summary"] = {name: summary(runs, record["ks"]) for name, runs in record["runs"].items()}
-    write_atomically(out, (json.dumps(plain(record), indent=1) + "\n").encode())
+    """Read anew under a lock, so that processes do not undo each other's work, and write."""
+    with open(out.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        record = read(out)
+        if kind == "runs":              # a list, one a seed
+            known = {one["seed"]: one for one in [*record["runs"].get(key, []), *value]}
+            value = [known[seed] for seed in sorted(known)]
+        record[kind][key] = value
+        record["summary"] = {name: summary(runs, record["ks"])
+                             for name, runs in record["runs"].items()}
+        write_atomically(out, (json.dumps(plain(record), indent=1) + "\n").encode())
 
 
 def summary(runs, ks):

@@ -573,6 +573,8 @@ def test_the_rule_of_the_direct_sums_and_their_split():
 def test_answers_are_told_apart_by_carry_and_by_their_steps():
     of = lambda a, b: Task(f"{a} + {b} =", str(a + b), "sum")
     tasks = [of(37, 45), of(31, 45)]
+    assert [adding.carries(t) for t in tasks] == [True, False]
+    assert adding.carries(of(15, 25)) and not adding.carries(of(15, 24))
     texts = np.array([["12, 7, so 72", "12, 8, so 82", "1, so 82", "no"],
                       ["6, 7, so 76", "6, 7, so 76", "0, so 76", "so 75"]])
     right = np.array([[adding.reward(t, x) for x in row] for t, row in zip(tasks, texts)]) == 1
@@ -621,6 +623,7 @@ def grpo_free_loss(model, batch):
 
 def test_the_fast_run():
     result = run.measure(fast=True, seed=0)
+    assert not any("said" in one for one in result.rows)
     assert len(result.rows) == len(run.NAMES) == 3
     for one in result.rows:
         assert 0 <= one["greedy"] <= 1 and 0 < one["tokens"] <= 12
@@ -629,6 +632,8 @@ def test_the_fast_run():
     assert result.rows[0]["kl"] == pytest.approx(0, abs=1e-3)   # the start is no way from itself
     assert [len(curve) for curve in (*result.curves, result.silent)] == [result.rounds] * 3
     assert len(result.samples) == 8 and len(run.table(result)) == 1 + len(result.rows)
+    tens = [[int(x) % 10 for x in p[:-2].split(" + ")] for p, *_ in result.carried]
+    assert 0 < len(tens) <= 8 and all(a + b > 9 for a, b in tens)
     assert len(set(map(len, run.table(result)))) == 1
     assert {s[0] for s in result.samples} <= {t.prompt for t in tasks_of()[1][200:208]}
 

@@ -28,6 +28,11 @@ def worked(task, careless=False):
     return f"{x + y}, {tens}, {SAID}{10 * tens + (x + y) % 10}"
 
 
+def carries(task):
+    """Do its units have a carry?"""
+    return worked(task) != worked(task, careless=True)
+
+
 def reward(task, text):
     """1.0 if the text ends with "so " and the right result, else 0.0; the steps are not read."""
     steps, so, result = text.rpartition(SAID)

@@ -16,8 +16,8 @@ def evaluate(start, model, tasks, n, seed, longest, rule=adding.reward):
     """A dict from one greedy answer and n samples at temperature 1 to each task.
 
     greedy: share of right ones. pass: [pass@k for each k of KS up to n]. never: share of tasks
-    without a right sample. kl: from the start, nats an answer. tokens: of a sample. said, right:
-    the first eight greedy answers. With the rule of worked sums also what `by_carry` finds.
+    without a right sample. kl: from the start, nats an answer. tokens: of a sample. said: the
+    greedy answers. With the rule of worked sums also what `by_carry` finds.
     """
     ids, tok = [adding.ids_of(start.tokenizer, task) for task in tasks], start.tokenizer
     score, end = adding.judge(tok, rule=rule), tok.specials[END]
@@ -33,8 +33,7 @@ def evaluate(start, model, tasks, n, seed, longest, rule=adding.reward):
              "never": share(counts == 0),
              "kl": float((many.logps - known).sum(axis=1).mean()),
              "tokens": float((many.targets != IGNORE).sum(axis=1).mean()),
-             "said": [tok.decode(a[a != end]) for a in best.answers()[:8]],
-             "right": [bool(x) for x in greedy[:8]]}
+             "said": [tok.decode(a[a != end]) for a in best.answers()]}
     if rule is adding.reward:
         texts = np.reshape([tok.decode(a[a != end]) for a in answers], right.shape)
         found |= by_carry(tasks, texts, right)
@@ -48,7 +47,7 @@ def by_carry(tasks, texts, right):
     those that are the careless demonstration. clean: of the right answers, those that are the
     demonstration word for word.
     """
-    carry = np.array([adding.worked(task) != adding.worked(task, careless=True) for task in tasks])
+    carry = np.array([adding.carries(task) for task in tasks])
     is_text = lambda careless: texts == np.array(
         [[adding.worked(task, careless)] for task in tasks])        # (tasks, n)
     return {"without": share(right[~carry]), "with": share(right[carry]),
