@@ -7,7 +7,7 @@ recorded runs.
 import math
 import statistics
 
-from days.day63 import statistics as ours
+from days.day63 import few_seeds as ours
 from days.day63.variants import AGAIN, BASELINE
 from days.harness import print_table, save
 from experiments import ablations_choice as choice

@@ -10,9 +10,9 @@ from dataclasses import asdict, fields, replace
 import numpy as np
 import pytest
 
+from days.day63 import few_seeds as stats
 from days.day63 import ledger as ledgers
 from days.day63 import parts, run, simulate, trial, variants
-from days.day63 import statistics as stats
 from days.day63 import study as told
 from days.day63.ledger import Ledger
 from days.day63.parts import Recipe

@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 
+from days.day63 import few_seeds as stats
 from days.day63 import simulate
-from days.day63 import statistics as stats
 
 
 def sign_flips(d):

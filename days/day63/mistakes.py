@@ -12,7 +12,7 @@ MISTAKES = [
                 "gains the most."),
     Mistake(
         title="Two samples where there are pairs",
-        file="days/day63/statistics.py",
+        file="days/day63/few_seeds.py",
         right="    d = differences(these, those)\n    n, mean, spread = len(d), float(d.mean()), "
               "float(d.std(ddof=1))",
         wrong="    d = differences(these, those)\n    n, mean, spread = len(d), float(d.mean()), "
@@ -21,13 +21,13 @@ MISTAKES = [
                 "cannot be told apart."),
     Mistake(
         title="The standard deviation is divided by n",
-        file="days/day63/statistics.py",
+        file="days/day63/few_seeds.py",
         right="float(d.mean()), float(d.std(ddof=1))",
         wrong="float(d.mean()), float(d.std())",
         symptom="With three seeds, 95 % intervals hold the true mean in 93 % of the studies."),
     Mistake(
         title="Holm multiplies every p by its rank, the smallest by 1",
-        file="days/day63/statistics.py",
+        file="days/day63/few_seeds.py",
         right="largest = max(largest, (m - rank) * p_values[i])",
         wrong="largest = max(largest, (rank + 1) * p_values[i])",
         symptom="The smallest p-value is not corrected at all: among twenty equal variants one is "

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from days.day63 import simulate
+from days.day63.few_seeds import paired
 from days.day63.parts import Recipe
-from days.day63.statistics import paired
 from days.day63.study import committed, summary
 from days.day63.trial import run
 from days.day63.variants import AGAIN, BASELINE

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from days.day63.statistics import bootstrap, critical
+from days.day63.few_seeds import bootstrap, critical
 
 
 def t_values(d):

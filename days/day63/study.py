@@ -6,7 +6,7 @@ import statistics
 
 import numpy as np
 
-from days.day63.statistics import paired
+from days.day63.few_seeds import paired
 from days.day63.variants import AGAIN, BASELINE
 from days.harness import ROOT, UsageError
 from experiments import ablations_report as report
