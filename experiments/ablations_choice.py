@@ -11,6 +11,7 @@ from days.day63.ledger import key
 from days.day63.variants import BASELINE, FIRST_RATE
 
 FACTOR, WIDEST = 1.5, 14        # between neighbours; at most so many steps from the first rate
+RESIZED = ("shape", "heads", "tokenizer")     # families that stage 5 cannot enlarge
 WAVE = 6                        # variants that go through stages 1 to 3 together
 
 
@@ -120,7 +121,7 @@ def largest(plan, ledger):
     loss = {name: min(scores(plan, ledger, name, plan.choose).values(), default=math.nan)
             for name in plan.variants()}
     able = [name for name, v in plan.variants().items()
-            if name != BASELINE and not v.shift and v.family not in ("shape", "tokenizer")]
+            if name != BASELINE and not v.shift and v.family not in RESIZED]
     able.sort(key=lambda name: -abs(loss[name] - loss[BASELINE]))
     return able[:plan.effects]
 

@@ -561,6 +561,17 @@ def test_the_report_says_what_is_real_and_what_is_not(tmp_path):
     assert early["seeds"] == 0 and "no variant can be compared" in ablations_report.markdown(early)
 
 
+def test_what_would_change_by_growing_is_not_enlarged(tmp_path):
+    """A larger plan sets C and H, so variants of those are no candidates, however far they lie."""
+    plan = replace(PLAN, only=("baseline", "1 head", "8 blocks, narrow", "RMSNorm", "ReLU"),
+                   effects=2, choose=(0,))
+    book = Ledger(tmp_path / "l.jsonl")
+    far = {"1 head": 3, "8 blocks, narrow": -4, "RMSNorm": -.2, "ReLU": .5}
+    study(plan, book, lambda task: bowl(.004)({**task, "variant": "baseline"})
+          + far.get(task["variant"], 0))
+    assert ablations_choice.largest(plan, book) == ["ReLU", "RMSNorm"]
+
+
 def test_a_variant_that_diverges_is_named_and_not_tested(tmp_path):
     book = Ledger(tmp_path / "l.jsonl")
     study(PLAN, book, lambda task: math.inf if task["variant"] == "RMSNorm" and task["start"] == 11
