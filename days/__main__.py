@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from days.harness import UsageError, say
 from days.tools.data import course
@@ -48,6 +49,13 @@ def parser():
     mutants.add_argument("--sample", type=int, default=40, help="how many to try (40)")
     mutants.add_argument("--seed", type=int, default=0, help="which ones (0)")
     mutants.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
+    book = command("book", "build the course as a web site to read, with search, in book/")
+    book.add_argument("--days", metavar="A-B", help="only these days, as 7 or 1-15 or 1,4,9-12")
+    book.add_argument("--out", metavar="DIR", help="where to write it (book)")
+    notes = command("notebook", "write a day as a Jupyter notebook, in .course/notebooks/")
+    notes.add_argument("day")
+    notes.add_argument("--out", metavar="DIR", type=Path, help="where to (.course/notebooks)")
+    notes.add_argument("--new", action="store_true", help="write over the one that is there")
     command("tags", "make the tags day01 … day64 in this clone")
     pages = command("pages", "put a model into the page on attention: the course's own, or yours")
     pages.add_argument("--model", metavar="FILE",
@@ -110,6 +118,12 @@ def dispatch(options):
             raise UsageError("--sample and --jobs must be 1 or more")
         return mutants.check(ROOT, course.number(options.day), options.sample, options.seed,
                              options.jobs)
+    if options.command == "book":
+        from days.tools.book import build
+        return build.build(ROOT, options.out, span(options.days))
+    if options.command == "notebook":
+        from days.tools.learner import notebook
+        return notebook.write(ROOT, course.number(options.day), options.out, options.new)
     if options.command == "tags":
         from days.tools.learner import tags
         made = list(tags.build(ROOT))

@@ -99,7 +99,7 @@ def named(path, read):
     folder = IN_FOLDER.match(path)
     days = {int(folder[1] or folder[2])} if folder else set()
     frame = (any(fnmatch.fnmatch(path, pattern) for pattern in FRAME_FILES)
-             or re.fullmatch(r"days/([^/]+|tools/.+)\.py", path)
+             or re.fullmatch(r"days/([^/]+\.py|tools/.+)", path)
              or room in ("llm", "tests", "experiments") and path.endswith("/__init__.py"))
     if frame:
         days.add(FRAME)
