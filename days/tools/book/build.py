@@ -122,6 +122,7 @@ def font(cache, target):
                                   *range(0x2A00, 0x2B00), *range(0x1D400, 0x1D800)])
         cutter.subset(loaded)
         subset.save_font(loaded, str(cache.with_suffix(".part")), options)
+        loaded.close()
         cache.with_suffix(".part").replace(cache)
     put(target, cache.read_bytes())
 
