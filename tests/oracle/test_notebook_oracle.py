@@ -65,7 +65,8 @@ def test_it_runs_from_top_to_bottom_and_draws_its_figure(day, tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="needs requirements-dev.txt")
     nbformat = pytest.importorskip("nbformat", reason="needs requirements-dev.txt")
     pytest.importorskip("ipykernel", reason="needs requirements-dev.txt")
-    made = nbformat.from_dict(notebook.notebook(ROOT, day, tmp_path))
+    notebook.write(ROOT, day, tmp_path)
+    made = nbformat.read(tmp_path / f"day{day:02d}.ipynb", as_version=4)
     nbclient.NotebookClient(made, timeout=600, kernel_name="python3", resources={
         "metadata": {"path": str(ROOT)}}).execute()     # an error in a cell ends it
     outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
