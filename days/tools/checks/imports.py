@@ -109,7 +109,7 @@ def foreign(path, package, at_start):
             return "but llm/ imports NumPy, Numba and the standard library only"
         extra = "which is an extra: import it inside the function that needs it"
         return extra if at_start else None
-    peer = path.startswith(("tests/oracle/", "experiments/")) or not at_start
+    peer = path.startswith(("tests/oracle/", "experiments/", "notes/")) or not at_start
     if package not in RUNTIME and not peer:
         return "which requirements.txt does not install; import it where it is used, if it is there"
     return None

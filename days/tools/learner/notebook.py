@@ -31,39 +31,40 @@ HERE = Path.cwd().resolve()
 ROOT = next(p for p in [HERE, *HERE.parents] if (p / "days" / "harness.py").is_file())
 sys.path.insert(0, str(ROOT))
 
-from types import SimpleNamespace
-
 from IPython.display import SVG, display
 
 from days.tools.data import course
-from days.tools.learner import check
-
-asked = course.load(ROOT / "days/{name}/exercises.py")
 
 
-def grade(answer):
+def grade(answer, asked=course.load(ROOT / "days/{name}/exercises.py")):
     """What the day's grader says to your function."""
-    name = answer.__name__
-    one = SimpleNamespace(**{{f"check_{{name}}": getattr(asked, f"check_{{name}}")}})
-    for name, verdict, why in check.grade(one, SimpleNamespace(**{{name: answer}})):
+    from types import SimpleNamespace
+
+    from days.tools.learner.check import grade      # here: a day may have a `check` of its own
+    name, checks = answer.__name__, f"check_{{answer.__name__}}"
+    for name, verdict, why in grade(SimpleNamespace(**{{checks: getattr(asked, checks)}}),
+                                    SimpleNamespace(**{{name: answer}})):
         print(f"{{name}}: {{verdict}}" + (f": {{why}}" if why else ""))
 '''
 MEASURE = '''\
+from days.tools.data import course
+
 FAST = True         # False measures what the note shows; that takes as long as it says above
 run = course.load(ROOT / "days/{name}/run.py")
 result = run.measure(fast=FAST, seed=0)
 run.show(result)
 '''
 FIGURE = '''\
-import os
 import tempfile
+from pathlib import Path
 
 import matplotlib
 matplotlib.use("Agg")
 
 with tempfile.TemporaryDirectory() as folder:
-    run.draw(result, Path(folder) / "figure.svg")
-    display(SVG(filename=os.path.join(folder, "figure.svg")))
+    drawn = Path(folder) / "figure.svg"
+    run.draw(result, drawn)
+    display(SVG(filename=str(drawn)))
 '''
 
 
