@@ -121,6 +121,14 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path, monkeypatch)
         build.build(ROOT, tmp_path, {6})
 
 
+def test_a_page_to_play_with_leads_back_to_the_books_notes_out_of_its_frame():
+    from days.tools.book import front
+    text = '<a href="../../days/day06/README.md">x</a><a href="../../days/day07/README.md">y</a>'
+    assert front.at_home(text, shelf()) == (
+        '<a href="../../days/day06/index.html" target="_top">x</a>'
+        '<a href="../../index.html" target="_top">y</a>')
+
+
 # --- all notes, without building them
 
 

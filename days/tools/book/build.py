@@ -85,7 +85,9 @@ def lay_out(shelf, work):
     for path, text in made.items():
         put(source / path, text.encode())
     for path in shelf.wanted:
-        put((source if path in figures else extra) / path, (root / path).read_bytes())
+        data = (root / path).read_bytes()
+        put((source if path in figures else extra) / path,
+            front.at_home(data.decode(), shelf).encode() if path.endswith(".html") else data)
     sweep(source, {*made, *figures})
     sweep(extra, shelf.wanted - figures)
     font(work / "math.woff", extra / "_static" / "math.woff")

@@ -5,13 +5,6 @@ import re
 from days.tools.book import code, note
 from days.tools.data import course
 
-PLAY = {
-    "ngram": ("What comes next?", "n-grams and smoothing, day 06"),
-    "temperature": ("Hot and cold", "temperature, top-k and top-p, day 08"),
-    "autograd": ("Gradients, node by node", "reverse mode on scalars, day 13"),
-    "optimizer": ("A race of optimizers", "momentum, RMSProp, Adam, day 18"),
-    "tokenizer": ("Five tokenizers, step by step", "bytes, BPE, WordPiece, Unigram, day 26"),
-}
 REFERENCE = ["notation", "mathematics", "derivations", "glossary", "troubleshooting", "sources"]
 BADGE = '<span class="spine" title="on the spine">▲</span>'
 
@@ -73,13 +66,25 @@ def guide(readme, shelf):
 
 
 def play(shelf):
-    """The interactive pages, one under the other."""
+    """The interactive pages, one under the other, in the order of their days."""
     lines = ["# Pages to play with\n", "They run in the browser alone, without a network.\n"]
-    for name, (title, what) in PLAY.items():
-        url = shelf.link("play.md", "README.md", f"notes/interactive/{name}.html")
-        if url:
-            lines += [f"## {title}\n", f"{what[0].upper()}{what[1:]}.\n", note.player(url)]
+    pages = [path for path in shelf.owners if path.startswith("notes/interactive/")
+             and path.endswith(".html")]
+    for path in sorted(pages, key=lambda path: (shelf.owners[path], path)):
+        text = (shelf.root / path).read_text(encoding="utf-8")
+        title, _, what = re.search("<title>(.*?)</title>", text, re.S)[1].partition(" · ")
+        lines += [f"## {title}\n", f"{what}\n",
+                  note.player(shelf.link("play.md", "README.md", path))]
     return "\n".join(lines)
+
+
+def at_home(text, shelf):
+    """An interactive page whose links to notes lead to the book's, out of the frame it is in."""
+    def link(match):
+        there = int(match[2]) in shelf.days
+        target = f"days/day{match[2]}/index.html" if there else "index.html"
+        return f'href="{match[1]}{target}" target="_top"'
+    return re.sub(r'href="((?:\.\./)+)days/day(\d\d)/README\.md"', link, text)
 
 
 def everything(shelf, texts):

@@ -17,8 +17,6 @@ def faults(folder):
     anchors = {path: set(map(html.unescape, ANCHOR.findall(text))) for path, text in pages.items()}
     there = {path for path in folder.rglob("*") if path.is_file()}
     for page, text in pages.items():
-        if page.relative_to(folder).parts[0] == "notes" and page.parent.name == "interactive":
-            continue                                    # these have tests of their own
         for tag, url in sorted({(m["tag"], m["url"]) for m in REFERENCE.finditer(text)}):
             wrong = fault(page, tag, html.unescape(url), anchors, there)
             if wrong:
