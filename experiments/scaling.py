@@ -37,7 +37,7 @@ KNOWN, NEXT = 1.6e11, 6.4e11     # predicted from the budgets up to KNOWN: one o
 SEEDS = {"stories": {4e10: 3, 8e10: 3, 1.6e11: 2, 3.2e11: 1},
          "shakespeare": {4e10: 1, 8e10: 3, 1.6e11: 1, 3.2e11: 1}}
 GIANTS = [(192, 3.2e11), (256, 3.2e11), (384, 3.2e11)]
-REPEATED = (16, 1500, (1, 2, 4, 8, 16, 32))     # width, steps, how often each window is met
+REPEATED = (16, 800, (1, 2, 4, 8, 16, 32))     # width, steps, how often each window is met
 PARTS = ("rates", "sweep", "repeat", "giants", "predict")
 
 
@@ -51,7 +51,10 @@ def plan(part, record):
         record["rule"] = rates.rule_of_rates(rates.best_rates(runs))
     if part == "predict" and "predictions" not in record:
         known = [run for run in runs if run.get("budget", 0) <= KNOWN]
-        record["predictions"] = [laws.predict(known, text, NEXT) for text in SEEDS]
+        record["texts"] = {text: {"floor": models.data(text).floor,
+                                  "tokens": models.data(text).tokens} for text in SEEDS}
+        record["predictions"] = [laws.predict(known, text, NEXT, record["texts"][text]["floor"])
+                                 for text in SEEDS]
     there = {key(run) for run in runs}
     wanted = [run | {"rate": rate_of(run, record["rule"][0])} for run in fixed(part, record)]
     return sorted((run for run in wanted if key(run) not in there),

@@ -71,6 +71,18 @@ def test_spread_is_the_relative_noise():
     assert found.alpha == pytest.approx(0.35, abs=0.03)
 
 
+def test_a_floor_that_is_known_is_kept():
+    law = Law(0.25, 8.0, 40.0, 0.35, 0.42)
+    N, D, L = runs(law)
+    found = fit_law(N, D, L, E=0.25)
+    assert found.E == 0.25 and found.spread < 1e-5
+    assert (found.alpha, found.beta) == pytest.approx((0.35, 0.42), rel=5e-3)
+    wrong = fit_law(N, D, L, E=0.1)                           # the others do what they can
+    assert wrong.E == 0.1 and wrong.spread > 1e-4
+    assert wrong.beta < 0.3
+    assert laws.bounded(N, D, L, 0.25, 3)[0] == found
+
+
 def test_no_law_near_the_fit_is_nearer():
     """An independent check of the search: every coefficient moved makes the error larger."""
     N, D, L = runs(Law(0.25, 8.0, 40.0, 0.35, 0.42), noise=0.02)
@@ -95,14 +107,14 @@ def test_coefficients_never_fall_below_zero():
 
 def test_weights_are_the_least_squares_over_all_that_are_not_negative():
     rng = np.random.default_rng(3)
-    rows = rng.normal(size=(50, 8, 3))
-    errors, weights = linear(rows)
+    rows, target = rng.normal(size=(50, 8, 3)), rng.uniform(0.5, 1.5, 8)
+    errors, weights = linear(rows, target)
     assert (weights >= 0).all()
     for g in range(50):
         trials = np.abs(rng.normal(size=(2000, 3))) * rng.integers(0, 2, (2000, 3))
-        assert errors[g] <= ((trials @ rows[g].T - 1) ** 2).sum(axis=1).min() + 1e-9
+        assert errors[g] <= ((trials @ rows[g].T - target) ** 2).sum(axis=1).min() + 1e-9
         if weights[g].any():
-            assert errors[g] == pytest.approx(((rows[g] @ weights[g] - 1) ** 2).sum())
+            assert errors[g] == pytest.approx(((rows[g] @ weights[g] - target) ** 2).sum())
 
 
 def test_one_variable_is_the_same_fit():
@@ -293,13 +305,16 @@ def test_short_runs_and_other_texts_are_not_fitted():
 
 def test_a_prediction_names_the_best_width_and_what_it_reaches():
     runs = record(TRUTH, noise=0.01)
-    told = laws.predict(runs, "stories", 2.56e12, 60)
+    told = laws.predict(runs, "stories", 2.56e12, 0.25, 60)
     best = min(models.SHAPES, key=lambda C: TRUTH.loss(*laws.size_on(C, 2.56e12)[:2]))
     assert told["C"] == best and told["steps"] == models.steps_of(best, 2.56e12)
     truth = TRUTH.loss(*laws.size_on(best, 2.56e12)[:2])
     assert told["interval"][0] < truth < told["interval"][1]
     assert told["predicted"] == pytest.approx(truth, rel=0.02)
     assert told["widths"][str(best)] == told["predicted"]
+    assert told["bounded"]["predicted"] == pytest.approx(truth, rel=0.03)
+    assert "bounded" not in laws.predict(runs, "stories", 2.56e12, None, 3)    # nobody knows it
+    assert told["bounded"]["predicted"] != told["predicted"]
 
 
 def test_an_interval_for_one_run_is_wider_than_the_laws():
@@ -366,7 +381,15 @@ def result():
     return measure(fast=True, seed=0)
 
 
-def test_the_run_predicts_before_it_trains(result):
-    assert result.predicted > 0 and result.reached > 0
-    assert result.budget > max(row[3] for row in result.runs)
-    assert len(result.runs) >= 6
+def test_the_run_predicts_a_larger_budget_than_it_fitted(result):
+    assert result.budget == 2 * 8e8 > max(row[3] for row in result.runs)
+    assert len(result.runs) == 6 and len(result.reached) == 2
+    assert result.reached[0] != result.reached[1]              # two starts
+    assert result.interval[0] < result.interval[1]
+    law = laws.law_of(result.law)
+    for C, N, D, flops, L, told in result.runs:
+        assert D % models.T == 0 and flops == 3 * count_flops(models.config(C)) * D
+        assert told == law.loss(N, D) and 0 < L < 2 * math.log(models.V)
+    widths = {row[0] for row in result.runs}
+    assert min(widths, key=lambda C: law.loss(*laws.size_on(C, result.budget)[:2])) == result.C
+    assert result.predicted == law.loss(*laws.size_on(result.C, result.budget)[:2])

@@ -1,5 +1,6 @@
 """Day 40 · From the runs of experiments/scaling.py to laws with their intervals."""
 
+import functools
 import statistics
 from collections import defaultdict
 
@@ -75,16 +76,30 @@ def foretell(law, fits, columns_, C, budget, rng):
     return float(law.loss(N, D)), interval(guesses)
 
 
-def predict(runs, text, budget, draws=DRAWS):
-    """The law's best width at a budget and what it will reach: written down before the run."""
+def predict(runs, text, budget, floor=None, draws=DRAWS):
+    """The law's best width at a budget and what it will reach: written down before the run.
+
+    Where the floor is known, also what the law through the same runs says that has it for its E.
+    """
     data = columns(swept(runs, text))
     _, law, fits = fitted(*data, draws)
     told = {C: float(law.loss(*size_on(C, budget)[:2])) for C in models.SHAPES}
     C = min(told, key=told.get)
     nats, ends = foretell(law, fits, data, C, budget, np.random.default_rng(40))
-    return {"text": text, "budget": budget, "C": C, "steps": models.steps_of(C, budget),
+    told = {"text": text, "budget": budget, "C": C, "steps": models.steps_of(C, budget),
             "predicted": round(nats, 5), "interval": [round(x, 5) for x in ends],
             "widths": {str(c): round(x, 5) for c, x in told.items()}, "from": len(data[0])}
+    if floor is not None:
+        law, fits = bounded(*data, floor, draws)
+        nats, ends = foretell(law, fits, data, C, budget, np.random.default_rng(40))
+        told["bounded"] = {"predicted": round(nats, 5), "interval": [round(x, 5) for x in ends]}
+    return told
+
+
+def bounded(N, D, L, floor, draws=DRAWS):
+    """The law whose E is a floor that is known, and the bootstrap's fits."""
+    fit = functools.partial(fit_law, E=floor)
+    return fit(N, D, L), bootstrap(fit, (N, D, L), np.random.default_rng(40), draws)
 
 
 def cells(runs):
@@ -129,10 +144,10 @@ def valley_line(runs, draws=DRAWS):
     groups, sd = cells(runs), noise(runs)[0]
     mean = {b: {N: statistics.mean(g) for N, g in sizes.items()} for b, sizes in groups.items()}
     rng, slopes = np.random.default_rng(40), []
-    while len(slopes) < draws:
+    for _ in range(draws):
         again = valleys({b: {N: mean[b][N] * (1 + sd * rng.normal() / len(g) ** 0.5)
                              for N, g in sizes.items()} for b, sizes in groups.items()})
-        if sum(row[3] for row in again) > 2:
+        if sum(row[3] for row in again) > 1:              # else there is no line
             slopes.append(slope(again))
     rows = valleys(mean)
     return {"rows": rows, "slope": slope(rows), "interval": interval(slopes)}
@@ -171,8 +186,7 @@ def found(record):
         out[text] = {**fit, "noise": noise(rows), "without": without, "giants": far,
                      "valleys": valley_line([r for r in runs if r["part"] == "sweep"
                                              and r["text"] == text]),
-                     "narrow": fitted(narrow, D, L)[0], "floor": models.data(text).floor,
-                     "tokens": models.data(text).tokens}
+                     "narrow": fitted(narrow, D, L, 100)[0], **record["texts"][text]}
         if any(run["part"] == "repeat" and run["text"] == text for run in runs):
             out[text]["repeated"] = repeated(runs, text, law)
         out[text]["predicted"] = [

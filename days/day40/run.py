@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day40 import laws, models
+from days.day40.side import side_by_side
 from days.harness import ROOT, main, print_table, progress, save
 
-SWEEP = {1e10: (8, 12, 16), 2e10: (8, 12, 16, 24), 4e10: (8, 12, 16, 24, 32)}     # FLOPs: widths
+SWEEP = {2e10: (8, 12, 16), 4e10: (8, 12, 16, 24, 32), 8e10: (12, 16, 24, 32)}  # FLOPs: widths
 FAST = {4e8: (8, 12, 16), 8e8: (8, 12, 16)}
-GROWTH = 4                       # how much larger the budget is that is predicted
+NEXT, SEEDS = 2, 2               # the predicted budget over the largest; how often it is trained
 LONG = ROOT / "experiments" / "scaling.json"
 COLORS = ["#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#08519c"]
 
@@ -27,40 +28,32 @@ class Result:
     C: int                # its width: the law's best of those that were trained
     predicted: float      # written down before it is trained
     interval: list        # 95 % of the prediction
-    reached: float        # what it then has
+    reached: list         # what it then has, from two starts
 
 
 def measure(fast, seed):
     sweep = FAST if fast else SWEEP
-    budget = GROWTH * max(sweep)
+    budget = NEXT * max(sweep)
     text = models.data("stories", 400, 20) if fast else models.data("stories", 12_000, 150)
-    with progress(sum(map(len, sweep.values())) + 1, "training") as tick:
-        rows = []
-        for flops, widths in sweep.items():
-            for C in widths:
-                rows.append(one(text, C, flops, seed))
-                tick(1, f"C {C}: {rows[-1][-1]:.3f}")
-        _, N, D, _, L = (np.array(column, np.float64) for column in zip(*rows))
-        found, law, fits = laws.fitted(N, D, L, 20 if fast else 200)
-        told = {C: law.loss(*laws.size_on(C, budget)[:2]) for C, *_ in rows}
+    jobs = [(C, flops, seed) for flops, widths in sweep.items() for C in widths]
+    with progress(len(jobs) + SEEDS, "training") as tick, side_by_side(text, fast) as trainings:
+        losses = []
+        for (C, *_), loss in zip(jobs, trainings(jobs)):
+            losses.append(loss)
+            tick(1, f"C {C}: {loss:.3f}")
+        sizes = [laws.size_on(C, flops) for C, flops, _ in jobs]
+        N, D, _ = (np.array(column, np.float64) for column in zip(*sizes))
+        found, law, fits = laws.fitted(N, D, np.array(losses), 20 if fast else 200)
+        told = {C: law.loss(*laws.size_on(C, budget)[:2]) for C, *_ in jobs}
         C = min(told, key=told.get)
-        predicted, interval = laws.foretell(law, fits, (N, D, L), C, budget,
+        predicted, interval = laws.foretell(law, fits, (N, D, np.array(losses)), C, budget,
                                             np.random.default_rng([seed, 40]))
-        reached = one(text, C, budget, seed)[-1]
-        tick(1)
-    rows = [[*row, float(law.loss(row[1], row[2]))] for row in rows]
+        reached = list(trainings([(C, budget, seed + i) for i in range(SEEDS)]))
+        tick(SEEDS)
+    rows = [[C, *size, loss, float(law.loss(*size[:2]))]
+            for (C, *_), size, loss in zip(jobs, sizes, losses)]
     return Result(text.floor, text.tokens, rows, found["law"], found["intervals"], found["share"],
                   budget, C, predicted, interval, reached)
-
-
-def one(text, C, flops, seed):
-    """Train width C on a budget: its row."""
-    N, D, F = laws.size_on(C, flops)
-    steps = D // models.T
-    model, done = models.train(text, C, models.rate_of(C, steps), steps, seed)
-    if done.interrupted:
-        raise KeyboardInterrupt
-    return [C, N, D, F, models.nats(model, text.report)]
 
 
 def table(result):
@@ -78,7 +71,8 @@ def show(result):
         ["floor of the grammar", f"{result.floor:.3f}", "exact"],
         [f"{result.budget:.1e} FLOPs, C {result.C}: told", f"{result.predicted:.3f}",
          "{:.3f} to {:.3f}".format(*result.interval)],
-        ["… and reached", f"{result.reached:.3f}", "one run"]], "L = E + A/N^α + B/D^β")
+        ["… and reached", ", ".join(f"{x:.3f}" for x in result.reached), "two starts"]],
+        "L = E + A/N^α + B/D^β")
 
 
 def draw(result, path):
@@ -109,7 +103,7 @@ def ours(ax, result):
     low, high = result.interval
     ax.errorbar([D], [result.predicted], fmt="_", color="#c2571a", capsize=4, yerr=[
         [max(0, result.predicted - low)], [max(0, high - result.predicted)]], label="told (95 %)")
-    ax.plot([D], [result.reached], "*", ms=11, color="#c2571a", label="reached")
+    ax.plot([D] * len(result.reached), result.reached, "*", ms=9, color="#c2571a", label="reached")
     ax.axhline(result.floor, color="#8a8a8a", ls="--", lw=1, label="entropy")
     ax.set(xlabel="tokens D", ylabel="nats per token, held-out stories",
            title="run.py: stories; lines: the law")
@@ -140,8 +134,8 @@ def readable(ax):
 
 def title(result):
     return (f"A dozen small runs told {result.predicted:.3f} nats for {result.budget:.1e} FLOPs "
-            f"({result.interval[0]:.3f} to {result.interval[1]:.3f}); one run reached "
-            f"{result.reached:.3f}")
+            f"({result.interval[0]:.3f} to {result.interval[1]:.3f}); two runs reached "
+            f"{min(result.reached):.3f} and {max(result.reached):.3f}")
 
 
 if __name__ == "__main__":

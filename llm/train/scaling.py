@@ -58,15 +58,16 @@ def effective(unique, epochs, R):
     return unique + unique * R * -np.expm1((1 - np.asarray(epochs)) / R)
 
 
-def fit_law(N, D, L):
+def fit_law(N, D, L, E=None):
     """The Law of least relative error through runs N, D, L, each (n,), n > 5.
 
-    For given α and β the law is linear in E, A and B: three weighted normal equations. So only
-    (α, β) is searched, on a grid that zooms in. E, A and B are at least 0. Raises ValueError where
-    shapes differ, a number is not positive, or there are fewer runs than unknowns.
+    E: the floor where it is known, as an entropy is; else it is fitted too. For given α and β the
+    law is linear in E, A and B: three weighted normal equations. So only (α, β) is searched, on a
+    grid that zooms in. E, A and B are at least 0. Raises ValueError where shapes differ, a number
+    is not positive, or there are fewer runs than unknowns.
     """
     N, D, L = check(5, N, D, L)
-    return Law(*search(L, np.log(N / N.mean()), np.log(D / D.mean()), N.mean(), D.mean()))
+    return Law(*search(L, np.log(N / N.mean()), np.log(D / D.mean()), N.mean(), D.mean(), E))
 
 
 def fit_power(x, L):
@@ -89,7 +90,7 @@ def check(unknowns, *columns):
     return columns
 
 
-def search(L, ln_n, ln_d, mean_n, mean_d):
+def search(L, ln_n, ln_d, mean_n, mean_d, E=None):
     """(E, A, B, α, β, spread) by a grid over the exponents that zooms in on the best."""
     low, high = np.log(EXPONENTS[0]), np.log(EXPONENTS[1])
     center, half = np.full(2, (low + high) / 2), (high - low) / 2
@@ -99,38 +100,39 @@ def search(L, ln_n, ln_d, mean_n, mean_d):
         alphas = np.exp(np.clip(center[0] + steps, low, high))
         betas = np.exp(np.clip(center[1] + steps, low, high)) if ln_d is not None else np.ones(1)
         a, b = (grid.ravel() for grid in np.meshgrid(alphas, betas, indexing="ij"))
-        terms = [np.ones((len(a), len(L))), np.exp(-a[:, None] * ln_n)]
+        terms = [np.full((len(a), len(L)), float(E is None)), np.exp(-a[:, None] * ln_n)]
         terms += [] if ln_d is None else [np.exp(-b[:, None] * ln_d)]
-        errors, weights = linear(np.stack(terms, axis=-1) / L[:, None])
+        errors, weights = linear(np.stack(terms, axis=-1) / L[:, None], 1 - (E or 0.0) / L)
         i = int(errors.argmin())
         if errors[i] < best[0]:
             best = errors[i], weights[i], a[i], b[i]
         center, half = np.log([best[2], best[3]]), half / FINER
     error, weight, alpha, beta = best
     B = weight[2] * mean_d ** beta if ln_d is not None else 0.0
-    return (float(weight[0]), float(weight[1] * mean_n ** alpha), float(B), float(alpha),
-            float(beta), float(np.sqrt(error / len(L))))
+    return (float(weight[0]) if E is None else float(E), float(weight[1] * mean_n ** alpha),
+            float(B), float(alpha), float(beta), float(np.sqrt(error / len(L))))
 
 
-def linear(rows):
-    """Weights ≥ 0 that bring rows·weights nearest to 1, for each of G grid points.
+def linear(rows, target):
+    """Weights ≥ 0 that bring rows·weights nearest to the target, for each of G grid points.
 
-    rows (G, n, k) -> (sums of squares (G,), weights (G, k)). Where the best weights of all are
-    ≥ 0 they are the answer. Elsewhere some are 0, and with k ≤ 3 every choice of these is tried.
+    rows (G, n, k), target (n,) -> (sums of squares (G,), weights (G, k)). Where the best weights
+    of all are ≥ 0 they are the answer. Elsewhere some are 0; every choice of these is tried.
     """
-    G, n, k = rows.shape
-    errors, weights = np.full(G, float(n)), np.zeros((G, k))
+    G, _, k = rows.shape
+    errors, weights = np.full(G, float(target @ target)), np.zeros((G, k))
     left = np.arange(G)                                   # points without an answer
     for mask in range(2 ** k - 1, 0, -1):                 # all weights first
         kept = [j for j in range(k) if mask >> j & 1]
         part = rows[left][:, :, kept]
         gram = part.swapaxes(1, 2) @ part                 # (points, kept, kept)
         size = np.sqrt(np.einsum("gkk->gk", gram))
+        size = np.where(size > 0, size, 1.0)
         gram = gram / (size[:, :, None] * size[:, None, :])
         fixed = np.linalg.det(gram) > 1e-13               # else two columns say the same
         gram = np.where(fixed[:, None, None], gram, np.eye(len(kept)))
-        w = np.linalg.solve(gram, (part.sum(axis=1) / size)[:, :, None])[:, :, 0] / size
-        error = ((np.einsum("gnk,gk->gn", part, w) - 1) ** 2).sum(axis=1)
+        w = np.linalg.solve(gram, (target @ part / size)[:, :, None])[:, :, 0] / size
+        error = ((np.einsum("gnk,gk->gn", part, w) - target) ** 2).sum(axis=1)
         better = fixed & (w >= 0).all(axis=1) & (error < errors[left])
         errors[left[better]], weights[left[better]] = error[better], 0
         weights[np.ix_(left[better], kept)] = w[better]
