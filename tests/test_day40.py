@@ -293,6 +293,10 @@ def test_the_best_size_grows_with_the_true_cost_of_a_token():
     assert laws.share(TRUTH, 1) == pytest.approx(0.6 / 1.15)
     assert laws.flops_growth() == pytest.approx(0.93, abs=0.005)
     assert laws.share(TRUTH) == laws.share(TRUTH, laws.flops_growth())
+    small, large = models.config(8), models.config(64)
+    ends = math.log(count_flops(large) / count_flops(small)) / math.log(
+        (count_parameters(large) - 896 * 64) / (count_parameters(small) - 896 * 8))
+    assert laws.flops_growth(table=0) == pytest.approx(ends, abs=0.05)
 
 
 def test_short_runs_and_other_texts_are_not_fitted():

@@ -36,7 +36,7 @@ def interval(values):
     return [float(x) for x in np.percentile(values, [2.5, 97.5])]
 
 
-def fitted(N, D, L, draws=DRAWS):
+def fitted(N, D, L, draws=DRAWS, growth=None):
     """The law through runs, with 95 % intervals; share: the exponent of the best N in the budget.
 
     Returns (record, law, fits): a dict for the JSON, the Law, the bootstrap's Laws.
@@ -44,8 +44,8 @@ def fitted(N, D, L, draws=DRAWS):
     law = fit_law(N, D, L)
     fits = bootstrap(fit_law, (N, D, L), np.random.default_rng(40), draws)
     ranges = {name: interval([getattr(f, name) for f in fits]) for name in NAMES}
-    ranges["share"] = interval([share(f) for f in fits])
-    return ({"law": vars(law), "share": share(law), "runs": len(L), "intervals": ranges},
+    ranges["share"] = interval([share(f, growth) for f in fits])
+    return ({"law": vars(law), "share": share(law, growth), "runs": len(L), "intervals": ranges},
             law, fits)
 
 
@@ -57,11 +57,14 @@ def share(law, growth=None):
     return law.beta / (law.alpha + (flops_growth() if growth is None else growth) * law.beta)
 
 
-def flops_growth():
-    """γ: how the FLOPs for a token grow with N over the widths of the sweep, as N^γ."""
+def flops_growth(table=1):
+    """γ: how the FLOPs for a token grow with N over the widths of the sweep, as N^γ.
+
+    table: 0 where N is counted without the embedding table.
+    """
     shapes = [models.config(C) for C in models.SHAPES if C <= 64]
-    return float(np.polyfit(np.log([count_parameters(shape) for shape in shapes]),
-                            np.log([count_flops(shape) for shape in shapes]), 1)[0])
+    N = [count_parameters(shape) - (1 - table) * shape.V * shape.C for shape in shapes]
+    return float(np.polyfit(np.log(N), np.log([count_flops(shape) for shape in shapes]), 1)[0])
 
 
 def foretell(law, fits, columns_, C, budget, rng):
@@ -186,7 +189,8 @@ def found(record):
         out[text] = {**fit, "noise": noise(rows), "without": without, "giants": far,
                      "valleys": valley_line([r for r in runs if r["part"] == "sweep"
                                              and r["text"] == text]),
-                     "narrow": fitted(narrow, D, L, 100)[0], **record["texts"][text]}
+                     "narrow": fitted(narrow, D, L, 100, flops_growth(table=0))[0],
+                     **record["texts"][text]}
         if any(run["part"] == "repeat" and run["text"] == text for run in runs):
             out[text]["repeated"] = repeated(runs, text, law)
         out[text]["predicted"] = [
