@@ -121,6 +121,7 @@ def valley(ax, record, text):
     ax.loglog([row[1] for row in rows], [row[2] for row in rows], "x", color="#c2571a", ms=8,
               label="lowest point")
     ax.set(xlabel="parameters N", title=f"experiments/scaling.py: {text}")
+    ax.set_xlim(right=4 * max(N for sizes in groups.values() for N in sizes))
     readable(ax)
 
 
@@ -129,7 +130,7 @@ def readable(ax):
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_minor_locator(NullLocator())
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:.2f}"))
-    ax.legend(fontsize=7)
+    ax.legend(fontsize=6.5, handlelength=1.2)
 
 
 def title(result):
