@@ -54,4 +54,7 @@ EQUIVALENT = [
     ("llm/train/scaling.py",
      "fixed = np.linalg.det(gram) > 1e-13               # else two columns say the same",
      "a determinant is never exactly the limit"),
+    ("llm/train/scaling.py",
+     "steps = half * np.linspace(-1, 1, SIDE)",
+     "the grid is the same from either end"),
 ]
