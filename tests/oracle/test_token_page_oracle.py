@@ -233,6 +233,8 @@ def test_texts_tokens_and_blocks_are_chosen_by_keys_and_what_is_shown_is_the_dat
 
 def test_the_verdict_names_the_last_word_and_the_block_from_which_on_it_stays(show):
     page = show("token")
+    assert page.js("return [[1, 1], [2, 1], [1, 2]].map((place) => page.settled({place}))") == [
+        0, 1, 2]
     for p, prompt in enumerate(DATA["prompts"]):
         page.js("""document.getElementById("prompt").value = arguments[0];
                    document.getElementById("prompt").oninput()""", p)
