@@ -538,6 +538,7 @@ def test_options_of_muon_that_cannot_work_are_refused():
     for wrong in ({}, [tensor([[1.0]])], None):
         with pytest.raises(ValueError, match="named_parameters"):
             Muon(wrong)
+    assert Muon(w, steps=1, momentum=0.0).iteration == (1, COEFFICIENTS)           # these can
     with pytest.raises(ValueError, match=r"given b \(2,\)"):
         Muon({"b": tensor([1.0, 2.0])}, orthogonal=lambda name, p: True)
 

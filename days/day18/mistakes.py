@@ -56,3 +56,8 @@ MISTAKES = [
         symptom="The larger a matrix is, the less it moves beside the vectors; wide models learn "
                 "as if their hidden matrices were frozen."),
 ]
+
+EQUIVALENT = [
+    ("llm/train/muon.py", "if (math.sqrt(r) / narrow) <= (low):",
+     "a dip exactly at the band's edge: no two bounds give it to the last digit"),
+]
