@@ -887,6 +887,13 @@ def test_every_character_is_a_piece_even_one_that_no_cut_needs():
     assert set("quitck") <= names
 
 
+def test_the_first_byte_says_how_long_a_character_is():
+    for character in "a\x7f\x80\u07ff\u0800\uffff\U00010000\U0010ffff":
+        data = character.encode()
+        assert trie.width(data[0]) == len(data)
+    assert trie.width(0xF0) == 4 and trie.width(0xE0) == 3 and trie.width(0xC0) == 2
+
+
 def test_overlapping_pairs_count_once():
     assert gain(2, 3, 3, 10, True) == gain(1, 3, 3, 10, True)        # aaa: one place can merge
     assert gain(3, 4, 4, 10, True) == gain(2, 4, 4, 10, True)
