@@ -60,4 +60,7 @@ MISTAKES = [
 EQUIVALENT = [
     ("llm/train/muon.py", "if (math.sqrt(r) / narrow) <= (low):",
      "a dip exactly at the band's edge: no two bounds give it to the last digit"),
+    ("llm/train/muon.py",
+     "r = bisect(lambda r: curve(1, r) * low - curve(math.sqrt(r), r) * high, 2, 5)",
+     "a band with r below 2 is so narrow that the dip lies outside it, and is refused"),
 ]
