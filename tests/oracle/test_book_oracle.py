@@ -217,7 +217,7 @@ def test_every_link_of_the_whole_book_has_its_page_and_its_line(laid):
             if not path or ":" in path:
                 continue
             target = (page.parent / path).resolve()
-            made = target.with_suffix(".md") if target.suffix == ".html" else target
+            made = target.with_suffix(".md")            # all else is copied from extra
             extra = laid / "extra" / target.relative_to(source)
             if not (made.is_file() or extra.is_file()):
                 faults.append(f"{page.relative_to(source)}: {url}")

@@ -86,10 +86,12 @@ def lay_out(shelf, work):
         put(source / path, text.encode())
     for path in shelf.wanted:
         data = (root / path).read_bytes()
-        put((source if path in figures else extra) / path,
+        if path in figures:                             # to be shown; some are linked, too
+            put(source / path, data)
+        put(extra / path,
             front.at_home(data.decode(), shelf).encode() if path.endswith(".html") else data)
     sweep(source, {*made, *figures})
-    sweep(extra, shelf.wanted - figures)
+    sweep(extra, shelf.wanted)
     font(work / "math.woff", extra / "_static" / "math.woff")
     return sum(path.endswith(".md") for path in made)
 
