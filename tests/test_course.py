@@ -1310,3 +1310,40 @@ def test_the_examples_of_the_mathematics_page_are_what_python_answers():
     page = doctest.DocTestParser().get_doctest(text.replace("```", ""), {}, "page", None, 0)
     tried = doctest.DocTestRunner().run(page)
     assert tried.attempted > 20 and tried.failed == 0
+
+
+STARTED = '''
+import os
+from dataclasses import dataclass
+from days.harness import main
+
+
+@dataclass(frozen=True)
+class Result:
+    sleeps: str
+
+
+def measure(fast, seed):
+    return Result(os.environ.get("OPENBLAS_THREAD_TIMEOUT", "no"))
+
+
+if __name__ == "__main__":
+    main(__file__, measure, print, lambda result, path: path.write_text("<svg/>"))
+'''
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process there cannot become another")
+@pytest.mark.parametrize("day, own, expected", [
+    (34, None, "no"), (35, None, "10"), (38, None, "10"), (38, "7", "7")])
+def test_days_with_kernels_start_with_blas_threads_that_sleep(day, own, expected, tmp_path):
+    script = tmp_path / f"day{day}" / "run.py"
+    script.parent.mkdir()
+    script.write_text(STARTED)
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_THREAD_TIMEOUT"}
+    environment |= {"PYTHONPATH": str(course.ROOT)}
+    if own:
+        environment["OPENBLAS_THREAD_TIMEOUT"] = own
+    done = subprocess.run([sys.executable, str(script), "--fast", "--json", "--out", str(tmp_path)],
+                          env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["sleeps"] == expected

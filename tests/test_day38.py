@@ -19,16 +19,19 @@ from llm.grad import ops, tensor, walk
 from llm.grad.check import check_pair, check_twin
 from llm.grad.lowering import lower
 from llm.grad.tensor import Tensor
+from llm.kernels import half, half_tiles
+from llm.kernels.cpu import features
 from llm.kernels.elementwise import exp32
 from llm.kernels.threads import cores
 from llm.layers import attention, norm, residual
 from llm.layers.module import parameter
 from llm.layers.positions import ALiBi
 from llm.layers.rotary import Rotary
-from llm.models.gpt import GPT, GPTConfig
-from llm.train import adam, clip
+from llm.models.gpt import GPT, GPTConfig, head
+from llm.train import adam, clip, fast_half
 from llm.train.adam import AdamW
 from llm.train.fast import fast, twins
+from llm.train.halves import BF16, rounded
 from llm.train.loop import fit
 from llm.train.pace import Pace, counts_up_to
 from llm.train.schedule import Constant
@@ -274,11 +277,21 @@ def test_the_run_times_every_primitive_on_both_sides_and_a_step():
     assert run.title(result).endswith("ms on kernels")
 
 
+def test_the_parts_of_a_step_sum_to_the_step():
+    from days.day38.run import with_rest
+    from days.day38.timing import profile
+    found = profile(2, 16, 2, 2, 32, 65, seed=0, steps=3, half=False)
+    parts = with_rest(found)
+    assert min(found.values()) > 0 and parts["the tape"] > 0
+    assert sum(parts.values()) - found["step"] == pytest.approx(found["step"])
+    assert with_rest({"a": 2.0, "b": 3.0, "step": 9.0})["the tape"] == 4
+
+
 def test_the_figures_title_names_each_change_and_what_a_step_takes_after_it():
     run = importlib.import_module("days.day38.run")
-    steps = [100, 90, 160, 55]                           # NumPy, memory kept, spinning, sleeping
-    found = run.title(run.Result("", [], [], [], *steps, [], 1, 0, 0))
-    assert "100 ms on NumPy, 90 if freed memory is kept, 55 on kernels" in found
+    steps = [100, 90, 160, 55, 44]         # NumPy, memory kept, spinning, sleeping, bf16
+    found = run.title(run.Result("", [], [], [], *steps, [], 1, 0, 0, [], [], []))
+    assert "100 ms on NumPy, 90 if freed memory is kept, 55 on kernels, 44 with bfloat16" in found
     assert found.endswith("spin, the same kernels take 160")
 
 
@@ -655,3 +668,150 @@ def test_adamw_moves_a_parameter_that_is_a_transposed_view():
     with fast():
         AdamW({"p": p}, decay=0.0).step(0.1)
     np.testing.assert_allclose(w, 0.9, rtol=1e-5)
+
+
+# Products of bfloat16 numbers
+
+needs_bf16 = pytest.mark.skipif(not half.NATIVE, reason="this processor has no AVX512-BF16")
+PATHS = [pytest.param(True, marks=needs_bf16), False]
+
+
+def f32(*shape):
+    return normal(*shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("native", PATHS)
+def test_a_product_by_hand_rounds_its_operands_and_not_its_sum(native, monkeypatch):
+    """1 + 2⁻⁸ lies between 1 and 1 + 2⁻⁷, and goes to 1, the even one; 1 + 3·2⁻⁸ goes to 1 + 2⁻⁶.
+
+    The sum 1·3 + 1.015625·0.001 is no bfloat16 and stays.
+    """
+    monkeypatch.setattr(half, "NATIVE", native)
+    a = np.float32([[1 + 2**-8, 1 + 3 * 2**-8]])
+    b = np.float32([[3], [2**-10]])
+    assert half.product(a, b)[0, 0] == np.float32(3 + (1 + 2**-6) * 2**-10)
+
+
+def test_rounding_is_day_37s_for_every_kind_of_number():
+    special = np.float32([0, -0.0, np.inf, -np.inf, 1e-45, -1e-40, 3.4e38,
+                          1 + 2**-8, 1 + 3 * 2**-8])
+    x = np.concatenate([special, f32(1000) * np.exp2(rng.integers(-120, 120, 1000))])
+    x = x.astype(np.float32).reshape(1, -1)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(half.halved(x), rounded(x, BF16))
+    bits = np.uint32([0x7FC00000, 0x7F800001, 0xFFFFFFFF]).view(np.float32)     # NaNs of all kinds
+    assert np.isnan(half.halved(bits.reshape(1, -1))).all()
+
+
+@pytest.mark.parametrize("native", PATHS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (12, 2, 32), (13, 3, 33), (5, 386, 70),
+                                   (100, 385, 31), (600, 769, 40), (2, 30, 600), (200, 1, 1100)])
+def test_a_product_is_that_of_the_rounded_numbers_in_every_layout(shape, native, monkeypatch):
+    monkeypatch.setattr(half, "NATIVE", native)
+    M, K, N = shape
+    for a in (f32(M, K), f32(K, M).T):
+        for b in (f32(K, N), f32(N, K).T):
+            start = f32(N)
+            exact = [rounded(np.ascontiguousarray(x), BF16).astype(float) for x in (a, b)]
+            want, size = exact[0] @ exact[1], np.abs(exact[0]) @ np.abs(exact[1])
+            assert (np.abs(half.product(a, b) - want) <= 2e-6 * size + 1e-30).all()
+            assert (np.abs(half.product(a, b, start) - want - start)
+                    <= 2e-6 * (size + np.abs(start))).all()
+
+
+@needs_bf16
+def test_a_tile_writes_nothing_outside_its_rows_and_columns():
+    for M, N in ((1, 1), (12, 32), (13, 33), (11, 47), (25, 64)):
+        around = np.full((M + 20) * N, 7, np.float32)
+        c = around[10 * N:(10 + M) * N].reshape(M, N)
+        a, b = f32(M, 6), f32(6, N)
+        left = np.empty((1, 36, 3 + half.APART), np.uint32)
+        half.packed_product(a.view(np.uint32), False, b.view(np.uint32), False, left,
+                            half.aligned((-(-N // 32), 3, 32)), np.zeros(N, np.float32), c)
+        assert (around[:10 * N] == 7).all() and (around[(10 + M) * N:] == 7).all()
+        np.testing.assert_allclose(c, rounded(a, BF16) @ rounded(b, BF16), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("native", PATHS)
+def test_infinity_and_nan_come_through_a_product(native, monkeypatch):
+    monkeypatch.setattr(half, "NATIVE", native)
+    a, b = np.ones((3, 4), np.float32), np.ones((4, 5), np.float32)
+    a[1, 2], a[2, 0] = np.inf, np.nan
+    with np.errstate(invalid="ignore"):
+        y = half.product(a, b)
+    assert (y[0] == 4).all() and np.isinf(y[1]).all() and np.isnan(y[2]).all()
+
+
+@pytest.mark.parametrize("native", PATHS)
+@pytest.mark.parametrize("primitive, arrays", [
+    (ops.linear, (f32(2, 5, 7), f32(7, 9), f32(9))), (ops.linear, (f32(6, 8), f32(8, 33), None)),
+    (head, (f32(2, 3, 8), f32(65, 8)))])
+def test_a_pair_multiplies_rounded_numbers_both_ways(primitive, arrays, native, monkeypatch):
+    """Each product by the reference in float64, from operands rounded by day 37's function."""
+    monkeypatch.setattr(half, "NATIVE", native)
+    f, f_vjp = fast_half.twins()[primitive]
+    out, saved = f(*arrays)
+    dout = f32(*out.shape)
+    exact = [None if a is None else (rounded(a, BF16) if a.ndim > 1 else a).astype(float)
+             for a in arrays]
+    want, kept = primitive.pair[0](*exact)
+    np.testing.assert_allclose(out, want, rtol=1e-4, atol=1e-5)
+    expected = list(primitive.pair[1](rounded(dout, BF16).astype(float), *kept))
+    if len(arrays) == 3 and arrays[2] is not None:
+        expected[2] = dout.astype(float).reshape(-1, dout.shape[-1]).sum(axis=0)     # in float32
+    for got, right in zip(f_vjp(dout, *saved), expected, strict=True):
+        assert (got is None) == (right is None)
+        if got is not None:
+            assert got.dtype == np.float32
+            np.testing.assert_allclose(got, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("native", PATHS)
+def test_a_step_on_bfloat16_products_has_nearly_the_gradients_of_float32(native, monkeypatch):
+    monkeypatch.setattr(half, "NATIVE", native)
+    found = {}
+    for name, block in (("exact", contextlib.nullcontext), ("half", fast_half.fast)):
+        model = GPT(GPTConfig(V=65, T=16, C=64, L=2, H=2), np.random.default_rng(1))
+        tokens = np.random.default_rng(2).integers(0, 65, (4, 17))
+        with block():
+            loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+            loss.backward()
+        found[name] = loss.data, {n: p.grad for n, p in model.named_parameters().items()}
+    assert 0 < abs(found["half"][0] - found["exact"][0]) < 2e-3
+    for name, right in found["exact"][1].items():
+        off = np.linalg.norm(found["half"][1][name] - right) / np.linalg.norm(right)
+        assert 0 < off < 0.02, name
+
+
+def test_bfloat16_products_leave_float64_and_wrong_shapes_to_the_reference():
+    x, w = normal(3, 4), normal(4, 5)
+    with fast_half.fast():
+        np.testing.assert_array_equal(ops.linear(Tensor(x), Tensor(w), None).data, x @ w)
+        for primitive, bad in ((ops.linear, (f32(3, 4), f32(5, 4))),
+                               (head, (f32(3, 4), f32(4, 5)))):
+            with pytest.raises(ValueError, match="4"):
+                primitive(*map(Tensor, bad))
+        with pytest.raises(ValueError, match="shape"):
+            ops.linear(Tensor(f32(3, 4)), Tensor(f32(4, 5)), Tensor(f32(4)))
+
+
+def test_a_block_of_products_is_the_same_on_one_thread_and_on_two():
+    import numba
+    a, b, before = f32(300, 500), f32(500, 700), numba.get_num_threads()
+    try:
+        found = []
+        for threads in (1, before):
+            numba.set_num_threads(threads)
+            found.append(half.product(a, b))
+    finally:
+        numba.set_num_threads(before)
+    np.testing.assert_array_equal(*found)
+
+
+def test_the_processor_is_asked_before_its_instructions_are_used(monkeypatch):
+    from numba.core import config
+    assert {"avx512f", "avx512bf16"}.issubset(features()) == half.NATIVE
+    monkeypatch.setattr(config, "CPU_FEATURES", "")
+    monkeypatch.setattr(config, "CPU_NAME", "haswell")
+    assert "avx512bf16" not in features()
+    assert half_tiles.ROWS * half_tiles.COLUMNS // half_tiles.LANES + 3 <= 32    # registers

@@ -41,4 +41,11 @@ MISTAKES = [
         wrong="               np.float32(1), np.float32(eps))",
         symptom="The first steps are too long, by a factor of 32 at β₂ = 0.999.",
     ),
+    Mistake(
+        title="The lower half of a float32 cut off instead of rounded",
+        file="llm/kernels/half.py",
+        right="    rounded = (u + HALF + ((u >> BITS) & ONE)) & HIGH",
+        wrong="    rounded = u & HIGH",
+        symptom="Every operand is a little too small in size, and sums of products lean to zero.",
+    ),
 ]

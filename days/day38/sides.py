@@ -50,9 +50,11 @@ def our_steps(case, side="ours"):
     """A function that makes one of our steps and returns its loss.
 
     side: "ours" on kernels, "numpy" without, "kept" without, but freed memory is kept for reuse,
-    "spins" on kernels, but the threads of both pools wait actively.
+    "alone" on kernels, but BLAS's threads wait actively (`fast()` alone), "bf16" on kernels, with
+    bfloat16 products.
     """
     from llm.kernels.threads import settle  # here: the peers' processes need no Numba
+    from llm.train import fast_half
     from llm.train.adam import AdamW
     from llm.train.fast import fast
     from llm.train.loop import fit
@@ -64,11 +66,12 @@ def our_steps(case, side="ours"):
     def loss(batch):
         return model.loss(*batch), batch[1].size
 
+    nothing = contextlib.nullcontext
     if side == "kept":
         settle()
 
     def step():
-        with fast() if side in ("ours", "spins") else contextlib.nullcontext():
+        with {"ours": fast, "alone": fast, "bf16": fast_half.fast}.get(side, nothing)():
             return fit(parameters, loss, source, optimizer, Constant(RATE), steps=1).losses[0]
 
     return step
@@ -170,13 +173,17 @@ def heard(side, pipe):
 def summary(case, peak, losses, times, memory, faults, peers):
     """The medians, and the ratio of the best peer to ours."""
     ms = {side: 1000 * statistics.median(values) for side, values in times.items()}
-    theirs = {side: value for side, value in ms.items() if side in peers}
+    theirs = {side: value for side, value in ms.items() if side in peers and "bf16" not in side}
     best = min(theirs, key=theirs.get) if theirs else None
-    apart = max((abs(values[-1] - losses["ours"][-1]) for values in losses.values()), default=0)
+    apart = max((abs(values[-1] - losses["ours"][-1]) for side, values in losses.items()
+                 if "bf16" not in side), default=0)
+    half = {side: abs(values[-1] - losses["ours"][-1]) for side, values in losses.items()
+            if "bf16" in side}
     return {"case": case[0], "ours": ms["ours"], "peer": theirs.get(best), "peer_is": best,
             "ratio": theirs[best] / ms["ours"] if best else None, "milliseconds": ms,
             "sgemm_gflops": peak,
             "share_of_sgemm_peak": {side: flops(case) / (value / 1000) / 1e9 / peak
                                     for side, value in ms.items()},
             "peak_memory_mib": memory, "page_faults_a_step": faults,
-            "loss_difference_after_20_steps": apart, "same_losses": apart < 1e-3}
+            "loss_difference_after_20_steps": apart, "same_losses": apart < 1e-3,
+            "bf16_loss_difference_after_20_steps": half}

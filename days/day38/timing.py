@@ -8,12 +8,18 @@ import numpy as np
 
 from llm.functions.heads import NO_RULE
 from llm.grad import ops, tensor
+from llm.grad.lowering import lower, twin_of
 from llm.kernels.threads import settle
 from llm.layers import attention, norm
-from llm.models.gpt import GPT, GPTConfig
+from llm.models.gpt import GPT, GPTConfig, head
+from llm.train import fast_half
 from llm.train.adam import AdamW, adamw_update
 from llm.train.clip import clip_gradients
 from llm.train.fast import fast, twins
+
+PARTS = {"linear layers": ops.linear, "head": head, "attention": attention.multi_head,
+         "GELU": ops.gelu, "LayerNorm": norm.layernorm, "residual add": tensor.add,
+         "cross-entropy": ops.cross_entropy, "embedding": ops.embedding}
 
 
 def primitive_times(B, T, H, C, V, seed, repeats):
@@ -59,11 +65,63 @@ def both_ways(pair, arrays, options):
     return call
 
 
-def one_step(B, T, L, H, C, V, seed, kernels):
-    """A call that makes a whole training step."""
+def profile(B, T, L, H, C, V, seed, steps, half):
+    """{part: ms a step}, and the whole step's ms as "step": means over `steps` real steps.
+
+    Every primitive is wrapped in a clock, forward and backward; clipping and AdamW are timed from
+    outside. What is left of the step is the tape: Python between the kernels, and sums of
+    gradients that meet. half: products of bfloat16 numbers.
+    """
+    context, spent = (fast_half.fast if half else fast), dict.fromkeys(PARTS, 0.0)
+    with context():
+        table = {p: timed(*twin_of(p, p.pair), spent, name) for name, p in PARTS.items()}
+    model, ids, parameters = made(B, T, L, H, C, V, seed)
+    optimizer = AdamW(parameters)
+    spent |= {"clipping": 0.0, "AdamW": 0.0, "step": 0.0}
+
+    def add(name, work, *arguments):
+        began = time.perf_counter()
+        work(*arguments)
+        spent[name] += 1000 * (time.perf_counter() - began)
+
+    def step():
+        model.zero_grad()
+        model.loss(ids, ids).backward()
+        add("clipping", clip_gradients, [p.grad for p in parameters.values()], 1.0)
+        add("AdamW", optimizer.step, 1e-4)
+
+    with context(), lower(table):
+        for _ in range(3):                             # compile, and fill the caches
+            step()
+        spent.update(dict.fromkeys(spent, 0.0))
+        for _ in range(steps):
+            add("step", step)
+    return {name: value / steps for name, value in spent.items()}
+
+
+def timed(f, f_vjp, spent, name):
+    """The pair (f, f_vjp), which adds the milliseconds of each call to spent[name]."""
+    def clocked(work):
+        def call(*inputs, **options):
+            began = time.perf_counter()
+            try:
+                return work(*inputs, **options)
+            finally:
+                spent[name] += 1000 * (time.perf_counter() - began)
+        return call
+    return clocked(f), clocked(f_vjp)
+
+
+def made(B, T, L, H, C, V, seed):
+    """A GPT, a batch of ids (B, T) and the parameters."""
     rng = np.random.default_rng(seed)
     model = GPT(GPTConfig(V=V, T=T, C=C, L=L, H=H), rng)
-    parameters, ids = model.named_parameters(), rng.integers(0, V, (B, T))
+    return model, rng.integers(0, V, (B, T)), model.named_parameters()
+
+
+def one_step(B, T, L, H, C, V, seed, kernels):
+    """A call that makes a whole training step."""
+    model, ids, parameters = made(B, T, L, H, C, V, seed)
     optimizer = AdamW(parameters)
 
     def call():

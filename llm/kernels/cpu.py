@@ -1,4 +1,4 @@
-"""Day 52 · What the processor has: which instructions the kernels may use.
+"""Day 38 · What the processor has: which instructions the kernels may use.
 
 A kernel compiled with an instruction that the processor lacks ends the process, so it is asked
 first. Numba compiles for the machine it runs on, unless NUMBA_CPU_FEATURES is set: then for the

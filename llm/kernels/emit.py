@@ -1,4 +1,4 @@
-"""Day 52 · Writing a loop in the compiler's own language: vectors of integers and floats.
+"""Day 38 · Writing a loop in the compiler's own language: vectors of integers and floats.
 
 Numba translates Python into LLVM's intermediate language, and an `@intrinsic` may write that
 language itself. `Emit` is a handful of shorthands for it: loads and stores at addresses, the same
@@ -12,6 +12,7 @@ from llvmlite import binding, ir
 I8, I16, I32, I64 = (ir.IntType(n) for n in (8, 16, 32, 64))
 F32 = ir.FloatType()
 CONTRACT = ("contract",)                     # a·b + c may be rounded once
+binding.initialize_native_asmparser()        # here: callers may find the code of `asm` in a cache
 
 
 class Emit:
@@ -88,7 +89,6 @@ class Emit:
         return self.b.call(function, arguments, fastmath=("nnan",) if kind is F32 else ())
 
     def asm(self, text, constraints, *arguments):
-        """One instruction on vectors of integers."""
-        binding.initialize_native_asmparser()
-        kind = ir.FunctionType(self.ints, [self.ints] * len(arguments))
+        """One instruction; the result has the type of the first argument."""
+        kind = ir.FunctionType(arguments[0].type, [argument.type for argument in arguments])
         return self.b.call(ir.InlineAsm(kind, text, constraints), arguments)
