@@ -44,8 +44,11 @@ def trained(train, held, V, seed, steps, context, change):
         p.data *= (1 + change * noise.standard_normal(p.data.shape)).astype(np.float32)
     batches = random_windows(train, B, T, np.random.default_rng(seed + 2000))
     with context():
-        fit(parameters, lambda batch: (model.loss(*batch), batch[1].size), batches,
-            AdamW(parameters, decay=0.01), WarmupCosine(3e-3, warmup=steps // 10), steps=steps)
+        run = fit(parameters, lambda batch: (model.loss(*batch), batch[1].size), batches,
+                  AdamW(parameters, decay=0.01), WarmupCosine(3e-3, warmup=steps // 10),
+                  steps=steps)
+    if run.steps < steps:                          # Ctrl-C ends `fit` early and without an error
+        raise KeyboardInterrupt
     with fast():                                   # all are judged in float32
         windows = random_windows(held, 50, T, np.random.default_rng(0))
         return float(np.mean([model.loss(*next(windows)).data for _ in range(8)]))
@@ -77,7 +80,10 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="DIR",
                         help="where half_training.json goes (experiments)")
     options = parser.parse_args()
-    record = measure(*((2, 10) if options.fast else (3, 200)))
+    try:
+        record = measure(*((2, 10) if options.fast else (3, 200)))
+    except KeyboardInterrupt:
+        sys.exit("stopped; nothing is written")
     rows = [["nats a character", *(f"seed {i}" for i in range(len(record["losses"]["float32"])))]]
     print_table(rows + [[kind, *(f"{loss:.4f}" for loss in found)]
                         for kind, found in record["losses"].items()])

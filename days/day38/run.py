@@ -50,7 +50,7 @@ def measure(fast, seed):
             prepare_environment()
             times = apart(primitive_times, B, T, H, C, V, seed, 30)
             tick()
-            compared = compare((*CASES[0][:-2], 5, 10), sides, lambda line: tick())
+            compared = compare((*CASES[0][:-2], 3, 25), sides, lambda line: tick())
             steps = [compared["milliseconds"].get(side) for side in (*sides, "bf16")[:5]]
             faults = [compared["page_faults_a_step"][side] for side in sides]
             peak = compared["sgemm_gflops"]
