@@ -229,3 +229,26 @@ def test_scaled_scores_read_and_bare_ones_are_worse_than_a_uniform_guess():
     assert min(largest) < result.counted[0][-1] - 0.3        # far better than no context
     assert largest[-1] > math.log(result.vocab_size)
     assert result.spread[-1][5] < 0.2 < 0.9 < result.spread[-1][6]
+
+
+def test_one_hot_keys_spread_as_the_frequencies_of_the_characters_say():
+    """σ = √(Vπ(1 − π)) with π = Σp²: for p = (.7, .1, .1, .1), π = .52 and σ² = 4·.52·.48."""
+    run = importlib.import_module("days.day27.run")
+    source = np.random.default_rng(0)
+    ids = source.choice(4, 40_000, p=[0.7, 0.1, 0.1, 0.1])
+    mean, spread, predicted, alike = run.real_scores(source, ids, 4)
+    assert predicted == pytest.approx(math.sqrt(4 * 0.52 * 0.48), rel=0.02)
+    assert spread == pytest.approx(predicted, rel=0.02)
+    assert mean == pytest.approx(4 * 0.52, rel=0.02)         # four places, √(4/4) for each
+    assert alike == pytest.approx(math.sqrt(1 - 1 / 4), rel=0.02)
+
+
+def test_the_scale_is_chosen_on_other_places_than_it_is_reported_on():
+    run = importlib.import_module("days.day27.run")
+    result = run.measure(fast=True, seed=1)
+    assert all(beta in result.sharpness for beta in result.chosen + result.best)
+    assert result.recent[0] in run.DECAYS and np.shape(result.errors) == np.shape(result.nats)
+    mean, error = result.ahead[1]                            # the same queries, pair by pair
+    at = result.sharpness.index(result.chosen[-1])
+    assert mean == pytest.approx(result.counted[1][-1] - result.nats[at][-1])
+    assert 0 < error < 0.5

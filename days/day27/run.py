@@ -8,14 +8,16 @@ import numpy as np
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.attention import attention, attention_vjp
-from llm.functions.probability import entropy
-from llm.models.lookup import Lookup
+from llm.functions.probability import entropy, softmax
+from llm.models.lookup import Lookup, windows
 from llm.models.ngram import NGram
 from llm.tokens.chars import CharTokenizer
 
 WIDTH = 4                                # characters of a key
-SHARPNESS = [0.25, 0.5, 0.71, 1, 1.41, 2, 4]   # times q·k/√D; √D itself comes last
+SHARPNESS = [0.25, 0.35, 0.5, 0.6, 0.71, 0.85, 1, 1.41, 2, 4]   # times q·k/√D; √D is added last
+SHOWN = {0.25, 0.5, 0.71, 1, 2}          # rows of the table; the others are in the figure only
 ORDERS = [1, 2, 3, 4, 5]                 # counted models; order 5 sees as much as the keys
+DECAYS = [0.4, 0.5, 0.6, 0.7, 0.8]       # what a character is worth beside the one after it
 COLOURS = ["#9ab6d3", "#4f86b8", "#123f6b"]
 
 
@@ -26,18 +28,23 @@ class Result:
     uniform: float     # nats of a uniform guess
     width: int
     D: int
-    queries: int
+    queries: int       # for choosing the scale, and as many others for reporting
     sizes: list        # remembered characters
     unseen: list       # by size: share of the queries whose window is nowhere in the memory
     sharpness: list
-    nats: list         # by sharpness, by size: mean −ln p of the next character
-    best: list         # by size: the sharpness with the lowest loss
+    nats: list         # by sharpness, by size: mean −ln p of the next character, reporting
+    errors: list       # its standard error over the queries
+    chosen: list       # by size: the sharpness with the lowest loss on the queries for choosing
+    best: list         # by size: the one with the lowest loss on those for reporting
     listened: list     # by sharpness, by size: median of 1/Σw², the keys listened to
     counted: list      # by order, by size: the n-gram model of the same remembered text
-    recent: float      # largest size, 8 characters, near ones worth more: the best of SHARPNESS
+    ahead: list        # by order: its loss less the chosen look-up's, largest size; [mean, error]
+    recent: list       # largest size, 8 characters: chosen decay and sharpness, loss, error
+    real: list         # scores of real windows: mean, spread, predicted; spread if all as likely
     spread: list       # [D, std of q·k, of q·k/√D, entropy of both's weights, slope of both]
     times: list        # [T, forward time / that of half the T, bytes of the weights]
     backward: float    # time of the backward / of the forward, largest T
+    softmax: float     # share of the softmax in the forward, largest T
 
 
 def measure(fast, seed):
@@ -47,44 +54,83 @@ def measure(fast, seed):
     V, train = tokenizer.vocab_size, tokenizer.encode(corpus.train)
     unread = tokenizer.encode(corpus.validation)
     sizes, queries = ([300, 3_000], 100) if fast else ([1_000, 10_000, 100_000], 600)
-    ends = np.sort(rng.choice(np.arange(16, len(unread)), queries, replace=False))
+    middle = len(unread) // 2
+    choosing, ends = (np.sort(rng.choice(np.arange(a, b), queries, replace=False))
+                      for a, b in ((16, middle), (middle, len(unread))))
     sharpness = [*SHARPNESS, float(np.sqrt(WIDTH * V))]
-    nats, listened, counted, unseen = [], [], [], []
-    with progress(len(sizes) * (len(sharpness) + 1), "looking up") as step:
+    losses, listened, counted, unseen, chosen = [], [], [], [], []
+    with progress(len(sizes) * 2 * len(sharpness), "looking up") as step:
         for size in sizes:
             memory = Lookup(train[-size:], WIDTH, V)
+            first = [ask(memory, unread, choosing, beta, step)[0].mean() for beta in sharpness]
+            chosen.append(sharpness[int(np.argmin(first))])
             column = [ask(memory, unread, ends, beta, step) for beta in sharpness]
-            nats.append([loss for loss, _ in column])
+            losses.append([loss for loss, _ in column])
             listened.append([keys for _, keys in column])
             counted.append([count(train[-size:], unread, ends, n, V) for n in ORDERS])
             known = {bytes(train[-i:][:WIDTH]) for i in range(WIDTH + 1, size + 1)}
             unseen.append(float(np.mean([bytes(unread[e - WIDTH:e]) not in known for e in ends])))
-        recent = Lookup(train[-sizes[-1]:], 8, V, decay=0.8)
-        near = min(ask(recent, unread, ends, beta, step)[0] for beta in (0.5, 0.71))
-    times, backward = clock(rng, [64, 128, 256] if fast else [256, 512, 1024, 2048])
-    best = [sharpness[int(np.argmin(column))] for column in nats]
+    found = losses[-1][sharpness.index(chosen[-1])]
+    recent = nearest_first(train[-sizes[-1]:], unread, choosing[:queries // 2], ends, V)
+    times, backward, softmax_share = clock(rng, [64, 128, 256] if fast else [256, 512, 1024, 2048])
+    losses = np.transpose(losses, (1, 0, 2))                       # (sharpness, size, query)
+    means = losses.mean(axis=-1)
     return Result(corpus.name, V, float(np.log(V)), WIDTH, WIDTH * V, queries, sizes, unseen,
-                  sharpness, np.transpose(nats).tolist(), best,
-                  np.transpose(listened).tolist(), np.transpose(counted).tolist(), near,
-                  [scores_of(rng, D) for D in (4, 16, 64, 256, 1024)], times, backward)
+                  sharpness, means.tolist(), standard_error(losses).tolist(), chosen,
+                  [sharpness[i] for i in means.argmin(axis=0)], np.transpose(listened).tolist(),
+                  np.mean(counted, axis=-1).T.tolist(),
+                  [[float(np.mean(c - found)), float(standard_error(c - found))]
+                   for c in counted[-1]],
+                  recent, real_scores(rng, train, V),
+                  [scores_of(rng, D) for D in (4, 16, 64, 256, 1024)], times, backward,
+                  softmax_share)
 
 
 def ask(memory, ids, ends, sharpness, step):
-    """Mean nats of the characters at `ends`, and how many keys a query listens to."""
+    """Nats of the character at each of `ends` (N,), and how many keys a query listens to."""
     p, keys = [], []
     for some in np.array_split(ends, max(1, len(ends) // 200)):
         out, weights = memory.predict(ids, some, sharpness)
         p.append(out[np.arange(len(some)), ids[some]])
         keys.append(1 / (weights * weights).sum(axis=-1))
     step(1)
-    return (float(-np.log(np.maximum(np.concatenate(p), 1e-30)).mean()),
+    return (-np.log(np.maximum(np.concatenate(p), 1e-30).astype(float)),
             float(np.median(np.concatenate(keys))))
 
 
+def standard_error(losses):
+    """Of the mean over the last axis."""
+    return np.std(losses, axis=-1, ddof=1) / np.sqrt(np.shape(losses)[-1])
+
+
 def count(memory, ids, ends, order, V):
-    """Mean nats of the counted model of the same text (day 06), Kneser–Ney from order 2 on."""
+    """Nats of the counted model of the same text (day 06), Kneser–Ney from order 2 on."""
     model = NGram.fit(memory, order, V, "kneser-ney" if order > 1 else "interpolated")
-    return float(-np.mean([np.log(model.distribution(ids[e - 8:e])[ids[e]]) for e in ends]))
+    return -np.log([model.distribution(ids[e - 8:e])[ids[e]] for e in ends])
+
+
+def nearest_first(remembered, ids, choosing, ends, V):
+    """Keys of 8 characters, each worth `decay` of the next: [decay, sharpness, loss, error]."""
+    found = {}
+    for decay in DECAYS:
+        memory = Lookup(remembered, 8, V, decay=decay)
+        for beta in (0.5, 0.71, 1):
+            found[decay, beta] = ask(memory, ids, choosing, beta, int)[0].mean()
+    decay, beta = min(found, key=found.get)
+    losses = ask(Lookup(remembered, 8, V, decay=decay), ids, ends, beta, int)[0]
+    return [decay, beta, float(losses.mean()), float(standard_error(losses))]
+
+
+def real_scores(rng, train, V):
+    """q·k/√D between windows of the text: mean, standard deviation, and what the frequencies of
+    the characters predict for it; then the same deviation where all characters are as likely."""
+    found = []
+    for ids in (train, rng.integers(0, V, len(train))):
+        q, k = (windows(ids, rng.integers(WIDTH, len(ids), 1000), WIDTH, V) for _ in range(2))
+        found.append(q @ k.T / np.sqrt(WIDTH * V))
+    alike = float(((np.bincount(train, minlength=V) / len(train))**2).sum())
+    return [float(found[0].mean()), float(found[0].std()),
+            float(np.sqrt(V * alike * (1 - alike))), float(found[1].std())]
 
 
 def scores_of(rng, D):
@@ -97,20 +143,23 @@ def scores_of(rng, D):
 
 
 def clock(rng, lengths):
-    """[T, forward time over that of T/2, bytes of weights] and backward over forward; the
-    fastest of 15, since other work on the machine only ever adds time."""
+    """[T, forward time over that of T/2, bytes of weights], backward over forward and the
+    softmax's share; the fastest of 15, since other work on the machine only ever adds time."""
     seconds = {T: [] for T in [lengths[0] // 2, *lengths]}
     inputs = {T: rng.standard_normal((T, 64), dtype=np.float32) for T in seconds}
     for _ in range(15):
         for T, x in inputs.items():
-            t0 = time.perf_counter()
+            scores, moments = x @ x.T / 8, [time.perf_counter()]
             out, saved = attention(x, x, x)
-            t1 = time.perf_counter()
+            moments.append(time.perf_counter())
             attention_vjp(out, *saved)
-            seconds[T].append((t1 - t0, time.perf_counter() - t1))
-    forward, backward = ({T: min(s[i] for s in seconds[T]) for T in seconds} for i in (0, 1))
-    return ([[T, forward[T] / forward[T // 2], 4 * T * T] for T in lengths],
-            backward[lengths[-1]] / forward[lengths[-1]])
+            moments.append(time.perf_counter())
+            softmax(scores)
+            seconds[T].append(np.diff([*moments, time.perf_counter()]))
+    best = {T: np.min(spent, axis=0) for T, spent in seconds.items()}
+    forward, backward, alone = best[lengths[-1]]
+    return ([[T, float(best[T][0] / best[T // 2][0]), 4 * T * T] for T in lengths],
+            float(backward / forward), float(alone / forward))
 
 
 def table(result):
@@ -118,7 +167,7 @@ def table(result):
     rows = [["scores", *(f"{n:,} keys" for n in result.sizes), "heard"]]
     for beta, losses, keys in zip(result.sharpness, result.nats, result.listened):
         name = "q·k" if beta == result.sharpness[-1] else f"{beta:g}·q·k/√D"
-        if beta not in (1.41, 4):                         # these two are in the figure only
+        if beta in SHOWN or beta == result.sharpness[-1]:
             rows.append([name, *(f"{loss:.2f}" for loss in losses), f"{keys[-1]:,.0f}"])
     for order, losses in zip(ORDERS, result.counted):
         if order > 1:
@@ -151,11 +200,14 @@ def draw(result, path):
     left.axvline(1, color="0.8", lw=0.8, zorder=0)
     left.text(1.04, 40, "q·k/√D", fontsize=9, color="0.35")
     left.text(result.sharpness[-1], 60, "q·k", fontsize=9, color="0.35", ha="center")
-    left.set(xlabel="scores, as a multiple of q·k/√D", xlim=(0.22, 75), ylim=(1.7, 75),
+    left.set(xlim=(0.22, 75), ylim=(1.7, 75),
              ylabel="nats per character")
+    for colour, chosen in zip(COLOURS, result.chosen):
+        left.plot(chosen, 1.78, "^", ms=5, color=colour)
     left.set_xticks([0.25, 0.5, 1, 2, 4, 18], ["¼", "½", "1", "2", "4", "18"])
     left.set_yticks([2, 3, 5, 10, 20, 40], ["2", "3", "5", "10", "20", "40"])
     left.minorticks_off()
+    left.set_xlabel("scores, as a multiple of q·k/√D (triangles: chosen on other text)")
     at = result.sharpness.index(1)
     left.set_title(f"Untrained attention: {result.nats[at][-1]:.2f} nats with √D,\n"
                    f"{result.nats[-1][-1]:.0f} without, worse than no model at all")
