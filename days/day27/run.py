@@ -45,6 +45,7 @@ class Result:
     times: list        # [T, forward time / that of half the T, bytes of the weights]
     backward: float    # time of the backward / of the forward, largest T
     softmax: float     # share of the softmax in the forward, largest T
+    same: float        # forward time where q and k are one array / that of two, largest T
 
 
 def measure(fast, seed):
@@ -72,7 +73,7 @@ def measure(fast, seed):
             unseen.append(float(np.mean([bytes(unread[e - WIDTH:e]) not in known for e in ends])))
     found = losses[-1][sharpness.index(chosen[-1])]
     recent = nearest_first(train[-sizes[-1]:], unread, choosing[:queries // 2], ends, V)
-    times, backward, softmax_share = clock(rng, [64, 128, 256] if fast else [256, 512, 1024, 2048])
+    times, *parts = clock(rng, [64, 128, 256] if fast else [256, 512, 1024, 2048])
     losses = np.transpose(losses, (1, 0, 2))                       # (sharpness, size, query)
     means = losses.mean(axis=-1)
     return Result(corpus.name, V, float(np.log(V)), WIDTH, WIDTH * V, queries, sizes, unseen,
@@ -82,8 +83,7 @@ def measure(fast, seed):
                   [[float(np.mean(c - found)), float(standard_error(c - found))]
                    for c in counted[-1]],
                   recent, real_scores(rng, train, V),
-                  [scores_of(rng, D) for D in (4, 16, 64, 256, 1024)], times, backward,
-                  softmax_share)
+                  [scores_of(rng, D) for D in (4, 16, 64, 256, 1024)], times, *parts)
 
 
 def ask(memory, ids, ends, sharpness, step):
@@ -143,23 +143,25 @@ def scores_of(rng, D):
 
 
 def clock(rng, lengths):
-    """[T, forward time over that of T/2, bytes of weights], backward over forward and the
-    softmax's share; the fastest of 15, since other work on the machine only ever adds time."""
+    """[T, forward time over that of T/2, bytes of weights], backward over forward, the softmax's
+    share, and x, x, x over q, k, v; the fastest of 15, since other work only ever adds time."""
     seconds = {T: [] for T in [lengths[0] // 2, *lengths]}
-    inputs = {T: rng.standard_normal((T, 64), dtype=np.float32) for T in seconds}
+    inputs = {T: rng.standard_normal((3, T, 64), dtype=np.float32) for T in seconds}
     for _ in range(15):
-        for T, x in inputs.items():
-            scores, moments = x @ x.T / 8, [time.perf_counter()]
-            out, saved = attention(x, x, x)
+        for T, (q, k, v) in inputs.items():
+            scores, moments = q @ k.T / 8, [time.perf_counter()]
+            out, saved = attention(q, k, v)
             moments.append(time.perf_counter())
             attention_vjp(out, *saved)
             moments.append(time.perf_counter())
             softmax(scores)
+            moments.append(time.perf_counter())
+            attention(q, q, q)
             seconds[T].append(np.diff([*moments, time.perf_counter()]))
     best = {T: np.min(spent, axis=0) for T, spent in seconds.items()}
-    forward, backward, alone = best[lengths[-1]]
+    forward, backward, alone, same = best[lengths[-1]]
     return ([[T, float(best[T][0] / best[T // 2][0]), 4 * T * T] for T in lengths],
-            float(backward / forward), float(alone / forward))
+            float(backward / forward), float(alone / forward), float(same / forward))
 
 
 def table(result):
