@@ -26,7 +26,7 @@ from days.day63.variants import AGAIN, BASELINE, VARIANTS
 from days.harness import UsageError, plain, progress, say, write_atomically
 from experiments import ablations_choice as choice
 from experiments import ablations_report as report
-from experiments.ablations_pool import pool
+from experiments.ablations_pool import compile_first, pool
 from experiments.study import command_line
 from llm.data.text import load_or_default
 
@@ -63,6 +63,12 @@ class Plan:
         change = {**self.base, **variant.change, **(self.larger if larger else {})}
         return {"variant": name, "change": change, "rate": rate,
                 "start": start + variant.shift, "order": order + variant.shift}
+
+
+def study(plan, path, **flags):
+    """`measure`, once a process of its own has compiled all kernels."""
+    compile_first([plan.task(name, 0.01, 0, 0) for name in plan.variants()])
+    return measure(plan, path, **flags)
 
 
 def measure(plan, path, workers=1, minutes=math.inf, **flags):
@@ -123,7 +129,7 @@ PLAN = Plan({}, {"C": 96, "H": 6})
 
 
 def main():
-    command_line("ablations", __doc__, PLAN, Plan.small(), measure,
+    command_line("ablations", __doc__, PLAN, Plan.small(), study,
                  report.show, report.draw, add_arguments)
 
 
