@@ -290,8 +290,9 @@ def test_the_link_of_a_fragment_shows_its_lines(read):
     target = driver.find_element("css selector", ".listing a:target")
     line = driver.execute_script("return arguments[0].parentNode.textContent", target)
     assert line.strip().endswith(first.strip())
-    assert 0 <= driver.execute_script("return arguments[0].getBoundingClientRect().top",
-                                      target) < 900
+    wait(driver, lambda: driver.execute_script(                    # it scrolls there smoothly
+        "const top = arguments[0].getBoundingClientRect().top; return top >= 0 && top < innerHeight",
+        target))
 
 
 def test_search_works_from_the_keyboard_and_from_files(read):
