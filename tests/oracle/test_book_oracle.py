@@ -291,7 +291,8 @@ def test_the_link_of_a_fragment_shows_its_lines(read):
     line = driver.execute_script("return arguments[0].parentNode.textContent", target)
     assert line.strip().endswith(first.strip())
     wait(driver, lambda: driver.execute_script(                    # it scrolls there smoothly
-        "const top = arguments[0].getBoundingClientRect().top; return top >= 0 && top < innerHeight",
+        "const top = arguments[0].getBoundingClientRect().top;"
+        "return top >= 0 && top < innerHeight",
         target))
 
 
