@@ -58,10 +58,12 @@ def let_blas_sleep(day, file):
 
     Those days mix NumPy's products with compiled kernels, and a waiting thread that spins takes a
     core from the kernels (day 38). OpenBLAS reads its setting when NumPy is loaded, so it is too
-    late to set it here. What you have set yourself stays.
+    late to set it here. What you have set yourself stays. Ranks of an MPI job are left alone: its
+    launcher would wait for ever for the process that it knew.
     """
     started = getattr(sys.modules["__main__"], "__file__", None)
-    if (int(day) < 35 or os.name == "nt" or BLAS_SLEEPS in os.environ or started is None
+    ranks = any(name.startswith(("OMPI_COMM_", "PMIX_", "PMI_")) for name in os.environ)
+    if (int(day) < 35 or os.name == "nt" or ranks or BLAS_SLEEPS in os.environ or started is None
             or Path(started).resolve() != Path(file).resolve()):
         return
     os.environ[BLAS_SLEEPS] = "10"                    # 2¹⁰ clock cycles; OpenBLAS's own is 2²⁶
