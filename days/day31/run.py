@@ -71,10 +71,15 @@ def study(corpus, fast, seed):
             model = AttentionLM(tokenizer.vocab_size, C, H, 1, rng, *kind(name, rng))
             return train(model, ids, steps, B, T, rng, advance, rate=rate)
         for name in names:
-            first = {rate: make(name, rate, seed) for rate in rates}
-            nats = [[rate, float(loss_by_place(model, choosing, T, n // 2).mean())]
-                    for rate, model in first.items()]
-            rate = min(nats, key=lambda row: row[1])[0]
+            first, nats, waiting = {}, [], list(rates)
+            while waiting:                             # the grid grows while its best is its last
+                rate = waiting.pop(0)
+                first[rate] = make(name, rate, seed)
+                nats.append([rate, float(loss_by_place(first[rate], choosing, T, n // 2).mean())])
+                best = min(nats, key=lambda row: row[1])[0]
+                if not waiting and best == rate and not fast:
+                    waiting.append(round(1.5 * rate, 4))
+            rate = best
             grid.append([name, nats])
             models[name] = [first[rate], *(make(name, rate, seed + 1000 * k)
                                            for k in range(1, seeds))]
