@@ -277,6 +277,15 @@ def test_the_run_times_every_primitive_on_both_sides_and_a_step():
     assert run.title(result).endswith("ms on kernels")
 
 
+def test_steps_that_are_timed_keep_their_number_of_threads(monkeypatch):
+    from days.day38 import sides
+    from llm.train import pace
+    monkeypatch.setattr(pace.Pace, "threads", lambda self: pytest.fail("chosen by the clock"))
+    for side in ("numpy", "ours", "bf16"):
+        step = sides.our_steps(("tiny", 2, 8, 1, 2, 16, 11, 1, 1), side)
+        assert 2 < step() < 3
+
+
 def test_the_parts_of_a_step_sum_to_the_step():
     from days.day38.run import with_rest
     from days.day38.timing import profile

@@ -51,10 +51,12 @@ def our_steps(case, side="ours"):
 
     side: "ours" on kernels, "numpy" without, "kept" without, but freed memory is kept for reuse,
     "alone" on kernels, but BLAS's threads wait actively (`fast()` alone), "bf16" on kernels, with
-    bfloat16 products.
+    bfloat16 products. The number of threads is fixed, as it is for the peers, and not chosen by
+    the clock: on a machine whose speed wavers, some steps would be those of one thread.
     """
-    from llm.kernels.threads import settle  # here: the peers' processes need no Numba
-    from llm.train import fast_half
+    from llm.grad.lowering import lower  # here: the peers' processes need no Numba
+    from llm.kernels.threads import settle
+    from llm.train import fast_half, loop
     from llm.train.adam import AdamW
     from llm.train.fast import fast
     from llm.train.loop import fit
@@ -71,10 +73,16 @@ def our_steps(case, side="ours"):
         settle()
 
     def step():
-        with {"ours": fast, "alone": fast, "bf16": fast_half.fast}.get(side, nothing)():
+        with {"ours": fast, "alone": fast, "bf16": fast_half.fast}.get(side, nothing)(), \
+                lower({loop.paced: unpaced}):
             return fit(parameters, loss, source, optimizer, Constant(RATE), steps=1).losses[0]
 
     return step
+
+
+def unpaced(kind, work, *arguments):
+    """In the place of `loop.paced`: all the threads there are."""
+    return work(*arguments)
 
 
 def sgemm_peak():
