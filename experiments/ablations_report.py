@@ -208,7 +208,7 @@ def forest(axes, record, names):
     axes.axvline(0, color="0.3", lw=0.8)
     axes.set_yticks(range(len(names)), reversed(names))
     axes.set_xscale("symlog", linthresh=0.05)
-    ticks = [sign * size for size in (0.05, 0.1, 0.2, 0.5, 1.0) for sign in (-1, 1)]
+    ticks = [sign * size for size in (0.05, 0.2, 1.0) for sign in (-1, 1)]
     reached = [x for x in ticks if axes.get_xlim()[0] <= x <= axes.get_xlim()[1]]
     axes.set_xticks([0, *reached], ["0", *(f"{x:+.3g}" for x in reached)])
     axes.minorticks_off()
