@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from days.day01.prices import price, prices
 from days.day01.run import measure
 from llm.data import download, text
 from llm.data.text import Corpus, TextError, load, load_or_default
@@ -45,10 +46,29 @@ def test_hello_goes_to_ids_to_vectors_to_scores():
     assert tokenizer.decode(scores[:3].argmax(axis=1)) == "ell"
 
 
-def test_chain_rule_by_hand():
-    steps = [0.5, 0.25, 1.0]   # P(a), P(b | a), P(c | ab)
-    assert math.prod(steps) == 0.125
-    assert sum(-math.log2(p) for p in steps) == -math.log2(0.125) == 3
+def test_prices_of_hello_by_hand():
+    assert price("hello", "hello", 2, 0) == ["", "l", 5, 2, math.log2(5 / 2)]
+    assert price("hello", "hello", 3, 1) == ["l", "l", 2, 1, 1.0]     # l is followed by l and by o
+    assert price("hello", "hello", 4, 2) == ["ll", "o", 1, 1, 0.0]
+    assert price("hello", "help", 3, 1) == ["l", "p", 2, 0, math.inf]
+    assert price("hello", "oh", 1, 1)[2:] == [0, 0, math.inf]         # the last o has no next one
+
+
+def test_prices_of_all_next_characters_are_probabilities_that_sum_to_one():
+    rng = np.random.default_rng(3)
+    train = "".join(rng.choice(list("abc"), 300)) + "a"
+    for k in range(5):
+        for at in range(0, 290, 7):
+            context = train[at:at + k]
+            total = sum(2 ** -prices(train, context + following, k)[0] for following in "abc")
+            assert math.isclose(total, 1)
+
+
+def test_prices_of_a_text_equal_those_of_its_letters():
+    train, words = "a sad tale is a sad tail", "a tale said"
+    for k in range(5):
+        oracle = [price(train, words, t, k)[4] for t in range(k, len(words))]
+        np.testing.assert_allclose(prices(train, words, k), oracle)
 
 
 @pytest.mark.parametrize("sample", [
@@ -159,6 +179,8 @@ def test_file_is_read_with_plain_newlines_and_no_mark(tmp_path):
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n caf\xc3\xa9")
     for source in (path, str(path)):
         assert load(source) == Corpus("mine.txt", "one\ntwo\nthree\n café")
+    path.write_bytes("\ufeffa\ufeffb".encode())          # only the first one is a mark
+    assert load(path).text == "a\ufeffb"
 
 
 def test_file_errors_say_what_to_do(tmp_path):
@@ -292,3 +314,8 @@ def test_context_makes_the_next_character_cheaper():
     assert result.untrained_hits < result.shares[0][2] < 0.5
     assert result.cover < result.vocabulary / 2
     json.dumps(result.line, allow_nan=False)
+    rows = result.by_context
+    assert [row[0] for row in rows] == [0, 1, 2, 3, 4] and result.lines > 100
+    assert rows[0][1] > rows[1][1] > rows[2][1]                        # context makes lines cheaper
+    assert rows[0][2] < rows[2][2] < rows[3][2] < rows[4][2]           # and impossible ones more
+    assert all(row[3] < 0.1 for row in rows)

@@ -1,4 +1,4 @@
-"""Day 01 · Exercises: the price of a text, and characters nobody has seen."""
+"""Day 01 · Exercises: the price of a text, and Shannon's reduced text."""
 
 import math
 
@@ -19,13 +19,23 @@ def bits(text, chance):
     raise NotImplementedError
 
 
-def encode_with_unknown(text, characters):
-    """Text to ids, int32 (T,), where every character not in `characters` gets one common id.
+def to_ranks(text, ranking):
+    """Shannon's reduced text: for each character, how many wrong guesses come before it.
 
-    `characters` is a str, sorted and distinct, V of them: they get the ids 0 … V − 1 in order.
-    All others get the id V::
+    `ranking(previous)` gives all possible characters as one str, the likeliest first, after the
+    text `previous`. Returns a list of len(text) ints; 0 means that the first guess was right::
 
-        encode_with_unknown("hallo!", "ehlo").tolist()   # [1, 4, 2, 2, 3, 4]
+        to_ranks("hello", lambda previous: "ehlo")   # [1, 0, 2, 2, 3]
+    """
+    raise NotImplementedError
+
+
+def from_ranks(ranks, ranking):
+    """Undo `to_ranks`: the text, from its ranks and the same `ranking`.
+
+    The ranking of a position may depend on all characters before it, which you have just found::
+
+        from_ranks([1, 0, 2, 2, 3], lambda previous: "ehlo")   # "hello"
     """
     raise NotImplementedError
 
@@ -49,15 +59,32 @@ def check_bits(f):
     return "bits of a text: the chain rule holds"
 
 
-def check_encode_with_unknown(f):
-    """The hand example, edges, and a plain search as the oracle."""
-    assert f("hallo!", "ehlo").tolist() == [1, 4, 2, 2, 3, 4]
-    assert f("", "ehlo").shape == (0,) and f("hi", "").tolist() == [0, 0]
-    assert f("ehlo", "ehlo").dtype == np.int32
-    rng = np.random.default_rng(2)
-    for _ in range(20):
-        characters = "".join(sorted({chr(code) for code in rng.integers(32, 900, 40)}))
-        text = "".join(chr(code) for code in rng.integers(1, 1000, 60)) + "🙂"
-        oracle = [characters.index(c) if c in characters else len(characters) for c in text]
-        assert f(text, characters).tolist() == oracle
-    return "unknown characters share the id V"
+def shuffled(previous):
+    """A ranking of the letters a to z that depends on all of the text before."""
+    rng = np.random.default_rng([ord(letter) for letter in previous] + [7])
+    return "".join(rng.permutation(list("abcdefghijklmnopqrstuvwxyz")))
+
+
+def knowing(text):
+    """A ranking that has read `text`: its first guess is always right."""
+    letters = "".join(sorted(set(text)))
+    return lambda previous: text[len(previous)] + letters.replace(text[len(previous)], "")
+
+
+def check_to_ranks(f):
+    """The hand example, a model that knows the text, and a search as the oracle."""
+    assert list(f("hello", lambda previous: "ehlo")) == [1, 0, 2, 2, 3]
+    assert list(f("", lambda previous: "ehlo")) == []
+    assert list(f("winter", knowing("winter"))) == [0] * 6
+    oracle = [shuffled("winter"[:t]).index("winter"[t]) for t in range(6)]
+    assert list(f("winter", shuffled)) == oracle
+
+
+def check_from_ranks(f):
+    """The hand example, and there and back under a model that looks at all of the past."""
+    assert f([1, 0, 2, 2, 3], lambda previous: "ehlo") == "hello"
+    assert f([], lambda previous: "ehlo") == ""
+    for text in ("a", "zz", "tale", "atalesbestforwinter"):
+        ranks = [shuffled(text[:t]).index(text[t]) for t in range(len(text))]
+        assert f(ranks, shuffled) == text
+    return "the ranks and the model together hold the whole text"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from days.day01.prices import over_lines, price
 from days.harness import main, print_table, save, say
 from llm.data.text import load_or_default
 from llm.tokens.chars import CharTokenizer
@@ -31,12 +32,17 @@ class Result:
     line: list              # [three characters before, next one, times seen, followed, bits]
     context_bits: list      # mean bits over that line, knowing 0, 1, 2, 3 characters before
     unseen: int             # how many of its letters never followed the four before them
+    lines: int              # how many long held-out lines were priced
+    by_context: list        # [k, median bits, share infinite, share dearer than with k - 1]
     pipeline: list          # [step, expression, shape, type, bytes, FLOPs]
     untrained_hits: float   # share of next characters that random weights guess
 
 
 def measure(fast, seed):
-    """Read, encode, look up, multiply; price the guesses of counting. Always fast enough."""
+    """Read, encode, look up, multiply; price the guesses of counting.
+
+    `fast` prices the lines of a fifth of the held-out text by a ninth of the training text.
+    """
     corpus = load_or_default("shakespeare", say)
     text, words = corpus.text, LINES[corpus.name]
     tokenizer = CharTokenizer.from_text(text)
@@ -45,6 +51,9 @@ def measure(fast, seed):
     line = [price(corpus.train, words, t, 3) for t in range(3, len(words))]
     known = [[price(corpus.train, words, t, k)[4] for t in range(3, len(words))] for k in range(4)]
     pipeline, hits = forward(tokenizer, text, np.random.default_rng(seed))
+    train, held_out = corpus.train, corpus.validation
+    lines, by_context = over_lines(train[-len(train) // 9:] if fast else train,
+                                   held_out[:len(held_out) // 5] if fast else held_out)
     return Result(
         source=corpus.name, characters=len(text), vocabulary=tokenizer.vocab_size, shares=shares,
         round_trip=tokenizer.decode(tokenizer.encode(text)) == text,
@@ -53,14 +62,7 @@ def measure(fast, seed):
         entropy_bits=-sum(p * math.log2(p) for *_, p in shares),
         words=words, line=line, context_bits=[float(np.mean(bits)) for bits in known],
         unseen=sum(words[t - 4:t + 1] not in corpus.train for t in range(4, len(words))),
-        pipeline=pipeline, untrained_hits=hits)
-
-
-def price(train, words, t, k):
-    """What the t-th letter of a line costs when one counts what follows the k before it."""
-    context = words[t - k:t]
-    seen, followed = train.count(context), train.count(context + words[t])
-    return [context, words[t], seen, followed, math.log2(seen) - math.log2(followed)]
+        lines=lines, by_context=by_context, pipeline=pipeline, untrained_hits=hits)
 
 
 def forward(tokenizer, text, rng):
@@ -103,6 +105,9 @@ def show(result):
     print(f"bits a character: {result.uniform_bits:.2f} with no idea, {result.entropy_bits:.2f} by "
           "shares;\nin this line, knowing 0, 1, 2, 3 characters before: "
           + " · ".join(f"{bits:.2f}" for bits in result.context_bits))
+    print_table([["characters before", "median bits", "infinite", "dearer than with one less"]] + [
+        [k, f"{bits:.2f}", f"{infinite:.1%}", f"{dearer:.1%}" if k else ""]
+        for k, bits, infinite, dearer in result.by_context], f"{result.lines:,} held-out lines")
     print_table(table(result), "text → ids → vectors → scores (random weights)")
     print(f"untrained, the highest score is right {result.untrained_hits:.1%} of the time")
 
@@ -120,17 +125,19 @@ def draw(result, path):
     above.axhline(100 / v, color="#b03a2e", lw=0.9)
     above.text(n - 0.6, 100 / v + 0.4, f"all {v} equal: {100 / v:.1f} %", ha="right", c="#b03a2e")
     above.set(xlim=(-0.8, n + 2), ylabel="share of the text, %", title=(
-        f"{n} of {v} characters make up 90 % of the text:\nguessed by their shares, one costs "
-        f"{result.entropy_bits:.2f} bits instead of {result.uniform_bits:.2f}"))
+        f"{n} of the {v} characters make up 90 % of the text.\nIf you know these shares, a "
+        f"character costs {result.entropy_bits:.2f} bits on average; if not, "
+        f"{result.uniform_bits:.2f}"))
     low, high = (f"{row[4]:.2f} (“{row[1]}” after “{row[0]}”)"
                  for row in (f(result.line, key=lambda row: row[4]) for f in (min, max)))
     below.bar(range(len(bits)), bits, color="#1f5fa8")
     below.set_xticks(range(-3, len(bits)), result.words.replace(" ", "␣"))
     below.axhline(result.uniform_bits, color="#b03a2e", lw=0.9)
-    below.text(len(bits) - 0.5, result.uniform_bits + 0.2, "no idea", ha="right", c="#b03a2e")
-    below.set(xlim=(-3.6, len(bits) - 0.2), ylabel="bits", title=(
-        f"With the three characters before it, one of a new line costs {result.context_bits[3]:.2f}"
-        f" bits:\nfrom {low} to {high}"))
+    below.text(len(bits) - 0.5, result.uniform_bits + 0.2, "without any knowledge", ha="right",
+               c="#b03a2e")
+    below.set(xlim=(-3.6, len(bits) - 0.2), ylabel="price, bits", title=(
+        "Counting what follows three characters, each character of this line costs\nbetween "
+        f"{low} and {high}, {result.context_bits[3]:.2f} bits on average"))
     for axes in (above, below):
         axes.tick_params(axis="x", length=0)
     save(fig, path)

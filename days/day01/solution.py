@@ -2,8 +2,6 @@
 
 import math
 
-import numpy as np
-
 
 def bits(text, chance):
     """The bits a text costs under a model: the sum of −log2 P(next | previous)."""
@@ -16,7 +14,14 @@ def bits(text, chance):
     return total
 
 
-def encode_with_unknown(text, characters):
-    """Text to ids, int32 (T,), where every character not in `characters` gets the id V."""
-    number = {character: i for i, character in enumerate(characters)}
-    return np.array([number.get(character, len(characters)) for character in text], np.int32)
+def to_ranks(text, ranking):
+    """Shannon's reduced text: for each character, how many wrong guesses come before it."""
+    return [ranking(text[:t]).index(character) for t, character in enumerate(text)]
+
+
+def from_ranks(ranks, ranking):
+    """Undo `to_ranks`: the text, from its ranks and the same `ranking`."""
+    text = ""
+    for rank in ranks:
+        text += ranking(text)[rank]
+    return text
