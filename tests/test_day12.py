@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from days.day12.steps import error, float32_formula, observed_rounding, predicted_step
 from llm.grad.check import STEP, check_pair, check_twin, numerical_gradient
 from llm.grad.count import Tally, dual_operations, operations
 from llm.grad.dual import Dual, cos, derivative, exp, gradient, log, sin, tanh
@@ -68,11 +69,29 @@ def test_the_step_grows_with_the_entry():
 
 
 def test_central_differences_miss_by_h_squared_f3_over_6_and_forward_by_h_f2_over_2():
-    x, h = 0.7, 1e-3
-    central = (math.sin(x + h) - math.sin(x - h)) / (2 * h) - math.cos(x)
-    forward = (math.sin(x + h) - math.sin(x)) / h - math.cos(x)
-    assert central == pytest.approx(-math.cos(x) * h**2 / 6, rel=1e-3)
-    assert forward == pytest.approx(-math.sin(x) * h / 2, rel=1e-3)
+    x, h = np.array([0.7]), 1e-3
+    miss = numerical_gradient(lambda z: np.sin(z[0]), x, step=h)[0] - math.cos(x[0])
+    assert miss == pytest.approx(-math.cos(x[0]) * h**2 / 6, rel=1e-3)
+    assert error("central", x, h) == pytest.approx(h**2 / 6, rel=1e-3)  # of exp, relative to exp
+    assert error("forward", x, h) == pytest.approx(h / 2, rel=1e-3)
+
+
+def test_the_predicted_step_is_where_truncation_and_rounding_add_up_to_the_least():
+    for kind, total in (("central", lambda h, u: h**2 / 6 + u / h),
+                        ("forward", lambda h, u: h / 2 + 2 * u / h)):
+        best, u = predicted_step(kind, "float64"), 2.0**-53
+        assert all(total(best, u) < total(best * k, u) for k in (0.97, 1.03))
+    assert total(2 * best, u) / total(best, u) == pytest.approx(1.25)  # forward: 5/4
+    central, best = lambda h: h**2 / 6 + u / h, predicted_step("central", "float64")
+    assert central(2 * best) / central(best) == pytest.approx(5 / 3)  # the note's 1.67
+
+
+def test_a_rounding_error_of_c_units_over_h_is_found_again():
+    steps = np.logspace(-9, 0, 91)
+    curve = steps**2 / 6 + 0.3 * 2.0**-53 / steps
+    c, step = observed_rounding("central", "float64", steps, curve, steps[np.argmin(curve)])
+    assert c == pytest.approx(0.3, rel=1e-3)
+    assert step == pytest.approx((0.9 * 2.0**-53) ** (1 / 3), rel=1e-3)
 
 
 @pytest.mark.parametrize("f", [
@@ -194,6 +213,20 @@ def test_equal_twins_pass_and_a_twin_that_ignores_strides_fails(rng):
         check_twin(pair, (in_memory_order, scaled_tanh_vjp), arrays, rng)
 
 
+def test_a_twin_that_fails_on_views_alone_is_found(rng):
+    def dense_only(x, w, ids=None):  # right for both dense orders, wrong where elements are skipped
+        dense = x.flags.c_contiguous or x.flags.f_contiguous
+        return scaled_tanh(x if dense else x + 1, w)
+    with pytest.raises(AssertionError, match="float32, every_second: out"):
+        check_twin((scaled_tanh, scaled_tanh_vjp), (dense_only, scaled_tanh_vjp),
+                   [*rng.standard_normal((2, 3, 4)), None], rng)
+
+
+def test_a_float32_constant_drowns_the_difference():
+    result = float32_formula(np.linspace(1.0, 2.0, 50))
+    assert 1e-4 < result < 1e-1, "float32 rounds to 6e-8, which the step of 6e-6 divides"
+
+
 @pytest.mark.parametrize("twin, message", [
     ((lambda x, w, ids: (np.tanh(x) * w * 1.001, scaled_tanh(x, w)[1]), scaled_tanh_vjp), "out"),
     ((scaled_tanh, lambda d, y, w: (d * w * (1 - y * y), d * y * 2, None)), "gradient of input 1"),
@@ -229,5 +262,6 @@ def test_the_best_float64_step_is_near_6e_minus_6():
     assert 1.5e-6 < measured < 2.5e-5
     assert miss < 1e-10 < 1e-9 < result.best["forward float64"][2]
     assert result.dual_error["float64"] < 3e-16
+    assert result.rounding["central float64"][0] < 1, "the bound on rounding is a bound"
     assert abs(result.newton[-1]) < 1e-9
     assert result.nats[1] < result.nats[0]
