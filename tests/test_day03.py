@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from days.day03 import run
+from days.day03 import loops, run
 from days.harness import plain
 from llm.tensors import strides as st
 from llm.tensors import walk
@@ -237,8 +237,17 @@ def test_what_does_not_fit_is_told_with_its_shapes(wrong, message):
 def test_every_walk_of_the_run_gives_the_same_sum():
     result = run.measure(fast=True, seed=0)
     assert result.largest_difference < 1e-6
-    assert [row[0] for row in result.sweep] == [1, 2, 4, 8, 16, 32, 64]
+    assert [row[0] for row in result.sweep] == [1, 2, 4, 8, 16, 32, 64, 128]
     json.dumps(plain(result.__dict__))
+
+
+def test_loops_before_and_after_their_repair_add_the_same_numbers():
+    x = np.arange(1003, dtype=np.float32)
+    for loop in (loops.signed, loops.unsigned):
+        assert loop(x, 3, 1000) == x[3:].sum(dtype=np.float64)
+    for loop in (loops.gathered, loops.one_by_one):
+        assert loop(x, 3, 2, 499) == x[3:3 + 998:2].sum(dtype=np.float64)
+        assert loop(x, 1002, -1, 999) == x[4:].sum(dtype=np.float64)
 
 
 def test_float32_adds_up_in_float64():

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from days.day03 import loops
 from days.harness import main, print_table, progress, save
 from llm.tensors import walk
 from llm.tensors.ndarray import Array, full
@@ -11,16 +12,19 @@ from llm.tensors.timing import seconds_each
 from llm.tensors.view import run as walk_views
 
 LINE = 64                       # bytes that memory delivers at once, on nearly every machine
+SMALL = 2**16                   # numbers that stay in a core's own cache
 
 
 @dataclass(frozen=True)
 class Result:
     side: int                   # the array is side × side, float32
-    views: list                 # [view, shape, strides, elements, ns an element, NumPy's]
+    views: list                 # [view, shape, strides, elements, ns an element, NumPy's or None]
     ns: dict                    # ns an element by name
-    numpy_ns: dict
+    numpy_ns: dict              # the same of NumPy; walks that are not the engine's have none
     copy_ns: float              # .T.contiguous(): what a packed copy costs, ns an element
     wrong_order: float          # transposed in index order, as a multiple of memory order
+    loops: dict                 # ns an element of the loops before and after they were mended
+    call_us: float              # microseconds that the sum of a 4 × 4 array takes
     sweep: list                 # [stride, stride in bytes, ms, ns an element, share of stride 1]
     sweep_bytes: int            # the buffer of the sweep
     flat: float                 # time at 64 bytes as a share of the time at 4
@@ -38,31 +42,44 @@ def measure(fast, seed):
         "a[:, ::2]": (a[:, ::2], x[:, ::2]), "a[:, ::16]": (a[:, ::16], x[:, ::16]),
         "a[::16]": (a[::16], x[::16]),
         "a[:1], repeated": (a[:1].broadcast_to(a.shape), np.broadcast_to(x[:1], x.shape))}
-    naive = "a.T, index order"
+    wide = Array(rng.random(side * (side + 16), dtype=np.float32), (side, side), (side + 16, 1))
+    walks = {"a.T": a.T, "padded rows, .T": wide.T, "a[:1], repeated": views["a[:1], repeated"][0]}
+    walks = {name + ", index order": view for name, view in walks.items()}
     flat = Array(rng.random(length, dtype=np.float32), (length,))
-    strided = {2**i: flat[::2**i] for i in range(7)}
-    with progress(15, "timing") as step:
+    strided = {2**i: flat[::2**i] for i in range(8)}
+    with progress(24, "timing") as step:
         sums = {name: (lambda v=v: v.sum()) for name, (v, _) in views.items()}
-        sums[naive] = lambda: walk_sum(a.T, one, [0, 1])
+        sums |= {name: (lambda v=v: walk_sum(v, one, [0, 1])) for name, v in walks.items()}
         ours = seconds_each(sums, 5, step=step)
         numpys = seconds_each({k: (lambda y=y: y.sum()) for k, (_, y) in views.items()}, 3,
                               step=step)
+        loop = seconds_each(small_loops(rng.random(SMALL, dtype=np.float32)), 9, step=step)
+        call = seconds_each({0: full((4, 4), 1).sum}, 5)[0]
         copy = seconds_each({0: a.T.contiguous}, 3)[0]
         sweep = seconds_each({s: v.sum for s, v in strided.items()}, 7, step=step)
-    views[naive] = a.T, x.T
-    numpys[naive] = numpys["a.T"]
-    ns = {k: ours[k] / v.size * 1e9 for k, (v, _) in views.items()}
+    seen = {name: v for name, (v, _) in views.items()} | walks
+    ns = {k: ours[k] / v.size * 1e9 for k, v in seen.items()}
     numpy_ns = {k: numpys[k] / v.size * 1e9 for k, (v, _) in views.items()}
     worst = max(abs(v.sum().item() / y.sum(dtype=np.float64) - 1) for v, y in views.values())
     return Result(
         side=side, ns=ns, numpy_ns=numpy_ns, copy_ns=copy / a.size * 1e9,
-        views=[[k, str(v.shape), str(v.strides), v.size, ns[k], numpy_ns[k]]
-               for k, (v, _) in views.items()],
-        wrong_order=ours[naive] / ours["a.T"],
+        views=[[k, str(v.shape), str(v.strides), v.size, ns[k], numpy_ns.get(k)]
+               for k, v in seen.items()],
+        wrong_order=ours["a.T, index order"] / ours["a.T"], call_us=call * 1e6,
+        loops={k: seconds / (SMALL // 2 if "gap" in k else SMALL) * 1e9
+               for k, seconds in loop.items()},
         sweep=[[s, 4 * s, sweep[s] * 1e3, sweep[s] / v.size * 1e9, sweep[s] / sweep[1]]
                for s, v in strided.items()],
         sweep_bytes=flat.buffer.nbytes, flat=sweep[LINE // 4] / sweep[1],
         gbs=flat.buffer.nbytes / sweep[1] / 1e9, largest_difference=float(worst))
+
+
+def small_loops(x):
+    """The four loops of loops.py on numbers in the cache; a gap leaves every second one."""
+    return {"signed": lambda: loops.signed(x, 0, x.size),
+            "unsigned": lambda: loops.unsigned(x, 0, x.size),
+            "gap, gathered": lambda: loops.gathered(x, 0, 2, x.size // 2),
+            "gap, four sums": lambda: loops.one_by_one(x, 0, 2, x.size // 2)}
 
 
 def walk_sum(source, out, order):
@@ -74,13 +91,15 @@ def walk_sum(source, out, order):
 
 def table(r):
     return [["sum of", "shape", "strides", "ns an element", "NumPy's"]] + [
-        [name, shape, strides, f"{ns:.2f}", "" if "order" in name else f"{np_ns:.2f}"]
+        [name, shape, strides, f"{ns:.2f}", "" if np_ns is None else f"{np_ns:.2f}"]
         for name, shape, strides, _, ns, np_ns in r.views]
 
 
 def show(r):
     print_table(table(r), f"a is {r.side} × {r.side}, float32")
-    print(f"A packed copy of a.T costs {r.copy_ns:.1f} ns an element.\n")
+    print(f"A packed copy of a.T costs {r.copy_ns:.1f} ns an element. A sum of 16 numbers takes "
+          f"{r.call_us:.0f} µs.\nLoops, ns an element: "
+          + " · ".join(f"{name} {ns:.2f}" for name, ns in r.loops.items()) + "\n")
     print_table([["every k-th", "bytes apart", "additions", "ms", "time", "ns an addition"]] + [
         [k, gap, f"1/{k}" if k > 1 else "all", f"{ms:.1f}", f"{share:.0%}", f"{ns:.2f}"]
         for k, gap, ms, ns, share in r.sweep], f"{r.sweep_bytes / 2**20:.0f} MiB, one pass")
@@ -92,19 +111,23 @@ def draw(r, path):
     gaps = [row[1] for row in r.sweep]
     ax.axvline(LINE, color="0.8", lw=1)
     ax.text(LINE * 1.04, .012, "one cache line:\n64 bytes", color="0.4")
-    ax.loglog(gaps, [4 / g for g in gaps], ":", color="0.5")
-    ax.text(4.2, .07, "if additions\nwere the cost", color="0.4")
-    ax.loglog(gaps, [min(1, LINE / g) for g in gaps], "--", color="0.5")
-    ax.text(70, .24, "if lines were\nthe cost", color="0.4")
+    additions = r.ns["a[:1], repeated"] * r.sweep_bytes / 4e6 / r.sweep[0][2]
+    ax.loglog(gaps[1:], [4 * additions / g for g in gaps[1:]], ":", color="0.5")
+    ax.text(14, .1, "if additions were the cost\n(one at a time, from the cache)", color="0.4",
+            ha="center")
+    for lines, style, words, x, y in ((1, "--", "if lines were\nthe cost", 540, .1),
+                                      (2, "-.", "if pairs of\nlines were", 540, .22)):
+        ax.loglog(gaps, [min(1, lines * LINE / g) for g in gaps], style, color="0.5")
+        ax.text(x, y, words, color="0.4")
     ax.loglog(gaps, [row[4] for row in r.sweep], "o-", color="C0")
-    ax.text(gaps[2], r.sweep[2][4] * 1.2, "measured", color="C0", ha="center")
+    ax.text(gaps[1], r.sweep[1][4] * 1.15, "measured", color="C0", ha="center")
     ax.set_xticks(gaps, gaps)
     ax.minorticks_off()
     ax.set_yticks([1, .5, .25, .1, .05, .02], ["100 %", "50 %", "25 %", "10 %", "5 %", "2 %"])
     ax.set(xlabel="bytes from one number that is added to the next (4: each number)",
-           ylabel="time of the pass", ylim=(.01, 2.5),
-           title=f"Adding every 16th number takes {r.flat:.0%} of the time of adding them all:\n"
-                 "memory is delivered in lines of 64 bytes")
+           ylabel="time of the pass", xlim=(3.6, 1300), ylim=(.01, 2.5),
+           title=f"Adding only every 16th number takes {r.flat:.0%} of the time of adding all:\n"
+                 "skipping numbers saves no time while every line of 64 bytes is still touched")
     save(fig, path)
 
 
