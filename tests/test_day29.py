@@ -7,7 +7,7 @@ import pytest
 
 from days.day29.model import AttentionLM, Places
 from days.day29.opened import Opened, habits, looks_back
-from days.day29.run import measure
+from days.day29.run import counted_pairs, measure
 from llm.functions.causal import causal_attention
 from llm.functions.heads import (
     NO_RULE,
@@ -224,12 +224,41 @@ def test_an_opened_layer_gives_the_model_s_own_loss_and_that_of_a_model_without_
     layer = Opened(model, inputs, targets)
     whole = float(ops.cross_entropy(model(inputs), targets).data)
     assert layer.own == pytest.approx(whole, rel=1e-5)
-    assert layer.frozen([0, 1, 2], np.tile(np.eye(T), (H, 1, 1))) != 0
+    alone = float(ops.cross_entropy(only_itself(model, inputs), targets).data)
+    assert layer.own + layer.frozen([0, 1, 2], np.tile(np.eye(T), (H, 1, 1))) == pytest.approx(
+        alone, rel=1e-5)                                        # the diagonal: own values alone
+    assert abs(alone - whole) > 1e-4
+    said = layer.out[:, 2].mean(axis=(0, 1))                    # (D,), over texts and places
+    layer_out = layer.out.copy()
+    layer_out[:, 2] = said
+    assert layer.own + layer.averaged([2]) == pytest.approx(layer.nats(layer_out), rel=1e-6)
     assert Opened(model, inputs[:1], targets[:1]).frozen(
         [1], layer.weights[0]) == pytest.approx(0, abs=1e-6)    # one text: its own pattern
     model.layers[0].project.w.data[4:8] = 0                     # head 1 writes nothing
     without = float(ops.cross_entropy(model(inputs), targets).data)
     assert layer.own + layer.removed([1]) == pytest.approx(without, rel=1e-5)
+
+
+def only_itself(model, inputs):
+    """Logits if every head of the only layer gave all its weight to its own token."""
+    x = model.positions(model.embed(inputs))
+    values = model.layers[0].qkv(model.norms[0](x))[:, :, 2 * x.shape[2]:]
+    return model.head(model.norm(x + model.layers[0].project(values)))
+
+
+def test_one_layer_of_one_head_can_answer_two_questions_if_tokens_use_channels_of_their_own(rng):
+    (x0, x1), (y0, y1) = rng.standard_normal((2, 2))            # exercise 2 of the note
+    v = np.array([[x0, x1, 0, 0], [0, 0, y0, y1]])
+    qkv = np.concatenate([np.zeros((2, 8)), v], axis=-1)[None]
+    answer = multi_head(qkv, H=1)[0][0, 1] @ np.array([[2, 0], [0, 0], [0, 0], [0, 2]])
+    assert answer == pytest.approx([x0, y1])
+
+
+def test_counted_pairs_are_a_bigram_with_one_added():
+    ids = np.array([0, 1, 0, 1, 1])                             # 01, 10, 01, 11
+    p01, p10 = (2 + 1) / (2 + 2), (1 + 1) / (2 + 2)
+    found = counted_pairs(ids, np.array([0, 1, 0]), 2)
+    assert found == pytest.approx(-(math.log(p01) + math.log(p10)) / 2)
 
 
 def test_habits_of_weights_that_are_known():
