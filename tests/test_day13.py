@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from days.day13 import task
 from llm.grad import dual
 from llm.grad.check import numerical_gradient
 from llm.grad.count import Tally, dual_operations, operations
@@ -16,6 +17,7 @@ from llm.grad.scalar import Value, gradient, order
 from llm.models.vowels import (
     LETTERS,
     counted,
+    distances,
     evaluate,
     examples,
     initial,
@@ -197,6 +199,52 @@ def test_training_lowers_the_loss_and_is_reproducible():
         runs.append(evaluate(theta, contexts[:50], vowels[:50], 2, 3))
     assert runs[0] == runs[1]
     assert runs[0][0] < 0.5 * before[0]
+
+
+def test_the_rate_falls_linearly_from_its_full_value_towards_zero(monkeypatch):
+    monkeypatch.setattr("llm.models.vowels.loss", lambda logit, vowel: logit)
+    monkeypatch.setattr("llm.models.vowels.predict", lambda theta, ids, size, hidden: theta[0] * 1)
+    theta, places = [Value(0.0)], []
+    train(theta, np.zeros((1, 1), int), np.zeros(1, int), np.random.default_rng(0), 4, 0.5, 1, 1,
+          report=lambda nats: places.append(theta[0].data))
+    np.testing.assert_allclose(np.diff([0.0, *places]), -0.5 * np.array([1, 0.75, 0.5, 0.25]))
+
+
+def test_first_weights_shrink_with_the_number_of_inputs():
+    theta = [p.data for p in initial(np.random.default_rng(0), context=8, size=8, hidden=40)]
+    letters, rest = theta[:len(LETTERS) * 8], theta[len(LETTERS) * 8:]
+    assert len(rest) == 40 * 66 + 1
+    assert np.std(letters) == pytest.approx(0.5, rel=0.1)
+    assert np.std(rest) == pytest.approx(1 / 8, rel=0.05)
+
+
+def test_distances_leave_out_a_vowel_and_itself():
+    theta = [Value(0.0) for _ in range(2 * len(LETTERS))]
+    theta[2 * LETTERS.index("a")].data = 3.0   # a stands 5 from everything else
+    theta[2 * LETTERS.index("a") + 1].data = 4.0
+    among, across = distances(theta, 2)
+    assert among == pytest.approx(5 * 8 / 20)        # 8 of the 20 ordered pairs have an a
+    assert across == pytest.approx(5 * 22 / (5 * 22))
+
+
+def test_sets_of_five_closer_together_than_the_vowels_are_counted():
+    theta = [Value(float(k % 9)) for k in range(2 * len(LETTERS))]
+    for i, c in enumerate("aeiou"):
+        theta[2 * LETTERS.index(c)].data, theta[2 * LETTERS.index(c) + 1].data = 50.0 + i, 0.0
+    assert task.closer_sets(theta) > 0
+    for c in "aeiou":
+        theta[2 * LETTERS.index(c)].data = 50.0
+    assert task.closer_sets(theta) == 0
+
+
+def test_letters_placed_by_how_often_a_vowel_follows_correlate_fully():
+    rng = np.random.default_rng(0)
+    seen = rng.integers(len(LETTERS), size=(5000, 3)), rng.integers(2, size=5000)
+    p = task.vowel_after(seen)
+    last_a = seen[0][:, -1] == 1
+    assert p[1] == pytest.approx((seen[1][last_a].sum() + 1) / (last_a.sum() + 2))
+    theta = [Value(x) for q in p for x in (q, 0.0)]
+    assert task.like_distance(theta, seen) > 0.99
 
 
 def test_counting_gives_add_one_probabilities():

@@ -1,18 +1,17 @@
 """Day 13 · The cost of a gradient, forward and in reverse; a network trained by a scalar tape."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from days.day13 import task
+from days.day13.cost import small_network, time_ratios
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
-from llm.grad import dual, scalar
+from llm.grad import scalar
 from llm.grad.count import Tally, dual_operations, operations
 from llm.models import vowels
 from llm.models.vowels import LETTERS, VOWELS
-
-CONTEXT, SIZE, HIDDEN, BATCH = 3, 2, 8, 8
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,14 @@ class Result:
     network: list     # [nats, share right] on unseen text
     untrained: list
     counting: list    # rows: letters of context, table entries, nats, share right
+    examples: list    # how many examples the tables counted, how many the network drew
+    few: list         # nats of the tables from as many examples as the network drew
     letters: list     # [letter, x, y], as learned
     among: float      # mean distance between two vowels
     across: float     # mean distance between a vowel and another letter
+    before: list      # both before training
+    closer: int       # sets of five letters that end closer together than the vowels
+    alike: float      # rank correlation of distance and of how differently vowels follow
 
 
 def measure(fast, seed):
@@ -51,44 +55,18 @@ def measure(fast, seed):
     y.backward()
     assert x.grad == 1.0
     corpus = load_or_default("shakespeare", say)
-    size = 60_000 if fast else 600_000
-    seen, unseen = (vowels.examples(part[:size], CONTEXT)
-                    for part in (corpus.train, corpus.validation))
-    unseen = unseen[0][:2000 if fast else 10_000], unseen[1][:2000 if fast else 10_000]
-    theta = vowels.initial(rng, CONTEXT, SIZE, HIDDEN)
-    before = vowels.evaluate(theta, *unseen, SIZE, HIDDEN)
-    steps = 300 if fast else 8000
+    seen, unseen = task.data(corpus, *(60_000, 2000) if fast else (task.SEEN, task.UNSEEN))
+    steps = 300 if fast else task.STEPS
     with progress(steps, "training") as step:
-        vowels.train(theta, *seen, rng, steps, 1.0, SIZE, HIDDEN, BATCH, lambda nats: step())
-    counting = [[k, len(LETTERS) ** k, *vowels.counted(seen[0][:, CONTEXT - k:], seen[1],
-                                                unseen[0][:, CONTEXT - k:], unseen[1])]
-                for k in range(CONTEXT + 1)]
-    letters = [[c, theta[2 * i].data, theta[2 * i + 1].data] for i, c in enumerate(LETTERS)]
+        theta, untrained, network, before = task.trained(rng, seen, unseen, steps, step)
+    counting = [[k, len(LETTERS) ** k, *task.counted(seen, unseen, k)] for k in range(4)]
+    rows = rng.integers(len(seen[1]), size=steps * task.BATCH)
+    few = [task.counted((seen[0][rows], seen[1][rows]), unseen, k)[0] for k in range(4)]
+    letters = [[c, x, y] for c, (x, y) in zip(LETTERS, task.places(theta).tolist())]
     return Result(costs, times, len(scalar.order(tape)), chain, corpus.name,
-                  float(unseen[1].mean()), len(theta), steps,
-                  vowels.evaluate(theta, *unseen, SIZE, HIDDEN), before, counting, letters,
-                  *vowels.distances(theta, SIZE))
-
-
-def small_network(rng, hidden):
-    """The loss of a network of 4 inputs and `hidden` units, as a function of its parameters."""
-    x = rng.standard_normal(4).tolist()
-    theta = rng.standard_normal(hidden * 6 + 1).tolist()
-    return lambda t: vowels.loss(vowels.mlp(t, x, hidden), 1), theta
-
-
-def time_ratios(f, theta, repeats):
-    """Seconds of both gradients over those of f, medians of interleaved calls."""
-    seconds = []
-    for _ in range(repeats):
-        row = []
-        for call in (f, lambda t: dual.gradient(f, t), lambda t: scalar.gradient(f, t)):
-            started = time.perf_counter()
-            call(theta)
-            row.append(time.perf_counter() - started)
-        seconds.append(row)
-    plain, forward, reverse = np.median(seconds, axis=0)
-    return [float(forward / plain), float(reverse / plain)]
+                  float(unseen[1].mean()), len(theta), steps, network, untrained, counting,
+                  [len(seen[1]), len(rows)], few, letters, *vowels.distances(theta, task.SIZE),
+                  before, task.closer_sets(theta), task.like_distance(theta, seen))
 
 
 def table(result):
@@ -112,31 +90,45 @@ def show(result):
 
 def draw(result, path):
     import matplotlib.pyplot as plt
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.2, 4.2))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9, 4.6), width_ratios=(1, 1.35))
     n, plain, forward, reverse = np.array(result.costs, dtype=float).T
-    for values, color, name, offset in ((forward / plain, "#c2571a", "forward: n dual passes", -4),
-                                        (reverse / plain, "#1f5fa8", "reverse: one tape", -4)):
+    for values, color, name in ((forward / plain, "#c2571a", "forward: n dual passes"),
+                                (reverse / plain, "#1f5fa8", "reverse: one tape")):
         left.loglog(n, values, "o-", ms=3.5, color=color)
-        left.annotate(name, (n[1], values[1]), xytext=(9, offset), textcoords="offset points",
+        left.annotate(name, (n[1], values[1]), xytext=(9, -4), textcoords="offset points",
                       va="top", color=color)
     left.axhline(5, color="0.5", lw=0.8, ls=":")
     left.text(n[-1], 5.2, "bound: 5", color="0.4", fontsize=8, va="bottom", ha="right")
     left.set(xlabel="parameters n", ylabel="operations for the gradient ÷ operations of f",
-             ylim=(1, None))
+             ylim=(1, None), xticks=(10, 100), xticklabels=("10", "100"),
+             yticks=(1, 10, 100, 1000), yticklabels=("1", "10", "100", "1,000"))
     left.set_title(f"All {n[-1]:.0f} slopes for {reverse[-1] / plain[-1]:.1f}× the formula,\n"
                    f"not {forward[-1] / plain[-1]:.0f}×")
-    for letter, x, y in result.letters:
+    spots = np.array([point[1:] for point in result.letters])
+    for (letter, *_), spot, shown in zip(result.letters, spots, apart(spots)):
         vowel = letter in VOWELS
-        right.text(x, y, "␣" if letter == " " else letter, ha="center", va="center",
-                   color="#c2571a" if vowel else "0.35", weight="bold" if vowel else "normal",
-                   fontsize=12 if vowel else 10)
-    spread = np.array([point[1:] for point in result.letters])
-    right.set(xlim=(spread[:, 0].min() - 0.5, spread[:, 0].max() + 0.5),
-              ylim=(spread[:, 1].min() - 0.5, spread[:, 1].max() + 0.5),
+        color = "#c2571a" if vowel else "0.35"
+        right.plot(*zip(spot, shown), color=color, lw=0.5)
+        right.text(*shown, "space" if letter == " " else letter, ha="center", va="center",
+                   color=color, weight="bold" if vowel else "normal", fontsize=11 if vowel else 10)
+    right.set(xlim=(spots[:, 0].min() - 0.5, spots[:, 0].max() + 0.5),
+              ylim=(spots[:, 1].min() - 0.5, spots[:, 1].max() + 0.5),
               xlabel="first number of a letter", ylabel="second number")
-    right.set_title("Learned places: a vowel is on average\n"
-                    f"{result.among:.1f} from a vowel, {result.across:.1f} from another letter")
+    right.set_title(f"Learned places: two vowels are {result.among:.1f} apart, a vowel and\n"
+                    f"another letter {result.across:.1f} (untrained: {result.before[0]:.1f} "
+                    f"and {result.before[1]:.1f})")
     save(fig, path)
+
+
+def apart(spots, gap=0.27):
+    """The spots, pushed away from each other until two letters can be read side by side."""
+    shown = spots.copy()
+    for _ in range(200):
+        way = shown[:, None] - shown                                # (27, 27, 2)
+        far = np.linalg.norm(way, axis=-1, keepdims=True)
+        push = np.where((far > 0) & (far < gap), way / np.maximum(far, 1e-9) * (gap - far) / 3, 0)
+        shown += push.sum(axis=1)
+    return shown
 
 
 if __name__ == "__main__":

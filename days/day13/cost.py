@@ -1,0 +1,29 @@
+"""Day 13 · A formula of any number of parameters, and the seconds that its gradients take."""
+
+import time
+
+import numpy as np
+
+from llm.grad import dual, scalar
+from llm.models import vowels
+
+
+def small_network(rng, hidden):
+    """The loss of a network of 4 inputs and `hidden` units, as a function of its parameters."""
+    x = rng.standard_normal(4).tolist()
+    theta = rng.standard_normal(hidden * 6 + 1).tolist()
+    return lambda t: vowels.loss(vowels.mlp(t, x, hidden), 1), theta
+
+
+def time_ratios(f, theta, repeats):
+    """Seconds of both gradients over those of f, medians of interleaved calls."""
+    seconds = []
+    for _ in range(repeats):
+        row = []
+        for call in (f, lambda t: dual.gradient(f, t), lambda t: scalar.gradient(f, t)):
+            started = time.perf_counter()
+            call(theta)
+            row.append(time.perf_counter() - started)
+        seconds.append(row)
+    plain, forward, reverse = np.median(seconds, axis=0)
+    return [float(forward / plain), float(reverse / plain)]
