@@ -126,6 +126,34 @@ def test_a_bias_on_hidden_places_changes_nothing():
     assert np.array_equal(causal_attention(q, k, v, bias)[0], causal_attention(q, k, v)[0])
 
 
+def test_a_bias_on_visible_places_is_added_to_the_scores():
+    q, k, v = random_qkv(15, 2, 5, 3)
+    bias = np.random.default_rng(16).standard_normal((5, 5))
+    out = causal_attention(q, k, v, bias)[0]
+    for b, t in np.ndindex(2, 5):
+        scores = [q[b, t] @ k[b, s] / 3**0.5 + bias[t, s] for s in range(t + 1)]
+        weights = np.exp(scores) / np.exp(scores).sum()
+        assert out[b, t] == pytest.approx(weights @ v[b, :t + 1], rel=1e-12)
+
+
+def test_equal_keys_give_the_running_mean():
+    _, k, v = random_qkv(17, 6, 4)
+    out = causal_attention(k, np.zeros_like(k), v)[0]
+    assert out == pytest.approx(np.cumsum(v, axis=0) / np.arange(1, 7)[:, None], rel=1e-12)
+
+
+def test_dividing_again_breaks_in_float32_where_the_future_scores_104_more():
+    scores = np.array([0.0, 110.0], np.float32)
+    weights = np.exp(scores - scores.max())
+    weights = weights / weights.sum() * np.array([1, 0], np.float32)
+    assert weights.sum() == 0                                       # 0/0 if it is divided again
+
+
+def test_a_large_negative_number_in_place_of_minus_infinity_averages_what_was_hidden():
+    scores = np.float32(-1e9) + np.array([0.3, -2.0, 7.0], np.float32)
+    assert (scores == np.float32(-1e9)).all()
+
+
 def test_zeroing_after_the_softmax_lets_the_future_change_the_past():
     weights = attention(Q, K, VALUES)[1][3] * visible_past(3)
     assert weights.sum(axis=1) == pytest.approx([1 / 6, 1 / 2, 1])
@@ -159,3 +187,5 @@ def test_a_leaking_mask_reports_a_loss_that_no_honest_model_has():
     assert max(shifted, unmasked) < 0.5 * causal
     assert result.told[0] == 0 and result.told[1] == 1 and min(result.told[2:]) > 1
     assert result.spelled == 1.0
+    zeroed = result.nats[3]                                         # the nats of the lost weight
+    assert zeroed - causal == pytest.approx(result.missing, rel=1e-3) and result.missing > 0.3
