@@ -1,4 +1,4 @@
-"""Day 04 · Build: blocks by hand, and a product with seven multiplications instead of eight."""
+"""Day 04 · Build: blocks by hand, and the best order of a chain of products."""
 
 import numpy as np
 
@@ -14,16 +14,15 @@ def blocked_matmul(a, b, block):
     raise NotImplementedError
 
 
-def strassen(a, b, multiply):
-    """a @ b for square matrices of side 2ᵖ, calling `multiply(x, y)` on single numbers 7ᵖ times.
+def fewest_flops(sides):
+    """The fewest FLOPs in which a chain of matrices can be multiplied, by the best bracketing.
 
-    With halves a = [[a11, a12], [a21, a22]] and the same for b, Strassen (1969) has ::
+    Matrix i has the shape (sides[i], sides[i + 1]); there is at least one. A product of (M, K) and
+    (K, N) takes 2·M·K·N FLOPs, and all bracketings give the same matrix. ::
 
-        m1 = (a11 + a22)(b11 + b22)    m2 = (a21 + a22) b11      m3 = a11 (b12 − b22)
-        m4 = a22 (b21 − b11)           m5 = (a11 + a12) b22      m6 = (a21 − a11)(b11 + b12)
-        m7 = (a12 − a22)(b21 + b22)
-
-        c11 = m1 + m4 − m5 + m7    c12 = m3 + m5    c21 = m2 + m4    c22 = m1 − m2 + m3 + m6
+        fewest_flops([1000, 8, 1000, 1])     a (1000, 8), b (8, 1000), x (1000, 1)
+            (a b) x  16,000,000 + 2,000,000 FLOPs
+            a (b x)      16,000 +    16,000 FLOPs   ->  32000
     """
     raise NotImplementedError
 
@@ -52,16 +51,20 @@ def check_blocked_matmul(f):
         assert _Watched.largest <= block, f"multiplied a side of {_Watched.largest} > {block}"
 
 
-def check_strassen(f):
+def _all_bracketings(sides):
+    """The oracle: every place of the last product, without remembering anything."""
+    if len(sides) == 2:
+        return 0
+    return min(_all_bracketings(sides[:at + 1]) + _all_bracketings(sides[at:])
+               + 2 * sides[0] * sides[at] * sides[-1] for at in range(1, len(sides) - 1))
+
+
+def check_fewest_flops(f):
+    assert f([1000, 8, 1000, 1]) == 32_000, "the example"
+    assert f([3, 4]) == 0 and f([3, 4, 5]) == 120, "one matrix, two matrices"
     rng = np.random.default_rng(1)
-    for p in range(5):
-        calls = []
-        a, b = rng.integers(-9, 10, (2, 2**p, 2**p)).astype(float)
-
-        def multiply(x, y, calls=calls):
-            assert np.size(x) == np.size(y) == 1, "multiply takes single numbers"
-            calls.append(1)
-            return x * y
-
-        assert np.allclose(f(a, b, multiply), a @ b), f"wrong at side {2**p}"
-        assert len(calls) == 7**p, f"{len(calls)} multiplications at side {2**p}, not {7**p}"
+    for count in range(2, 9):
+        sides = rng.integers(1, 50, count).tolist()
+        assert f(sides) == _all_bracketings(sides), f"sides {sides}"
+    assert f([2] * 61) == 59 * 16, "60 matrices: remember the parts that you know already"
+    return "each part of the chain is worked out once"

@@ -4,11 +4,11 @@ from days.mistake import Mistake
 
 MISTAKES = [
     Mistake(
-        title="The last, smaller block is as wide as the others",
+        title="Rows that no thread owns",
         file="llm/tensors/matmul.py",
-        right="            width = min(panel_columns, n - j0)\n",
-        wrong="            width = min(panel_columns, n - j0) // 4 * 4\n",
-        symptom="Right for 1024 × 1024; for 515 columns the last three of c are zero.",
+        right=" = stripe * groups // stripes * 4, (stripe + 1) * groups // stripes * 4\n",
+        wrong=" = groups // stripes * stripe * 4, groups // stripes * (stripe + 1) * 4\n",
+        symptom="Right on one thread; on two, the last four rows of c are zero for some heights.",
     ),
     Mistake(
         title="Padded to what the rows need, not to what the sum needs",

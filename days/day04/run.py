@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from days.day04 import controls
 from days.harness import main, print_table, progress, save
 from llm.tensors import matmul, roofline
 from llm.tensors.timing import seconds_each
@@ -17,6 +18,10 @@ class Result:
     python_n: int            # but smaller for plain Python
     ways: list               # [name, size, ms, GFLOP/s]
     gflops: dict             # the last column by name
+    off_power: int           # a size near n that is no power of two
+    in_cache: int            # a size whose matrices all fit into a core's own cache
+    elsewhere: dict          # GFLOP/s of the three orders at these two sizes
+    panels: dict             # GFLOP/s of the register blocks on one thread, by size of the panel
     best_of_blas: float      # the best Numba version as a share of BLAS, both on all threads
     blas_kernel: str         # which kernel OpenBLAS chose for this processor
     blas_one_thread: float   # its GFLOP/s on one thread
@@ -24,7 +29,7 @@ class Result:
     one_core_gbs: float      # streaming read, GB/s
     all_cores_gbs: float
     ridge: float             # FLOPs per byte where memory stops being the limit
-    rows: list               # [rows of a, FLOPs/byte, GFLOP/s, roof] for BLAS with a big b
+    rows: list               # [rows of a, FLOPs/byte, GFLOP/s, bound] for BLAS with a big b
     b_shape: list            # the big b
     worst_error: float       # of all ways against float64, relative to the largest entry
 
@@ -32,9 +37,9 @@ class Result:
 def measure(fast, seed):
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")   # or idle pools steal the cores; day 38
     rng = np.random.default_rng(seed)
-    n, python_n, side, wide, sizes = (
-        (256, 48, 1024, 1024, [1, 16, 256]) if fast else
-        (1024, 160, 4096, 11008, [2**i for i in range(11)]))     # Llama-7B's feed-forward matrix
+    n, python_n, others, side, wide, sizes = (
+        (256, 48, (250, 64), 1024, 1024, [1, 16, 256]) if fast else
+        (1024, 160, (1000, 128), 4096, 11008, [2**i for i in range(11)]))   # wide as Llama-7B's
     a, b = (rng.standard_normal((n, n), dtype=np.float32) for _ in "ab")
     big = rng.standard_normal((side, wide), dtype=np.float32)
     blas = roofline.Blas()
@@ -52,8 +57,11 @@ def measure(fast, seed):
     exact = part[0].astype(np.float64) @ part[1]
     error = max(np.abs(f(*part) - exact).max() for f in ways.values()) / np.abs(exact).max()
     calls = {k: lambda f=f, m=size[k]: f(a[:m, :m], b[:m, :m]) for k, f in ways.items()}
-    with progress(7 + len(sizes), "timing") as step:
+    with progress(17 + len(sizes), "timing") as step:
         seconds = seconds_each(calls, warm=False, step=step)
+        elsewhere = controls.elsewhere({k: f for k, f in ways.items() if "Numba" in k}, a, b,
+                                       others, step)
+        panels = controls.panels(a, b, step)
         cores = blas.threads()
         blas.set_threads(1)
         alone = seconds_each({0: lambda: a @ b})[0]
@@ -74,6 +82,7 @@ def measure(fast, seed):
     return Result(
         n=n, python_n=python_n, gflops=gflops,
         ways=[[k, m, seconds[k] * 1e3, gflops[k]] for k, m in size.items()],
+        off_power=others[0], in_cache=others[1], elsewhere=elsewhere, panels=panels,
         best_of_blas=gflops["5 · + all threads"] / gflops["6 · BLAS"], blas_kernel=blas.kernel,
         blas_one_thread=roofline.flops(n, n, n) / alone / 1e9,
         avx2_gflops=0.0 if fast else roofline.blas_with("Haswell", n),
@@ -83,9 +92,11 @@ def measure(fast, seed):
 
 def table(r):
     best = r.gflops["6 · BLAS"]
-    return [["way", "size", "ms", "GFLOP/s", "share of BLAS"]] + [
+    return [["way", "size", "ms", "GFLOP/s", "share of BLAS",
+             f"GFLOP/s at {r.off_power}³", f"at {r.in_cache}³"]] + [
         [name, f"{size}³", f"{ms:,.1f}", f"{gf:.3g}", f"{gf / best:.2%}" if gf < .1 * best else
-         f"{gf / best:.0%}"] for name, size, ms, gf in r.ways]
+         f"{gf / best:.0%}", *(f"{other:.3g}" for other in r.elsewhere.get(name, []))]
+        + [""] * (name not in r.elsewhere) * 2 for name, size, ms, gf in r.ways]
 
 
 def show(r):
@@ -100,20 +111,25 @@ def draw(r, path):
     fig, ax = plt.subplots()
     slope, peak = max(r.one_core_gbs, r.all_cores_gbs), max(row[3] for row in r.rows)
     x = np.geomspace(0.25, 1200, 200)
-    ax.loglog(x, [roofline.attainable(i, peak, slope) for i in x], color="black", lw=2)
-    ax.text(.3, slope * .5, f"{slope:.0f} GB/s", rotation=34, va="bottom")
-    ax.text(peak / slope, peak * 1.15, f"{peak:.0f} GFLOP/s")
+    ax.loglog(x, [roofline.attainable(i, peak, slope) for i in x], color="black", lw=1.5)
+    ax.text(.27, slope * .55, f"memory: {slope:.0f} GB/s", rotation=38, va="bottom")
+    ax.text(.27, peak * 1.2, f"the most that BLAS reached: {peak:.0f} GFLOP/s")
     ax.plot([row[1] for row in r.rows], [row[2] for row in r.rows], "o-", color="C0", ms=4, lw=1)
-    m, i, g, _ = r.rows[len(r.rows) // 3]
-    ax.annotate(f"BLAS, {m} rows times\na {r.b_shape[0]} × {r.b_shape[1]} matrix", (i, g),
-                (.45, 1.2), color="C0", arrowprops={"arrowstyle": "-", "color": "C0"})
+    for m, i, g, _ in (row for row in r.rows if row[0] in (1, 2, 16, 128, 1024)):
+        ax.text(i, g * .62, m, color="C0", ha="center", va="center", fontsize=9)
+    ax.text(1.1, 3.2, f"BLAS, this many rows times\na {r.b_shape[0]} × {r.b_shape[1]} matrix",
+            color="C0")
     at, low = r.n / 6, 0.0
     for name, _, _, gf in sorted(r.ways[1:], key=lambda w: w[3]):
         ax.plot(at, gf, "s", color="C3", ms=4)
-        low = max(gf, low * 1.45)
-        ax.text(at * 1.25, low, name[4:], color="C3", va="center", fontsize=9)
-    ax.set(xlabel="arithmetic intensity: FLOPs per byte that must move", ylabel="GFLOP/s",
-           xlim=(.25, 1200), ylim=(.1, peak * 3),
+        low = max(gf, low * 1.5)
+        ax.annotate(name[4:], (at, gf), (1500, low), color="C3", va="center", fontsize=9,
+                    annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "color": "C3", "lw": .5, "relpos": (0, .5)})
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.set(xlabel="arithmetic intensity: FLOPs for each byte that must move", ylabel="GFLOP/s",
+           xlim=(.25, 1200), ylim=(.1, peak * 2.5),
            title=f"One {r.n}³ product, the same bytes to move: loop order, registers and threads\n"
                  f"take it from {min(w[3] for w in r.ways[1:]):.1g} to "
                  f"{r.gflops['5 · + all threads']:.0f} GFLOP/s")

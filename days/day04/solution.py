@@ -1,5 +1,7 @@
 """Day 04 · Solutions of the build exercises."""
 
+from functools import cache
+
 import numpy as np
 
 
@@ -14,18 +16,13 @@ def blocked_matmul(a, b, block):
     return c
 
 
-def strassen(a, b, multiply):
-    """Seven half-size products instead of eight, all the way down to single numbers."""
-    half = len(a) // 2
-    if half == 0:
-        return np.array([[multiply(a[0, 0], b[0, 0])]])
-    a11, a12, a21, a22 = a[:half, :half], a[:half, half:], a[half:, :half], a[half:, half:]
-    b11, b12, b21, b22 = b[:half, :half], b[:half, half:], b[half:, :half], b[half:, half:]
-    m1 = strassen(a11 + a22, b11 + b22, multiply)
-    m2 = strassen(a21 + a22, b11, multiply)
-    m3 = strassen(a11, b12 - b22, multiply)
-    m4 = strassen(a22, b21 - b11, multiply)
-    m5 = strassen(a11 + a12, b22, multiply)
-    m6 = strassen(a21 - a11, b11 + b12, multiply)
-    m7 = strassen(a12 - a22, b21 + b22, multiply)
-    return np.block([[m1 + m4 - m5 + m7, m3 + m5], [m2 + m4, m1 - m2 + m3 + m6]])
+def fewest_flops(sides):
+    """Split the chain at its last product; both parts are chains, and each is needed often."""
+    @cache
+    def between(first, last):
+        """The fewest FLOPs of the matrices from sides[first] to sides[last]."""
+        return min((between(first, at) + between(at, last)
+                    + 2 * sides[first] * sides[at] * sides[last]
+                    for at in range(first + 1, last)), default=0)
+
+    return between(0, len(sides) - 1)
