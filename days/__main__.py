@@ -28,6 +28,9 @@ def parser():
     def command(name, text):
         return commands.add_parser(name, help=text, description=text)
 
+    doctor = command("doctor", "is this machine ready? packages, cores, compiler, cache, network, "
+                     "disk, each with its cure")
+    doctor.add_argument("--plain", action="store_true", help="words in place of signs and colour")
     run = command("run", "run one day; further flags go to it (run 35 --fast)")
     run.add_argument("day")
     run.add_argument("rest", nargs=argparse.REMAINDER, metavar="…",
@@ -98,6 +101,9 @@ def dispatch(options):
     if options.command is None:
         from days.tools.learner import map
         return map.show(ROOT)
+    if options.command == "doctor":
+        from days.tools.learner import doctor
+        return doctor.doctor(ROOT, options.plain)
     if options.command == "run":
         return run(course.number(options.day), options.rest)
     if options.command == "test":

@@ -26,8 +26,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parent.parent
 BLAS_SLEEPS = "OPENBLAS_THREAD_TIMEOUT"
 
@@ -249,6 +247,7 @@ def kernels():
 def machine():
     """The machine and the versions, as one line for the result."""
     import numba
+    import numpy as np
     return (f"{cpu_name()}, {os.cpu_count()} cores, {platform.system()}, "
             f"Python {platform.python_version()}, NumPy {np.__version__}, "
             f"Numba {numba.__version__}")
@@ -268,6 +267,7 @@ def cpu_name():
 
 def plain(value):
     """NumPy scalars and arrays, tuples and paths as plain JSON values."""
+    import numpy as np
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -16,7 +16,7 @@ FRAME = 0
 ROOMS = {".ci", "days", "experiments", "llm", "notes", "tests"}
 FRAME_FILES = [
     ".ci/*", ".gitattributes", ".gitignore", "LICENSE", "Makefile", "README.md", "pyproject.toml",
-    "requirements*.txt", "tests/test_course.py", "tests/conftest.py",
+    "requirements*.txt", "tests/test_course*.py", "tests/conftest.py",
 ]
 IN_FOLDER = re.compile(r"days/day(\d\d)/|tests/test_day(\d\d)\.py$")
 FIRST_LINE = re.compile(r'[rR]?"""Day (\d\d) · ')
