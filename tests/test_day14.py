@@ -152,6 +152,26 @@ def test_a_vjp_is_linear_in_dout_and_gradient_rows_of_softmax_sum_to_zero(seed):
     assert np.abs(rules.cross_entropy_vjp(1.0, *saved)[0].sum(axis=-1)).max() < 1e-15
 
 
+def test_a_check_is_only_as_good_as_its_inputs():
+    """The answer of the exercise: wrong rules that pass where the inputs do not tell."""
+    def overwrite(dout, ids, shape):
+        dtable = np.zeros(shape, dout.dtype)
+        dtable[ids] += dout
+        return dtable, None
+    check_pair(rules.embedding, overwrite, normal(7, 3), np.array([4, 2, 5]), rng=rng)
+    with pytest.raises(AssertionError, match="gradient of input 0"):
+        check_pair(rules.embedding, overwrite, normal(7, 3), np.array([2, 2, 5]), rng=rng)
+    always = lambda dout, out: (dout * (out >= 0),)
+    check_pair(rules.relu, always, np.abs(away_from_zero(3, 4)), rng=rng)
+    with pytest.raises(AssertionError, match="gradient of input 0"):
+        check_pair(rules.relu, always, -np.abs(away_from_zero(3, 4)), rng=rng)
+    swapped = lambda dout, a, b: (dout @ b, a.swapaxes(-1, -2) @ dout)
+    both = normal(3, 3)
+    check_pair(rules.matmul, swapped, normal(3, 3), both + both.T, rng=rng)
+    with pytest.raises(AssertionError, match="gradient of input 0"):
+        check_pair(rules.matmul, swapped, normal(3, 3), both, rng=rng)
+
+
 @pytest.mark.parametrize("a, b", BROADCAST)
 def test_unbroadcast_returns_the_original_shape_and_the_sum_over_copies(a, b):
     shape = np.broadcast_shapes(a, b)
@@ -174,8 +194,10 @@ def test_the_backward_of_a_matmul_costs_twice_its_forward():
         forward = tally.operations
         dout = counted(n, m)
         rules.matmul_vjp(dout, *saved)
-        assert forward == n * m * (2 * k - 1)                     # k products, k − 1 sums
-        assert tally.operations - forward == n * k * (2 * m - 1) + k * m * (2 * n - 1)
+        backward = tally.operations - forward
+        # a sum of k products takes k − 1 additions: one operation an entry less than derived
+        assert forward + n * m == 2 * n * k * m
+        assert backward + n * k + k * m == 2 * (forward + n * m)
 
 
 def test_what_is_ignored_counts_for_nothing():

@@ -22,11 +22,11 @@ MISTAKES = [
         wrong="    count = max(kept.size, 1)",
         symptom="A batch with much padding shows a wonderfully low loss and hardly learns."),
     Mistake(
-        title="The transposes of a matmul's gradient are swapped",
+        title="The mask of relu lets everything through",
         file="llm/grad/rules.py",
-        right="    da = dout @ b.swapaxes(-1, -2)",
-        wrong="    da = dout @ b if b.shape[-1] == b.shape[-2] else dout @ b.swapaxes(-1, -2)",
-        symptom="Every rectangular test is green; a model with square weights learns nothing."),
+        right="np.where(out > 0, dout, 0)",
+        wrong="np.where(out >= 0, dout, 0)",
+        symptom="Units that are switched off get gradients as if they were on; no error anywhere."),
     Mistake(
         title="The copies of a broadcast are averaged",
         file="llm/grad/rules.py",

@@ -1,22 +1,24 @@
 """Day 14 · Every rule checked on a real batch, and what its backward costs against its forward."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from days.day14.cost import (
+    cost,
+    lookup_ratio,
+    narrow,
+    sign_ratio,
+    time_ratio,
+    view_ratio,
+    worst_error,
+)
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.grad import rules
-from llm.grad.check import numerical_gradient
 from llm.tokens.chars import CharTokenizer
 
 T, C, HEADS = 64, 64, 4
-COST = {  # for each number of out: FLOPs forward, backward; numbers moved at least, both ways
-    "cross_entropy": (5, 2, 2, 2), "softmax": (5, 4, 2, 3), "sigmoid": (7, 3, 2, 3),
-    "add": (1, 0, 3, 0), "add bias": (1, 1, 2, 1), "sub": (1, 1, 3, 2), "mul": (1, 2, 3, 5),
-    "div": (1, 3, 3, 5), "relu": (1, 2, 2, 3), "tanh": (1, 3, 2, 3), "silu": (8, 12, 2, 3),
-    "gelu": (9, 18, 2, 3), "embedding": (0, 1, 2, 3)}
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class Result:
     #                   FLOPs ratio, least bytes ratio, time ratio, forward in ms
     probes: int       # entries checked of each input
     repeats: int
+    view: list        # matmul's second factor a transposed view ÷ a copy: forward, backward times
+    lookup: list      # the lookup's backward ÷ forward by np.add.at, and by a one-hot product
+    signs: list       # relu's backward ÷ forward, signs at random and sorted
+    whole: float      # worst error of linear where the sum itself, not its change, is measured
 
 
 def measure(fast, seed):
@@ -48,7 +54,11 @@ def measure(fast, seed):
             rows.append([label, "×".join(map(str, np.shape(f(*arrays)[0]))) or "one number",
                          error, flops / 1e6, flops_ratio, bytes_ratio, ratio, 1e3 * forward])
             step()
-    return Result(corpus.name, [B, T, C, V], rows, probes, repeats)
+    whole = worst_error(rules.linear, rules.linear_vjp, calls["linear"][1:], probes, rng, False)
+    return Result(corpus.name, [B, T, C, V], rows, probes, repeats,
+                  view_ratio(*map(narrow, calls["matmul"][1:]), repeats, rng),
+                  lookup_ratio(*map(narrow, calls["embedding"][1:]), repeats, rng),
+                  sign_ratio(narrow(calls["relu"][1]), repeats, rng), whole)
 
 
 def cases(ids, V, rng):
@@ -67,61 +77,6 @@ def cases(ids, V, rng):
             "add bias": ("add", wide, normal(4 * C)), "add": ("add", wide, normal(wide.shape)),
             "sub": ("sub", wide, normal(wide.shape)), "mul": ("mul", wide, normal(wide.shape)),
             "div": ("div", wide, 1 + rng.random(wide.shape))}
-
-
-def worst_error(f, f_vjp, arrays, probes, rng):
-    """Worst relative error over `probes` random entries of each float64 input, as on day 12."""
-    out, saved = f(*arrays)
-    dout = np.asarray(rng.standard_normal(np.shape(out)))
-    errors = []
-    for i, grad in enumerate(f_vjp(dout, *saved)):
-        if grad is None:
-            continue
-        where = rng.choice(grad.size, probes, replace=False)
-        changed = [np.array(a) for a in arrays]
-
-        def loss(values, changed=changed, i=i, where=where):
-            changed[i].flat[where] = values
-            return np.sum((f(*changed)[0] - out) * dout)   # less to round than in f(…)·dout alone
-
-        numeric = numerical_gradient(loss, arrays[i].flat[where].copy())
-        analytic = grad.flat[where]
-        errors.append(np.abs(analytic - numeric) / np.maximum(1, np.abs(numeric)))
-    return float(np.max(errors))
-
-
-def narrow(array):
-    """float64 as float32, in which training runs; ids as they are."""
-    return array.astype(np.float32) if array.dtype == np.float64 else array
-
-
-def time_ratio(f, f_vjp, arrays, repeats, rng):
-    """Fastest backward ÷ fastest forward, forward seconds, numbers in out.
-
-    The fastest of interleaved calls is the one that nothing else on the machine disturbed.
-    """
-    out, saved = f(*arrays)
-    dout = np.asarray(rng.standard_normal(np.shape(out)), np.float32)
-    seconds = []
-    for _ in range(repeats):
-        row = []
-        for call in (lambda: f(*arrays), lambda: f_vjp(dout, *saved)):
-            started = time.perf_counter()
-            call()
-            row.append(time.perf_counter() - started)
-        seconds.append(row)
-    forward, backward = np.min(seconds, axis=0)
-    return float(backward / forward), float(forward), max(np.size(out), 1)
-
-
-def cost(label, arrays, size):
-    """FLOPs forward, and the ratios backward ÷ forward of FLOPs and of the least bytes moved."""
-    if label in ("linear", "matmul"):
-        a, b = arrays[0].size, arrays[1].size
-        return 2 * size * arrays[0].shape[-1], 2.0, (2 * a + 2 * b + size) / (a + b + size)
-    size = arrays[0].size if label == "cross_entropy" else size
-    forward, backward, read, moved = COST[label]
-    return size * forward, backward / forward if forward else None, moved / read
 
 
 def table(result):
@@ -144,25 +99,24 @@ def draw(result, path):
     for y, (*_, flops, moved, ratio, _) in enumerate(rows):
         marks = [m for m in (flops, moved, ratio) if m]
         ax.plot([min(marks), max(marks)], [y, y], color="0.85", lw=1, zorder=0)
-        if flops:
-            ax.plot(flops, y, "o", mfc="white", mec="#c2571a", ms=7)
-        if moved:
-            ax.plot(moved, y, "|", color="0.25", ms=11, mew=1.6)
-        ax.plot(ratio, y, "o", color="#1f5fa8", ms=5)
-    top = len(rows) - 1
-    flops, moved, ratio = rows[-2][4], rows[-1][5], rows[-1][6]
-    ax.text(ratio, top + 0.35, "measured time", color="#1f5fa8", ha="right", va="bottom")
-    ax.text(flops, top - 0.55, "FLOPs", color="#c2571a", ha="left", va="bottom")
-    ax.text(moved, top + 0.35, "bytes, at least", color="0.25", ha="center", va="bottom")
+    heights = np.arange(len(rows))
+    for at, marker, label, style in (
+            (4, "o", "FLOPs, as derived", {"mfc": "white", "mec": "#c2571a", "ms": 8}),
+            (5, "|", "bytes, at least", {"color": "0.25", "ms": 11, "mew": 1.6}),
+            (6, "o", "measured time", {"color": "#1f5fa8", "ms": 4.5})):
+        there = [row[at] or np.nan for row in rows]
+        ax.plot(there, heights, marker, ls="", label=label, **style)
+    ax.legend(loc="lower right", frameon=False)
     ax.axvline(1, color="0.6", lw=0.8, ls=":")
-    ax.set(xscale="log", xlabel="backward ÷ forward", ylim=(-0.6, top + 1.1))
+    ax.set(xscale="log", xlabel="backward ÷ forward", ylim=(-0.6, len(rows) - 0.4))
     ax.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16, 32], ["¼", "½", "1", "2", "4", "8", "16", "32"])
     ax.minorticks_off()
-    ax.set_yticks(range(len(rows)), [row[0] for row in rows])
+    ax.set_yticks(heights, [row[0] for row in rows])
     ax.tick_params(axis="y", length=0)
-    ratios = {row[0]: row[6] for row in rows}
-    ax.set_title(f"FLOPs foretell the products (linear: 2 predicted, {ratios['linear']:.1f} "
-                 f"measured),\nnot the lookup, whose backward takes {ratios['embedding']:.0f}×")
+    time = {row[0]: row[6] for row in rows}
+    ax.set_title("Neither FLOPs nor bytes alone predict the time of a backward pass:\n"
+                 f"with 2 for the FLOPs, linear takes {time['linear']:.1f}, relu "
+                 f"{time['relu']:.1f}; the lookup takes {time['embedding']:.0f}")
     save(fig, path)
 
 
