@@ -1,6 +1,7 @@
 """Day 34 · GPT: a model small enough to count by hand, the tied head, its start, its costs."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -77,7 +78,9 @@ def test_the_parameters_counted_by_hand(rng):
 
 @pytest.mark.parametrize("config", [
     TINY, SMALL, GPTConfig(V=7, T=1, C=1, L=1, H=1), GPTConfig(V=50, T=9, C=12, L=5, H=3),
-    GPTConfig(V=50, T=9, C=12, L=5, H=3, rotary=True)])
+    GPTConfig(V=50, T=9, C=12, L=5, H=3, rotary=True),
+    GPTConfig(V=50, T=9, C=12, L=5, H=3, tied=False),
+    GPTConfig(V=50, T=9, C=12, L=5, H=3, rotary=True, tied=False)])
 def test_the_formula_counts_what_is_built(config, rng):
     assert GPT(config, rng).count_parameters() == count_parameters(config)
 
@@ -119,6 +122,25 @@ def test_the_tied_gradient_is_the_sum_of_both_uses(rng):
     assert tied == pytest.approx(model.embed.table.grad + other.grad, rel=1e-12, abs=1e-15)
     assert (model.embed.table.grad[6:] == 0).all()           # never seen: nothing through reading
     assert (np.abs(other.grad[6:]) > 1e-6).all()             # but the head pushes every row
+
+
+def test_an_untied_head_is_a_matrix_of_its_own(rng):
+    assert GPTConfig().tied and GPT(SMALL, rng).head is None
+    config = replace(SMALL, tied=False)
+    assert count_parameters(config) == count_parameters(SMALL) + 11 * 8
+    model, twin = (GPT(c, np.random.default_rng(3)) for c in (config, SMALL))
+    state = model.state_dict()
+    assert state.pop("head.w").shape == (8, 11)
+    assert state.keys() == twin.state_dict().keys()          # all else starts as the tied twin
+    assert all((array == twin.state_dict()[name]).all() for name, array in state.items())
+    wide = GPT(GPTConfig(V=400, T=2, C=64, L=1, H=2, tied=False), rng)
+    assert wide.head.w.data.std() == pytest.approx(0.02, rel=0.05) and wide.head.b is None
+    exact(model, rng)
+    ids, targets = rng.integers(6, size=(3, 6)), rng.integers(11, size=(3, 6))
+    assert model(ids).data == pytest.approx(model.hidden(ids).data @ model.head.w.data)
+    model.loss(ids, targets).backward()
+    assert (model.embed.table.grad[6:] == 0).all()           # reading is its only use now
+    assert (np.abs(model.head.w.grad) > 1e-6).all()
 
 
 def test_the_tied_table_is_stepped_once(rng):

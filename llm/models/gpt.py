@@ -1,7 +1,8 @@
 """Day 34 · GPT: embed, L blocks, a last norm, and a head that is the embedding once more.
 
-Parameters: L(12C² + 13C) + (V + T)C + 2C, less TC where no positions are learned. Generation here
-is a plain loop; day 42 makes it fast. Left out: training (day 35), an untied head.
+Parameters: L(12C² + 13C) + (V + T)C + 2C, less TC where no positions are learned, and VC more where
+the head has a matrix of its own. Generation here is a plain loop; day 42 makes it fast. Left out:
+training (day 35).
 """
 
 import math
@@ -18,7 +19,7 @@ from llm.layers.attention import MultiHeadAttention
 from llm.layers.block import Block, FeedForward
 from llm.layers.block import count_flops as block_flops
 from llm.layers.block import count_saved as block_saved
-from llm.layers.module import Embedding, Module
+from llm.layers.module import Embedding, Linear, Module
 from llm.layers.norm import LayerNorm
 from llm.layers.positions import LearnedPositions
 from llm.layers.residual import Dropout
@@ -38,6 +39,7 @@ class GPTConfig:
     H: int = 12            # heads, each of D = C / H channels
     dropout: float = 0.0   # share of what each branch adds that is dropped in training
     rotary: bool = False   # turn queries and keys (day 31) instead of adding learned positions
+    tied: bool = True      # the head is the embedding once more, instead of a matrix of its own
 
     def __post_init__(self):
         for name in "VTCLH":
@@ -76,6 +78,7 @@ class GPT(Module):
         self.dropout = Dropout(config.dropout)
         self.blocks = [block(config, rng) for _ in range(config.L)]
         self.norm = LayerNorm(config.C)
+        self.head = None if config.tied else Linear(config.C, config.V, rng, bias=False, std=0.02)
 
     def __call__(self, ids, rng=None):
         """An rng means training: dropout draws from it. Raises ValueError as `hidden` does."""
@@ -97,7 +100,9 @@ class GPT(Module):
         return self.norm(x)
 
     def logits(self, hidden):
-        """(…, C) -> (…, V): the head is the embedding once more."""
+        """(…, C) -> (…, V): the head is the embedding once more, unless it is untied."""
+        if self.head is not None:
+            return self.head(hidden)
         return head(hidden, self.embed.table)
 
     def loss(self, ids, targets, rng=None):
@@ -124,7 +129,8 @@ class GPT(Module):
 def count_parameters(config):
     """The formula at the top of this file."""
     V, T, C, L = config.V, config.T, config.C, config.L
-    return L * (12 * C * C + 13 * C) + (V + (0 if config.rotary else T)) * C + 2 * C
+    tables = (1 if config.tied else 2) * V + (0 if config.rotary else T)
+    return L * (12 * C * C + 13 * C) + tables * C + 2 * C
 
 
 def count_flops(config):
