@@ -25,6 +25,7 @@ from llm.functions.probability import log_softmax
 from llm.grad.tensor import Tensor
 from llm.layers.module import parameter
 from llm.models.gpt import GPT, GPTConfig
+from llm.models.ngram import NGram
 from llm.tokens.fast_bpe import FastBPE
 from llm.train.adam import AdamW
 from llm.train.loop import expected_total, fit, gradients
@@ -124,11 +125,19 @@ def test_microbatches_of_unequal_counts_equal_the_full_batch():
         np.testing.assert_allclose(results[1][1][name], array, atol=1e-6)
 
 
-def test_a_nan_gradient_skips_its_step():
-    x, parameters, loss = parabola(1.0)
-    x.data[0] = np.nan
-    run = fit(parameters, loss, itertools.repeat(None), AdamW(parameters), Constant(0.1), steps=2)
-    assert run.skipped == 2 and run.steps == 2
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_gradient_that_is_not_finite_is_not_applied(bad):
+    x, parameters, _ = parabola(1.0)
+    before = []
+
+    def loss(factor):
+        before.append(x.data[0])
+        return (x * x * Tensor(np.array([factor]))).sum(), 1
+
+    run = fit(parameters, loss, iter([1.0, bad, 1.0]), Descent(parameters), Constant(0.25),
+              steps=3, clip=10.0)
+    assert run.skipped == 1 and run.steps == 3
+    assert before == [1.0, 0.5, 0.5] and x.data[0] == 0.25      # the second step changed nothing
 
 
 def test_hooks_see_every_step_and_the_schedule_its_number():
@@ -537,6 +546,29 @@ def test_validation_and_writing_stop_when_their_time_is_over():
     assert len(job.write_page(state, 50, 1.0, seconds=60)) == 50
 
 
+def test_a_long_run_is_looked_at_every_50_seconds_and_a_minute_five_times(tmp_path, monkeypatch):
+    """An imitated clock: each reading of it is a quarter of a second later."""
+    now = itertools.count(0, 0.25)
+    monkeypatch.setattr("llm.train.loop.time.perf_counter", lambda: next(now))
+    monkeypatch.setattr(job, "validate", lambda *args: (1.0, 1))
+    for seconds, looks in ((6.0, 5), (300.0, 5), (400.0, 7)):
+        it = session(tmp_path / str(seconds), seconds=seconds)
+        monkeypatch.setattr(it, "keep", lambda *args: None)
+        it.train(*encoded(it))
+        assert len(it.points) == looks
+        assert it.points[0][0] == pytest.approx(seconds / (looks + 1), abs=1)
+
+
+def test_the_rival_is_the_best_order_and_tells_each_characters_loss():
+    train, held_out = (np.random.default_rng(k).integers(0, 3, n) for k, n in ((0, 300), (1, 50)))
+    losses = {order: -NGram.fit(train, order, 3).log_probabilities(held_out)[1:]
+              for order in (1, 2, 3)}
+    best = min(losses, key=lambda order: losses[order].mean())
+    rival = job.ngram_rival(train, held_out, 3, (1, 2, 3))
+    assert rival.order == best and np.array_equal(rival.losses, losses[best])
+    assert rival.numbers == NGram.fit(train, best, 3).size
+
+
 def test_where_there_is_no_terminal_progress_is_a_line_every_few_seconds(monkeypatch, capsys):
     clock = iter([0.0, 1.0, 4.9, 5.0, 5.0, 9.9, 11.0, 11.0])
     monkeypatch.setattr("days.harness.time.monotonic", lambda: next(clock))
@@ -584,6 +616,8 @@ def course(*flags):
     (["--prompt", "x", "--resume"], "--resume"),
     (["--prompt", "x", "--model", "a.npz", "--text", "b.txt"], "--text"),
     (["--prompt", "x", "--text", "no/such/file.txt"], "no/such/file.txt"),
+    (["--full", "--seconds", "5"], "--full trains for 600 seconds"),
+    (["--full", "--prompt", "x"], "leave out --seconds and --prompt"),
     (["--fast", "--model", "README.md/m.npz"], "cannot keep"),
     (["--fast", "--model", "README.md"], "is no model"),
     (["--prompt", "x", "--model", "README.md"], "damaged or no snapshot: delete it"),
@@ -600,6 +634,7 @@ def test_headline_the_gpt_learns_and_counting_is_ahead(tmp_path):
     assert result.val_nats_per_char < np.log(60)              # better than not knowing anything
     assert result.ngram_nats_per_char < result.val_nats_per_char
     assert len(result.page) == job.Recipe.small().page
+    assert result.ngram_numbers > 10_000 and 0 < result.ngram_sample < np.log(60)
 
 
 @pytest.fixture

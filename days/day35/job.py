@@ -163,13 +163,22 @@ def continue_prompt(state, prompt, temperature, rng):
     print()
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A counted model and what it pays."""
+
+    order: int
+    numbers: int                   # that it holds
+    losses: np.ndarray             # (N − 1,) nats of each held-out character but the first
+
+
 def ngram_rival(train, held_out, V, orders):
-    """(order, nats per character) of the best Kneser–Ney n-gram, counted on the same text."""
-    scores = []
+    """The best Kneser–Ney n-gram of these orders, counted on the same text."""
+    rivals = []
     with progress(len(orders), "counting n-grams") as tick:
         for order in orders:
-            rival = NGram.fit(train, order, V)
-            scores.append((-float(rival.log_probabilities(held_out)[1:].mean()), order))
+            counted = NGram.fit(train, order, V)
+            rivals.append(Rival(order, counted.size,
+                                -counted.log_probabilities(held_out)[1:]))
             tick()
-    nats, order = min(scores)
-    return order, nats
+    return min(rivals, key=lambda rival: rival.losses.mean())

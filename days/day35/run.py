@@ -1,6 +1,7 @@
 """Day 35 · Train a GPT on Shakespeare for a minute, then let it write a page.
 
 Flags of its own: --seconds, --text FILE, --model FILE, --resume, --prompt TEXT, --temperature.
+--full is the same training for ten minutes instead of one.
 """
 
 import math
@@ -13,6 +14,7 @@ from days.day35.session import Session
 from days.harness import UsageError, kernels, main, print_table, progress, save, say
 
 LN2 = float(np.log(2))
+MINUTE, LONG = 60.0, 600.0         # seconds of training
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,16 @@ class Result:
     val_loss: list
     page: str
     validated: int | None = None  # held-out characters that were scored; fewer where time was up
+    ngram_numbers: int = 0        # counted numbers that the n-gram holds
+    ngram_sample: float | None = None      # nats of the n-gram on the sample of val_loss
 
 
-def measure(fast, seed, seconds=60.0, text=None, model=None, resume=False, prompt=None,
-            temperature=0.8):
+def measure(fast, seed, full=False, seconds=None, text=None, model=None, resume=False,
+            prompt=None, temperature=0.8):
     """Train, validate, write, compare; `fast` trains a tiny GPT on a little text."""
+    if full and (seconds is not None or prompt is not None):
+        raise UsageError(f"--full trains for {LONG:.0f} seconds: leave out --seconds and --prompt")
+    seconds = (LONG if full else MINUTE) if seconds is None else seconds
     if not (0 < seconds < math.inf and 0 <= temperature < math.inf):
         raise UsageError("--seconds must be above 0 and --temperature at least 0, both finite")
     if prompt is not None and (resume or text and model):
@@ -72,13 +79,14 @@ def work(session, temperature):
     if scored < len(held_out) - 1:
         say(f"time was up: validated on the first {scored:,} held-out characters")
     with session.stoppable():
-        order, rival = job.ngram_rival(train, held_out[:scored + 1], state.tokenizer.vocab_size,
-                                       recipe.orders)
+        rival = job.ngram_rival(train, held_out[:scored + 1], state.tokenizer.vocab_size,
+                                recipe.orders)
     times, losses = smooth(run)
     return Result(corpus.name, len(corpus.text), state.model.count_parameters(), len(run.losses),
-                  round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), nats, rival, order,
-                  run.interrupted, times, losses, [p[0] for p in session.points],
-                  [p[1] for p in session.points], page, scored)
+                  round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), nats,
+                  float(rival.losses.mean()), rival.order, run.interrupted, times, losses,
+                  [p[0] for p in session.points], [p[1] for p in session.points], page, scored,
+                  rival.numbers, float(rival.losses[:recipe.glance - 1].mean()))
 
 
 def smooth(run, points=60):
@@ -111,35 +119,34 @@ def show(result):
 
 def draw(result, path):
     import matplotlib.pyplot as plt
+    blue, red, grey = "#1f5a99", "#c4501b", "#555555"
     fig, ax = plt.subplots()
-    ax.plot(result.curve_seconds, result.curve_loss, color="#1f5a99", lw=1.5)
-    ax.plot(result.val_seconds, result.val_loss, "o", color="#c4501b", mfc="none", ms=5)
-    ax.plot(result.seconds, result.val_nats_per_char, "o", color="#c4501b", ms=6)
-    ax.axhline(result.ngram_nats_per_char, color="#555555", lw=1, ls="--")
-    end = result.curve_seconds[-1]
-    ax.annotate("training batches", (end * 0.12, result.curve_loss[len(result.curve_loss) // 9]),
-                (8, 8), textcoords="offset points", color="#1f5a99")
-    ax.annotate(f"all held-out text: {result.val_nats_per_char:.2f}",
-                (result.seconds, result.val_nats_per_char), (4, -18), ha="right",
-                textcoords="offset points", color="#c4501b")
-    if len(result.val_loss) > 2:
-        ax.annotate("its first 10,000 characters", (result.val_seconds[2], result.val_loss[2]),
-                    (6, 8), textcoords="offset points", color="#c4501b")
-    ax.annotate(f"counting ({result.ngram_order}-gram): {result.ngram_nats_per_char:.2f}",
-                (0, result.ngram_nats_per_char), (0, -12), textcoords="offset points",
-                color="#555555")
-    ax.set_ylim(min(result.ngram_nats_per_char, result.val_nats_per_char) - 0.25,
-                max(result.curve_loss[0] * 0.8, result.val_nats_per_char + 1))
+    ax.plot(result.curve_seconds, result.curve_loss, color=blue, lw=1.5,
+            label="GPT, training batches")
+    ax.plot(result.val_seconds, result.val_loss, "o", color=red, mfc="none", ms=5,
+            label="GPT, first 10,000 held-out characters")
+    ax.plot(result.seconds, result.val_nats_per_char, "o", color=red, ms=6,
+            label=f"GPT, all held-out characters: {result.val_nats_per_char:.2f}")
+    if result.ngram_sample is not None:
+        ax.axhline(result.ngram_sample, color=grey, lw=1, ls=":",
+                   label=f"{result.ngram_order}-gram, first 10,000: {result.ngram_sample:.2f}")
+    ax.axhline(result.ngram_nats_per_char, color=grey, lw=1, ls="--",
+               label=f"{result.ngram_order}-gram, all held-out: {result.ngram_nats_per_char:.2f}")
+    low = min(result.ngram_nats_per_char, result.val_nats_per_char)
+    ax.set_ylim(low - 0.1, max(result.curve_loss[0] * 0.8, low + 1))
     ax.set_xlabel("seconds of training on this machine")
     ax.set_ylabel("loss, nats per character")
-    ax.set_title(f"A GPT reaches {result.val_nats_per_char:.2f} nats per character "
-                 f"in {result.seconds:.0f} s")
+    ahead = result.ngram_nats_per_char - result.val_nats_per_char
+    place = "ahead of" if ahead > 0 else "behind"
+    ax.set_title(f"After {result.seconds:.0f} s the GPT is at {result.val_nats_per_char:.2f} nats "
+                 f"a character, and {place} counting by {abs(ahead):.2f}")
+    ax.legend(loc="upper right", fontsize=9)
     save(fig, path)
 
 
 def add_arguments(parser):
     from pathlib import Path
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long to train (60)")
+    parser.add_argument("--seconds", type=float, help="how long to train (60)")
     parser.add_argument("--text", metavar="FILE", help="train on a UTF-8 text file of yours")
     parser.add_argument("--model", type=Path, metavar="FILE",
                         help="where the model is kept (runs/day35/gpt-NAME-OF-THE-TEXT.npz)")

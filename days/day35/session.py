@@ -13,7 +13,8 @@ from llm.data.text import Corpus
 from llm.train.loop import fit
 from llm.train.schedule import WarmupCosine
 
-LOOKS = 5                          # at the validation text on the way; the model is kept at each
+LOOKS = 5                          # at the validation text on the way, at least; the model is kept
+EVERY = 50                         # seconds between two looks of a long run
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Session:
         def loss(batch):
             return state.model.loss(*batch), batch[1].size
 
+        looks = max(LOOKS, int(budget / EVERY) - 1)
         with progress(round(budget), "training") as tick:
             shown = 0.0
 
@@ -50,8 +52,8 @@ class Session:
                 shown = step.seconds
 
             def look(step):
-                if len(self.points) < LOOKS and (
-                        step.seconds >= (len(self.points) + 1) * budget / (LOOKS + 1)):
+                if len(self.points) < looks and (
+                        step.seconds >= (len(self.points) + 1) * budget / (looks + 1)):
                     nats, _ = job.validate(state, sample, budget / 30)
                     self.points.append((round(step.seconds, 1), nats))
                     self.keep(step.step, state.used + step.seconds)
