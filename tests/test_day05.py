@@ -95,10 +95,21 @@ def test_lost_likelihood_is_the_weighted_divergence():
     assert np.isclose(lost, (n.sum(axis=1) * divergence).sum())
 
 
-def test_longer_contexts_never_fit_the_text_worse():
+def test_longer_contexts_never_fit_the_same_characters_worse():
     ids = np.random.default_rng(5).integers(0, 4, 2000)
-    loss = [-MarkovChain.fit(ids, k, 4).log_probabilities(ids)[6 - k:].mean() for k in range(7)]
-    assert all(a >= b - 1e-3 for a, b in zip(loss, loss[1:]))
+    loss = []
+    for k in range(7):                 # all fitted to, and scored on, ids[6:]
+        chain = MarkovChain.fit(ids[6 - k:], k, 4)
+        loss.append(-chain.log_probabilities(ids[6 - k:]).mean())
+    assert all(a >= b - 1e-12 for a, b in zip(loss, loss[1:]))
+    assert loss[6] < 0.2 * loss[0]
+
+
+def test_a_longer_context_can_fit_worse_when_it_scores_fewer_characters():
+    ids = np.array([0, 0, 1])          # "aab": ln 2 a character with order 1, 0.637 with order 0
+    zero, one = (-MarkovChain.fit(ids, k, 2).log_probabilities(ids).mean() for k in (0, 1))
+    assert np.isclose(zero, (2 * np.log(1.5) + np.log(3)) / 3) and np.isclose(one, np.log(2))
+    assert one > zero
 
 
 def test_generated_text_has_only_transitions_of_the_book():
@@ -175,3 +186,7 @@ def test_headline_memory_fits_the_book_and_fails_on_the_rest():
     assert all(a < b for a, b in zip(impossible, impossible[1:]))
     assert train[-1] < 0.5 * train[0]
     assert impossible[-1] > 0.1
+    assert all(a < b for a, b in zip(result.copied, result.copied[1:]))
+    assert all(low <= mean <= high
+               for mean, (low, high) in zip(result.copied, result.copied_range))
+    assert result.words[0] < result.words[3] < 1
