@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import weakref
 
 import numpy as np
 import pytest
@@ -296,6 +297,31 @@ def test_memory_falls_as_backward_walks():
     assert len(seen) == 10 and all(a - b > 75_000 for a, b in zip(seen[1:], seen[2:]))
 
 
+def test_a_gradient_that_nobody_wants_is_gone_before_the_next_vjp_runs():
+    unwanted, alive = [], []
+
+    def two(dout, shape):
+        other = np.ones(shape)
+        unwanted.append(weakref.ref(other))
+        return 2 * dout, other
+
+    def look(dout):
+        alive.append(unwanted[0]() is not None)
+        return (dout,)
+
+    twice = primitive(lambda x, c: (2 * x, (x.shape,)), two)
+    seen = primitive(lambda x: (x.copy(), ()), look)
+    twice(seen(leaf(5)), np.ones(5)).sum().backward()
+    assert alive == [False]
+
+
+def test_the_most_bytes_are_noted_for_each_operation_alone():
+    with watching([ops.gelu, ops.tanh]) as log, no_grad():
+        ops.gelu(np.ones(100_000))
+        ops.tanh(np.ones(10))
+    assert log[0][3] > 1_600_000 and log[1][3] < 100_000
+
+
 def test_an_output_that_no_vjp_needs_is_let_go():
     x = leaf(100_000)
 
@@ -306,6 +332,21 @@ def test_an_output_that_no_vjp_needs_is_let_go():
         return y
     result, kept = allocated(additions)
     assert saved_bytes(result) == 0 and kept < 2 * x.data.nbytes      # y itself
+
+
+def test_a_product_with_a_constant_keeps_an_array_that_no_gradient_needs():
+    """The answer of the exercise: the record is as frugal as its rules, and not more."""
+    x = y = leaf(1000)
+    for _ in range(20):
+        y = y * 2.0
+    assert saved_bytes(y) == 19 * 8000 + 20 * 8       # x itself is a leaf
+    scale = primitive(lambda x, c: (x * c, (c,)), lambda dout, c: (dout * c, None))
+    y = x
+    for _ in range(20):
+        y = scale(y, np.float64(2.0))
+    assert saved_bytes(y) == 0
+    row = (x.reshape(10, 100) + 1.0)[0]
+    assert saved_bytes(row * row) == 8000             # 100 numbers keep the 1,000 alive
 
 
 def test_watching_notes_each_operation_on_both_ways_and_changes_nothing():

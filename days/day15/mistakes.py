@@ -25,8 +25,8 @@ MISTAKES = [
         title="The record outlives the walk",
         file="llm/grad/walk.py",
         right="        self.vjp, self.saved, self.parents = None, (), ()",
-        wrong="        self.name = self.name",
-        symptom="Memory does not fall during backward, and a second backward goes through."),
+        wrong="        self.vjp = None",
+        symptom="Gradients are right, but memory does not fall while backward walks."),
     Mistake(
         title="The end of the block is forgotten when an error leaves it",
         file="llm/grad/lowering.py",

@@ -1,24 +1,27 @@
 """Day 15 · What a tape keeps in memory, operation by operation, and what it costs in time."""
 
-import time
-import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
 
+from days.day15.parts import (
+    C,
+    L,
+    T,
+    fastest,
+    leaves,
+    loss,
+    memory,
+    microseconds,
+    product,
+    slope_error,
+)
 from days.harness import main, print_table, save, say
 from llm.data.text import load_or_default
-from llm.grad import ops, rules, tensor
-from llm.grad.check import numerical_gradient
-from llm.grad.memory import watching
 from llm.grad.scalar import Value
-from llm.grad.tensor import Tensor
 from llm.grad.walk import saved_by_operation
 from llm.models import window
 from llm.tokens.chars import CharTokenizer
-
-T, C, L = 16, 32, 4
-USED = [ops.embedding, tensor.reshape, ops.linear, ops.gelu, tensor.add, ops.cross_entropy]
 
 
 @dataclass(frozen=True)
@@ -63,77 +66,6 @@ def measure(fast, seed):
                   slope_error(arrays, batch, rng), overhead, scalar)
 
 
-def leaves(arrays):
-    return {name: Tensor(a, requires_grad=True) for name, a in arrays.items()}
-
-
-def loss(p, ids, targets):
-    """Day 11's window model and L hidden layers more, each added to what was there: mean nats."""
-    x = ops.embedding(p["table"], ids).reshape(len(ids), T * C)
-    h = ops.gelu(ops.linear(x, p["w1"], p["b1"]))
-    for block in range(L):
-        h = h + ops.gelu(ops.linear(h, p[f"w{block} more"], p[f"b{block} more"]))
-    return ops.cross_entropy(ops.linear(h, p["w2"], p["b2"]), targets)
-
-
-def memory(arrays, batch):
-    """The curve over all operations, and MB after forward, at the peak, after backward."""
-    loss(leaves(arrays), *batch).backward()        # what Python allocates once is not counted
-    parameters = leaves(arrays)
-    with watching(USED) as log:
-        result = loss(parameters, *batch)
-        after_forward = tracemalloc.get_traced_memory()[0]
-        result.backward()
-        after_backward = tracemalloc.get_traced_memory()[0]
-    curve = [[name, way, now / 1e6, most / 1e6] for name, way, now, most in log]
-    return curve, after_forward / 1e6, max(row[3] for row in curve), after_backward / 1e6
-
-
-def slope_error(arrays, batch, rng):
-    """The tape's slope along a random direction against central differences of the whole model."""
-    exact = {name: a.astype(np.float64) for name, a in arrays.items()}
-    way = {name: rng.standard_normal(a.shape) / 100 for name, a in exact.items()}
-    parameters = leaves(exact)
-    loss(parameters, *batch).backward()
-    slope = sum(np.sum(parameters[name].grad * way[name]) for name in exact)
-    moved = lambda t: leaves({name: a + t * way[name] for name, a in exact.items()})
-    measured = numerical_gradient(lambda t: float(loss(moved(t[0]), *batch).data), np.zeros(1))[0]
-    return float(abs(measured / slope - 1))
-
-
-def product(x, c, count=100):
-    for _ in range(count):
-        x = x * c
-    return x
-
-
-def microseconds(n, repeats, rng):
-    """[n, µs of a product of n numbers and its VJP by plain calls of the pair, on the tape]."""
-    x, c = (rng.standard_normal((2, n)) / 10 + 1).astype(np.float32)
-    leaf, fixed, dout, count = Tensor(x, requires_grad=True), Tensor(c), np.ones_like(x), 20
-
-    def plain():
-        out, record, d = x, [], dout
-        for _ in range(count):
-            out, saved = rules.mul(out, c)
-            record.append(saved)
-        while record:
-            d, _ = rules.mul_vjp(d, *record.pop())
-
-    tape = lambda: product(leaf, fixed, count).backward(dout)
-    return [n, *(1e6 * seconds / count for seconds in fastest([plain, tape], repeats))]
-
-
-def fastest(calls, repeats):
-    """Seconds of the fastest of several interleaved runs: those that nothing else disturbed."""
-    seconds = []
-    for call in calls * repeats:
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return [min(seconds[k::len(calls)]) for k in range(len(calls))]
-
-
 def table(result):
     rows = [["operation", "kept by formula, bytes", "counted on the tape"]]
     rows += [[name, f"{formula:,}", f"{counted:,}"] for name, formula, counted in result.kept]
@@ -158,19 +90,21 @@ def draw(result, path):
     x = np.arange(1, len(result.curve) + 1)
     now, most = (np.array([row[k] for row in result.curve]) for k in (2, 3))
     turn = sum(row[1] == "forward" for row in result.curve)
-    left.vlines(x, now, most, color="0.8", lw=1.5, zorder=1)
-    for part, color, name in ((slice(0, turn), "#1f5fa8", "forward"),
-                              (slice(turn - 1, None), "#c2571a", "backward")):
-        left.plot(x[part], now[part], ".-", color=color, lw=1.5, ms=5)
-        left.text(x[part].mean(), -0.03 * most.max(), name, color=color, ha="center", va="top")
+    left.vlines(x, now, most, color="0.8", lw=1.5, zorder=1, label="most, during the operation")
+    left.plot(x[:turn], now[:turn], ".-", color="#1f5fa8", lw=1.5, ms=5)
+    after = [*now[turn - 1:], result.after_backward]          # the last: backward has returned
+    left.plot([*x[turn - 1:], len(x) + 1], after, ".-", color="#c2571a", lw=1.5, ms=5)
+    for part, color, name in ((x[:turn], "#1f5fa8", "forward"), (x[turn:], "#c2571a", "backward")):
+        left.text(part.mean(), -0.03 * most.max(), name, color=color, ha="center", va="top")
     top = int(np.argmax(most))
-    left.annotate(f"with temporary\narrays: {most[top]:.1f} MB", (x[top], most[top]),
-                  xytext=(-6, 0), textcoords="offset points", fontsize=8, color="0.4",
-                  va="top", ha="right")
+    left.text(x[top] - 1, 1.02 * most[top], f"with temporary arrays: {most[top]:.1f} MB",
+              fontsize=8, color="0.4", va="bottom")
     left.axhline(result.gradients, color="0.5", lw=0.8, ls=":")
-    left.text(x[-1], 0.98 * result.gradients, "all gradients", fontsize=8, color="0.4",
+    left.text(0.97 * len(x), 0.97 * result.gradients, "all gradients", fontsize=8, color="0.4",
               ha="right", va="top")
-    left.set(xlabel="operations", ylabel="MB allocated", ylim=(-0.1 * most.max(), None))
+    left.legend(loc="upper left", fontsize=8, frameon=False)
+    left.set(xlabel="operations", ylabel="MB allocated after each",
+             ylim=(-0.1 * most.max(), 1.15 * most.max()))
     left.set_title(f"The forward keeps {result.after_forward:.1f} MB;\n"
                    f"backward trades it for {result.after_backward:.1f} MB of gradients")
     n, plain, tape = np.array(result.overhead).T
@@ -179,7 +113,8 @@ def draw(result, path):
         right.loglog(n, values, "o-", ms=3.5, color=color)
         right.text(n[0], values[0] * (0.8 if va == "top" else 1.2), name, color=color, va=va)
     right.set(xlabel="numbers in the array", ylabel="µs for a product and its VJP",
-              ylim=(plain.min() / 2, None))
+              ylim=(plain.min() / 2, None), yticks=(1, 10), yticklabels=("1", "10"),
+              xticks=(1, 100, 10_000), xticklabels=("1", "100", "10,000"))
     right.set_title(f"The tape adds {tape[0] - plain[0]:.1f} µs an operation:\n"
                     f"{tape[0] / plain[0]:.1f}× for one number, "
                     f"{tape[-1] / plain[-1]:.1f}× for {n[-1]:,.0f}")
