@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from days.day30.run import measure
+from days.day30.run import Moved, measure, parts
 from llm.functions.attention import attention
 from llm.functions.heads import multi_head, multi_head_vjp
 from llm.grad.check import check_pair
@@ -72,7 +72,8 @@ def test_sinusoids_add_in_the_inputs_own_dtype(rng):
     for x in (x32, x32.astype(np.float64)):
         out = SinusoidalPositions()(Tensor(x))
         assert out.dtype == x.dtype
-        assert out.data == pytest.approx(x + sinusoids(5, 6, np.float64), abs=1e-6)
+        exact = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-14}[x.dtype]
+        assert out.data == pytest.approx(x + sinusoids(5, 6, np.float64), abs=exact)
     assert SinusoidalPositions().count_parameters() == 0
 
 
@@ -87,6 +88,19 @@ def test_learned_rows_are_added_and_get_the_sum_of_their_gradients(rng):
     assert (x.grad == 1).all()
     full = module(Tensor(np.zeros((1, 6, 4), np.float32)))
     assert (full.data[0] == module.table.data).all()
+
+
+def test_a_short_text_gets_the_first_rows_of_the_table(rng):
+    module = LearnedPositions(6, 4, rng, dtype=np.float64)
+    x = rng.standard_normal((2, 3, 4))
+    assert (module(Tensor(x)).data == x + module.table.data[:3]).all()
+
+
+@pytest.mark.parametrize("std", [None, 0.5])
+def test_the_learned_table_starts_small(rng, std):
+    table = LearnedPositions(400, 64, rng, **({} if std is None else {"std": std})).table.data
+    assert table.dtype == np.float32
+    assert table.std() == pytest.approx(std or 0.02, rel=0.02)
 
 
 def test_past_its_table_a_learned_position_says_so_with_the_cure(rng):
@@ -122,6 +136,29 @@ def test_with_alibi_equal_keys_are_weighted_by_the_power_of_their_distance(rng):
         assert out[0, t, 0] == pytest.approx(powers[t] / sum(powers))
 
 
+def test_under_alibi_more_text_drowns_a_key_that_was_found():
+    far = lambda T: np.arange(T - 1, -1, -1)                # exercise 2 of the note
+    shares = []
+    for T in (32, 1000):
+        scores = np.where(far(T) == 10, math.log(32), 0) - far(T) / 256
+        shares.append((np.exp(scores) / np.exp(scores).sum())[T - 11])
+    assert shares == pytest.approx([0.51, 0.11], abs=0.005)
+
+
+def test_the_mean_distance_of_equal_keys_is_one_over_e_to_the_slope_minus_one():
+    for slope in ALiBi(8).slopes:
+        d = np.arange(20_000)
+        assert (d * np.exp(-slope * d)).sum() / np.exp(-slope * d).sum() == pytest.approx(
+            1 / (math.exp(slope) - 1))
+
+
+def test_a_query_turned_back_by_k_matches_the_sinusoid_k_places_before_best():
+    rows, k = sinusoids(64, 32, np.float64), 5
+    turned = rows[:-k]                                      # R₋ₖ p_t = p_(t − k), by the rotation
+    best = (turned @ rows.T).argmax(axis=1)
+    assert (best == np.arange(64 - k)).all()
+
+
 def test_the_backward_with_alibi_is_the_gradient(rng):
     check_pair(multi_head, multi_head_vjp, rng.standard_normal((2, 5, 3 * 2 * 2)), rng=rng, H=2,
                rule=ALiBi(2))
@@ -148,3 +185,16 @@ def test_past_the_training_length_learned_stops_and_alibi_goes_on():
     assert rows["ALiBi"][2] < rows["none"][2] < 4.44                   # order is worth something
     assert rows["ALiBi"][-1] < rows["ALiBi"][2] + 0.2                  # and ALiBi extrapolates
     assert rows["ALiBi"][-1] < rows["none"][-1]
+    assert len(result.moved) == 1 and 2 < result.moved[0] < 4.44
+    assert result.seeds["ALiBi"] == [rows["ALiBi"][2:]]
+
+
+def test_moved_sinusoids_are_those_of_later_places():
+    x = Tensor(np.zeros((1, 4, 6), np.float32))
+    assert (Moved(0)(x).data == SinusoidalPositions()(x).data).all()
+    assert (Moved(9)(x).data[0] == sinusoids(13, 6)[9:]).all()
+
+
+def test_parts_of_a_loss_by_place():
+    assert parts(np.arange(128.0)) == [23.5, 47.5, 95.5]    # 16 … 31, 32 … 63, 64 … 127
+    assert parts(np.arange(32.0)) == [23.5, None, None]

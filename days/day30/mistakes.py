@@ -24,10 +24,10 @@ MISTAKES = [
         symptom="The first head's slope is 1, and it sees little but its own token; no head is as "
                 "far-sighted as the paper's last one."),
     Mistake(
-        title="the table's length is not checked",
+        title="a short text gets the last rows of the table",
         file="llm/layers/positions.py",
-        right="        if T_max < T:",
-        wrong="        if T_max < 0:",
-        symptom="One token too many gives an error about shapes that do not fit, far from its "
-                "cause."),
+        right="return x + (self.table if T_max == T else self.table[:T])",
+        wrong="return x + (self.table if T_max == T else self.table[-T:])",
+        symptom="Training on full windows is perfect. But a short prompt is read as if it stood at "
+                "the end of a window whose beginning is missing."),
 ]

@@ -9,7 +9,9 @@ from days.day29.model import AttentionLM, loss_by_place, train
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.heads import NO_RULE
-from llm.layers.positions import ALiBi, LearnedPositions, SinusoidalPositions
+from llm.grad.tensor import Tensor
+from llm.layers.module import Module
+from llm.layers.positions import ALiBi, LearnedPositions, SinusoidalPositions, sinusoids
 from llm.tokens.chars import CharTokenizer
 
 C, H, T, B, LONG = 64, 8, 32, 32, 128
@@ -19,38 +21,74 @@ COLORS = {"none": "#777777", "learned": "#c8553d", "sinusoidal": "#e09f3e", "ALi
           LARGE: "#9c6b17"}
 
 
+RATES = {"none": 1e-2, "learned": 1.5e-2, "sinusoidal": 2.2e-2, "ALiBi": 2.2e-2, LARGE: 2.2e-2}
+SEEDS = 3
+
+
 @dataclass(frozen=True)
 class Result:
     corpus: str
     steps: int
     trained: int      # T, the length in training
-    rows: list        # [name, parameters, nats at places 16 … 31, 32 … 63, 64 … 127 or None]
-    curves: dict      # name → [nats in each group of 4 places]
+    rates: dict       # name → the best rate of experiments/positions.py
+    rows: list        # [name, parameters, nats at places 16 … 31, 32 … 63, 64 … 127 or None], mean
+    seeds: dict       # name → the same three numbers of each seed
+    curves: dict      # name → [nats in each group of 4 places], mean over seeds
+    moved: list       # nats at 16 … 31 of windows of T whose sinusoids begin at LONG − T, by seed
     refusal: str      # what the learned positions say to one token more
 
 
 def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text)
-    ids, unseen = tokenizer.encode(corpus.train), tokenizer.encode(corpus.validation)
-    steps, n = (50, 256) if fast else (500, 1024)
-    rows, curves, refusal = [], {}, ""
-    with kernels(), progress(len(NAMES) * steps, "training") as advance:
+    ids = tokenizer.encode(corpus.train)
+    unseen = np.array_split(tokenizer.encode(corpus.validation), 2)[1]  # rates: on the other half
+    steps, n, count = (50, 256, 1) if fast else (300, 1024, SEEDS)
+    rows, seeds, curves, moved, refusal = [], {}, {}, [], ""
+    with kernels(), progress(len(NAMES) * count * steps, "training") as advance:
         for name in NAMES:
-            rng = np.random.default_rng(seed)
-            positions, rule = kind(name, rng)
-            model = AttentionLM(tokenizer.vocab_size, C, H, 1, rng, positions, rule)
-            model.embed.table.data *= 50 if name == LARGE else 1
-            train(model, ids, steps, B, T, rng, advance, rate=1e-2)
-            try:
-                loss = loss_by_place(model, unseen, LONG, n)
-            except ValueError as error:
-                refusal, loss = str(error), loss_by_place(model, unseen, T, n)
-            extra = positions.count_parameters() if positions else 0
-            parts = [loss[i:j] for i, j in ((T // 2, T), (T, 2 * T), (2 * T, LONG))]
-            rows.append([name, extra, *(float(p.mean()) if p.size else None for p in parts)])
+            losses = []
+            for i in range(count):
+                model = make(name, tokenizer.vocab_size, ids, steps, RATES[name], seed + i, advance)
+                try:
+                    losses.append(loss_by_place(model, unseen, LONG, n))
+                except ValueError as error:
+                    refusal = str(error)
+                    losses.append(loss_by_place(model, unseen, T, n))
+                if name == "sinusoidal":
+                    model.positions = Moved(LONG - T)
+                    moved.append(float(loss_by_place(model, unseen, T, n)[T // 2:].mean()))
+            extra = model.positions.count_parameters() if name == "learned" else 0
+            seeds[name] = [parts(loss) for loss in losses]
+            loss = np.mean(losses, axis=0)
+            rows.append([name, extra, *parts(loss)])
             curves[name] = loss.reshape(-1, 4).mean(axis=1).tolist()
-    return Result(corpus.name, steps, T, rows, curves, refusal)
+    return Result(corpus.name, steps, T, RATES, rows, seeds, curves, moved, refusal)
+
+
+def make(name, V, ids, steps, rate, seed, advance):
+    """A trained model with this kind of positions."""
+    rng = np.random.default_rng(seed)
+    positions, rule = kind(name, rng)
+    model = AttentionLM(V, C, H, 1, rng, positions, rule)
+    model.embed.table.data *= 50 if name == LARGE else 1
+    return train(model, ids, steps, B, T, rng, advance, rate=rate)
+
+
+def parts(loss):
+    """Mean nats at places T/2 … T − 1, T … 2T − 1 and 2T … , None where there are none."""
+    return [float(x.mean()) if x.size else None for x in (loss[T // 2:T], loss[T:2 * T],
+                                                          loss[2 * T:])]
+
+
+class Moved(Module):
+    """Sinusoids as if the window began at place `start`: all distances are as in training."""
+
+    def __init__(self, start):
+        self.start = start
+
+    def __call__(self, x):
+        return x + Tensor(sinusoids(self.start + x.shape[-2], x.shape[-1])[self.start:])
 
 
 def kind(name, rng):
@@ -70,7 +108,13 @@ def table(result):
 
 def show(result):
     print_table(table(result), f"trained {result.steps} steps on {result.trained} characters, "
-                f"{result.corpus}")
+                f"{result.corpus}; mean of {len(result.seeds['none'])} seeds")
+    print_table([["positions", "rate", "each seed", "", ""]] + [
+        [name, f"{result.rates[name]:g}", *(" ".join("-" if x is None else f"{x:.3f}" for x in part)
+                                            for part in zip(*losses))]
+        for name, losses in result.seeds.items()])
+    print("sinusoids that begin at a place never trained, windows of the trained length:",
+          " ".join(f"{x:.3f}" for x in result.moved))
     print(textwrap.fill(f"learned, past its end: {result.refusal}", 80))
 
 
@@ -83,6 +127,8 @@ def draw(result, path):
         ax.plot(places, curve, color=COLORS[name], lw=1.8)
         end = (places[-1] + 3, curve[-1])
         said = "learned, ends here" if name == "learned" else name.replace(", ", ",\n")
+        if name == "learned":
+            end = (end[0], curve[-1] + 0.07)                # clear of the curves that go on
         ax.annotate(said, end, color=COLORS[name], va="center")
     ax.axvline(T - 0.5, color="#bbbbbb", lw=1)
     top = ax.get_ylim()[1]
@@ -90,8 +136,9 @@ def draw(result, path):
     ax.set(xlabel="place of the character in its window", ylabel="nats of the next character",
            xlim=(0, LONG * 1.2), xticks=range(0, LONG + 1, 32))
     change = {name: rows[name][-1] - rows[name][2] for name in ("sinusoidal", "ALiBi")}
-    ax.set_title(f"From {T} to {LONG} characters: sinusoids {change['sinusoidal']:+.2f} nats, "
-                 f"ALiBi {change['ALiBi']:+.2f},\nand learned positions have nothing to say")
+    ax.set_title(f"Trained on {T} characters, read on {LONG}: the loss of sinusoids changes by "
+                 f"{change['sinusoidal']:+.2f}\nnats, that of ALiBi by {change['ALiBi']:+.2f}, "
+                 "and learned positions end")
     save(fig, path)
 
 
