@@ -77,6 +77,7 @@ def test_pets_by_hand():
     p = math.exp(grammar.log_probability("Bo has a cat, a small one. Bo naps."))
     assert p == pytest.approx(1 / 3 * 1 / 2 * 3 / 4)
     assert grammar.log_probability("Bo has a cat, a small one. Ann naps.") == -math.inf
+    assert grammar.log_probability("Bo has a dog. Bo runs.x") == -math.inf      # a text and more
 
 
 # invariants
@@ -228,6 +229,8 @@ def test_wrong_targets_and_distributions_are_refused():
     refuse("from -1 to 0", cross_entropy, np.zeros((2, 3)), [-1, 0])
     refuse("must be integers", cross_entropy, np.zeros((1, 3)), [0.5])
     refuse("call softmax first", entropy, [1.0, 2.0])
+    refuse("sum 1", entropy, [0.5, 0.45])
+    assert entropy(np.float32([0.5, 0.4999])) == pytest.approx(BIT, abs=1e-3)    # rounding may pass
     refuse("sum 1", kl, [1.5, -0.5], [0.5, 0.5])
     refuse(r"\(2,\) and \(3,\)", kl, [0.5, 0.5], [0.5, 0.25, 0.25])
     refuse(r"\(0,\) have no entries", entropy, [])

@@ -1,6 +1,7 @@
-"""Day 07 · Build: a log-sum-exp in one pass, and an entropy with its first bias removed."""
+"""Day 07 · Build: log-sum-exp in one pass, an entropy less biased, a code as short as surprise."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -22,6 +23,20 @@ def miller_madow(ids):
     The plug-in is −Σ n/T log(n/T) over the counts n. Example::
 
         miller_madow(np.array([0, 0, 1, 1]))  →  0.8181… = ln 2 + 1/8
+    """
+    raise NotImplementedError
+
+
+def arithmetic_code(ids, p):
+    """Return the shortest code of a text: a string of "0" and "1" (the example's is "10").
+
+    ids: a list of integers in 0 … V−1. p: V positive Fractions with sum 1, the probability of each
+    id at every place. The text owns an interval in [0, 1): begin with all of it, and at each id
+    keep the part that this id has, parts laid out in the order of the ids. A code of n bits with
+    value k owns [k / 2**n, (k + 1) / 2**n). Return the shortest code whose interval lies inside
+    the text's, and the lowest k if there are two. Work with Fractions: they do not round.
+
+        arithmetic_code([1], [Fraction(1, 2), Fraction(1, 4), Fraction(1, 4)])  →  "10"
     """
     raise NotImplementedError
 
@@ -53,3 +68,23 @@ def check_miller_madow(f):
         corrected.append(f(ids))
         assert math.isclose(corrected[-1], plain[-1] + (len(n) - 1) / 120)
     assert abs(np.mean(corrected) - truth) < abs(np.mean(plain) - truth) / 3
+
+
+def check_arithmetic_code(f):
+    """Small cases by hand, then random texts: each can be read back and is short enough."""
+    p = [Fraction(1, 2), Fraction(1, 4), Fraction(1, 4)]
+    assert f([1], p) == "10" and f([0, 0], p) == "00" and f([2, 1], p) == "1110" and f([], p) == ""
+    assert f([1], [Fraction(1, 3)] * 3) == "011"         # [3/8, 4/8) lies in [1/3, 2/3)
+    rng = np.random.default_rng(2)
+    for length in (1, 2, 5, 30, 100):
+        weights = rng.integers(1, 20, 6).tolist()
+        p = [Fraction(w, sum(weights)) for w in weights]
+        ids = rng.choice(6, length, p=[float(x) for x in p]).tolist()
+        bits = f(ids, p)
+        surprise = -sum(math.log2(p[i]) for i in ids)
+        assert surprise - 1e-9 <= len(bits) < surprise + 2, f"{len(bits)} bits for {surprise:.2f}"
+        at, got = Fraction(int(bits, 2), 2 ** len(bits)), []
+        for _ in ids:                                    # read the code: which part holds it?
+            got.append(next(i for i in range(6) if at < sum(p[:i + 1])))
+            at = (at - sum(p[:got[-1]])) / p[got[-1]]
+        assert got == ids

@@ -1,6 +1,7 @@
-"""Day 07 · Solutions: a log-sum-exp in one pass, and an entropy with its first bias removed."""
+"""Day 07 · Solutions: log-sum-exp in one pass, an entropy less biased, a code."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -20,3 +21,17 @@ def miller_madow(ids):
     counts = np.unique(ids, return_counts=True)[1]
     p = counts / len(ids)
     return float(-(p * np.log(p)).sum() + (len(counts) - 1) / (2 * len(ids)))
+
+
+def arithmetic_code(ids, p):
+    """Return the bits of the largest dyadic interval inside the interval of the text."""
+    low, width = Fraction(0), Fraction(1)
+    for i in ids:
+        low += width * sum(p[:i])
+        width *= p[i]
+    n = 0
+    while True:
+        k = math.ceil(low * 2**n)
+        if Fraction(k + 1, 2**n) <= low + width:
+            return format(k, f"0{n}b") if n else ""
+        n += 1
