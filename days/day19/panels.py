@@ -84,9 +84,9 @@ def ranges(axis, result):
     axis.text(1.2e-4, 2.75, "lowest at", color="0.4", va="top")
     axis.set(ylim=(1.9, 5), xlim=(1e-4, 3), xlabel="rate, rising every step",
              ylabel="averaged loss")
-    axis.set_title(f"{result.ranges[-1][0] / result.ranges[0][0]:.0f} times the steps, "
-                   f"{means[-1] / means[0]:.2f} of the rate: the\naverage lags behind the "
-                   "rate, most in short runs")
+    axis.set_title("The range run's lowest average moves with its\n"
+                   f"length: {means[0]:.3f} in {result.ranges[0][0]} steps, {means[-1]:.3f} in "
+                   f"{result.ranges[-1][0]:,}")
 
 
 def spike(axis, result):

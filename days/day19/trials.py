@@ -57,22 +57,10 @@ def curvatures(lab, rate, marks, sizes):
                    lab.run(Constant(rate), 1, last=size).losses[0]] for size in sizes]
 
 
-def warmups(lab, bar, sizes, peaks, warmup, steps, known):
-    """Rows [size of the last layer, peak of the cosine, nats without and with warmup]."""
-    rows = []
-    for size in sizes:
-        for peak in peaks:
-            bare = lab.several(bar, WarmupCosine(peak, 0), steps, last=size)
-            warm = known.get(("cosine", peak)) if size == 1 else None
-            warm = warm or lab.several(bar, WarmupCosine(peak, warmup), steps, last=size)
-            rows.append([size, peak, nats(bare), nats(warm)])
-    return rows
-
-
 def clipped_throughout(lab, bar, warmup, steps, known):
     """Rows [kind, limit or None, usual norm, share of steps clipped, nats], cosine."""
     rows = []
-    for kind, peak, limits in (("plain", 2.0, (math.inf, 0.1)),
+    for kind, peak, limits in (("plain", 1.4, (math.inf, 0.1)),
                                ("AdamW", 0.02, (math.inf, 0.1, 0.01))):
         for limit in limits:
             done = known["cosine", peak] if (kind, limit) == ("AdamW", math.inf) else lab.several(
