@@ -273,6 +273,17 @@ def test_a_view_that_repeats_elements_cannot_be_written():
     assert copy.tolist() == [[5.0, 5.0], [1.0, 2.0], [1.0, 2.0]]
 
 
+def test_a_part_of_a_repeating_view_cannot_be_written_either():
+    source = array([[1.0, 2.0]])
+    wide = source.broadcast_to((3, 2))
+    for part in (wide[1:2], wide[1], wide[0].reshape(2, 1), wide[1].T):
+        with pytest.raises(ValueError, match="several places"):
+            part[0] = 5                                     # else all rows and the source change
+    assert source.tolist() == [[1.0, 2.0]]
+    source.broadcast_to((1, 2))[0] = 5                      # nothing is repeated here
+    assert source.tolist() == [[5.0, 5.0]]
+
+
 def test_a_view_whose_first_element_lies_before_the_buffer_is_refused():
     with pytest.raises(ValueError, match="positions -1 to 1"):
         View(np.zeros(3, np.float32), (3,), strides=(-1,), offset=1)

@@ -24,6 +24,7 @@ class View:
         if str(buffer.dtype) not in DTYPES or buffer.ndim != 1:
             raise ValueError(f"a buffer has one axis and a dtype of {', '.join(DTYPES)}, "
                              f"not {buffer.dtype} {buffer.shape}")
+        self.part_of_repeats = False
         reach = [(n - 1) * s for n, s in zip(self.shape, self.strides)]
         low = offset + sum(r for r in reach if r < 0)
         high = offset + sum(r for r in reach if r > 0)
@@ -48,12 +49,15 @@ class View:
         return st.is_contiguous(self.shape, self.strides)
 
     def _seen(self, shape, strides, offset=None):
-        return type(self)(self.buffer, shape, strides, self.offset if offset is None else offset)
+        view = type(self)(self.buffer, shape, strides, self.offset if offset is None else offset)
+        view.part_of_repeats = self.repeats
+        return view
 
     @property
     def repeats(self):
-        """Do several indices show one element, as after `broadcast_to`?"""
-        return any(n > 1 and s == 0 for n, s in zip(self.shape, self.strides))
+        """Do several indices show one element, as after `broadcast_to`, here or in a view of it?"""
+        return self.part_of_repeats or any(
+            n > 1 and s == 0 for n, s in zip(self.shape, self.strides))
 
     def __getitem__(self, key):
         return self._seen(*st.sliced(self.shape, self.strides, self.offset, key))
