@@ -97,6 +97,14 @@ def test_a_module_used_at_two_places_is_one_set_of_parameters(rng):
     assert list(model.named_parameters()) == ["layers.0.w", "layers.0.b"]
 
 
+def test_a_part_that_leads_back_to_its_parent_is_told(rng):
+    model = Pair(rng)
+    model.layers[0].owner = model
+    for walk in (model.named_parameters, model.state_dict, model.count_parameters):
+        with pytest.raises(ValueError, match=r"leads back to a module above it: layers.0.owner.lay"):
+            walk()
+
+
 def test_replace_puts_a_module_at_a_path_and_returns_the_old_one(rng):
     outer = Module()
     outer.blocks = [Pair(rng), Pair(rng)]

@@ -18,6 +18,9 @@ from llm.grad import ops
 from llm.grad.tensor import Tensor
 
 
+DEEPEST = 100                # modules within modules; a longer path goes round in a circle
+
+
 def parameter(array):
     """A Tensor that is trained."""
     return Tensor(array, requires_grad=True)
@@ -36,7 +39,13 @@ class Module:
                             if isinstance(m, Module))
 
     def named(self, kind, prefix=""):
-        """(path, value) of each attribute of type `kind`, here and below, in order of creation."""
+        """(path, value) of each attribute of type `kind`, here and below, in order of creation.
+
+        Raises ValueError where a part leads back to a module above it: its path has no end.
+        """
+        if prefix.count(".") > DEEPEST:
+            raise ValueError(f"a part leads back to a module above it: {prefix[:60]}… Keep no "
+                             "reference to a parent in a Module; pass what is needed as an argument")
         for name, value in vars(self).items():
             if isinstance(value, kind):
                 yield prefix + name, value
