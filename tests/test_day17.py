@@ -148,6 +148,16 @@ def test_a_parameter_without_a_gradient_stays_and_float32_stays():
     assert q.data.tolist() == [2.0] and optimizer.v["q"].tolist() == [0.0]
 
 
+def test_a_float16_velocity_is_kept_in_float32():
+    p = Tensor(np.zeros(2, np.float16), requires_grad=True)
+    optimizer = SGD({"p": p}, momentum=0.999)
+    for _ in range(3000):                     # in float16 the sum would stall
+        p.grad = np.ones(2, np.float16)
+        optimizer.step(0.0)
+    assert optimizer.v["p"] == pytest.approx((1 - 0.999**3000) / 0.001, rel=1e-4)
+    assert p.dtype == np.float16
+
+
 def test_the_gradient_itself_is_left_as_it_was():
     p, g = parameter([1.0, 2.0]), np.array([3.0, 4.0])
     for options in ({}, {"momentum": 0.9}, {"momentum": 0.9, "nesterov": True}):

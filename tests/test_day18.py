@@ -262,6 +262,25 @@ def test_the_defaults_are_the_published_ones():
     assert (rms.beta, rms.eps) == (0.99, 1e-8)
 
 
+@pytest.mark.parametrize("make", [AdamW, RMSProp, lambda p: Muon(p, orthogonal=hidden)])
+def test_float16_parameters_have_moments_in_float32(make):
+    """1e-8, the ε of the division, is 0 in float16, and a square above 65,504 infinite."""
+    half, whole = (tensor([[1.0, 2.0, 3.0]], dtype) for dtype in (np.float16, np.float32))
+    optimizers = [make({"w": half}), make({"w": whole})]
+    for g in ([[0, 0, 0]], [[1e-4, 500, 3]], [[2e-4, -300, 3]]):
+        for p, optimizer in zip((half, whole), optimizers):
+            p.grad = np.array(g, np.float16).astype(p.dtype)
+            optimizer.step(0.01)
+    assert half.dtype == np.float16 and half.data == pytest.approx(whole.data, rel=3e-3)
+    assert {a.dtype.name for n, a in optimizers[0].state_dict().items() if n != "t"} == {"float32"}
+
+
+def test_a_name_that_only_ends_like_a_tables_is_decayed():
+    model = tensor(np.ones((2, 2)))
+    assert matrices("timetable", model) and matrices("table.w", model)
+    assert not matrices("embed.table", model) and not matrices("table", model)
+
+
 def test_eps_of_rmsprop_stands_outside_the_root():
     p = Tensor(np.zeros(1), True)
     p.grad = np.full(1, 3.0)

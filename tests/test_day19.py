@@ -319,6 +319,12 @@ def test_the_range_run_finds_a_rate_and_clipping_bounds_the_harm_of_bad_batches(
         assert found == pytest.approx(derived, rel=0.1)
 
 
+def test_squares_of_float16_are_added_in_float32():
+    g = np.full(50_000, 0.01, np.float16)
+    exact = float(g[0]) ** 2 * g.size
+    assert squared_norm(g) == pytest.approx(exact, rel=1e-5)
+
+
 def test_a_gradient_too_large_to_be_squared_is_clipped_like_any_other():
     g = np.full(128, 1e19, np.float32)
     assert clip_gradients([g], 1.0) == pytest.approx(1e19 * 128**0.5, rel=1e-6)

@@ -26,7 +26,7 @@ MISTAKES = [
     Mistake(
         title="Norms and biases are decayed too",
         file="llm/train/adam.py",
-        right='return p.ndim >= 2 and not name.endswith("table")',
+        right='return p.ndim >= 2 and name.split(".")[-1] != "table"',
         wrong="return True",
         symptom="Gains of norms drift from 1 towards 0 and rare tokens' embeddings fade."),
     Mistake(

@@ -7,7 +7,7 @@ All three keep the same interface: `step(rate)` changes the parameters in place 
 import numpy as np
 
 from llm.grad.lowering import lowerable
-from llm.train.sgd import named, restore
+from llm.train.sgd import moments, named, restore
 
 
 class RMSProp:
@@ -15,14 +15,15 @@ class RMSProp:
 
     def __init__(self, parameters, beta=0.99, eps=1e-8):
         self.parameters, self.beta, self.eps = named(parameters), beta, eps
-        self.v = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+        self.v = moments(self.parameters)
 
     def step(self, rate):
         for name, p in self.parameters.items():
             if p.grad is not None:
                 v = self.v[name]
-                add_square(v, p.grad, self.beta)
-                p.data -= rate * p.grad / (np.sqrt(v) + self.eps)
+                g = p.grad.astype(v.dtype, copy=False)
+                add_square(v, g, self.beta)
+                p.data -= rate * g / (np.sqrt(v) + self.eps)
 
     def state_dict(self):
         """{"v.<name>": array}: the live arrays."""
@@ -39,6 +40,7 @@ def add_square(v, g, beta):
     A g² that overflows would make v infinite: it would never come down, and ∞ − ∞ is NaN. The
     factor leaves room for the division by 1 − βᵗ, which is 0.001 at first.
     """
+    g = g.astype(v.dtype, copy=False)            # float16's squares would end at 65,504
     with np.errstate(over="ignore"):
         v += (1 - beta) * (g * g - v)
     np.minimum(v, np.finfo(v.dtype).max / 2**14, out=v)
@@ -61,7 +63,7 @@ def adamw_update(p, g, m, v, t, rate, beta1, beta2, eps, decay):
 
 def matrices(name, p):
     """Decay weight matrices; leave norms, biases and all other vectors, and embeddings."""
-    return p.ndim >= 2 and not name.endswith("table")
+    return p.ndim >= 2 and name.split(".")[-1] != "table"
 
 
 class AdamW:
@@ -80,8 +82,7 @@ class AdamW:
         self.t = dict.fromkeys(self.parameters, 0)      # steps of each, for its bias correction
         self.decay = {name: decay if decays(name, p) else 0.0
                       for name, p in self.parameters.items()}
-        self.m = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
-        self.v = {name: np.zeros_like(p.data) for name, p in self.parameters.items()}
+        self.m, self.v = moments(self.parameters), moments(self.parameters)
 
     def step(self, rate):
         """Move every parameter that has a gradient, and count the step for those alone."""

@@ -14,7 +14,7 @@ from llm.grad.lowering import lowerable
 @lowerable
 def squared_norm(g):
     """Σ g², added up in float64 over blocks so that long sums keep their digits."""
-    flat = g.reshape(-1)
+    flat = g.reshape(-1) if g.dtype != np.float16 else g.reshape(-1).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):       # the norm itself tells of these
         return sum(float(np.dot(part, part))
                    for part in np.array_split(flat, flat.size // 65536 + 1))

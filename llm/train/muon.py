@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from llm.train.adam import AdamW, matrices
-from llm.train.sgd import named, restore
+from llm.train.sgd import moments, named, restore
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)       # Jordan's; `quintic` derives where they come from
 
@@ -113,7 +113,7 @@ class Muon:
         self.decay = AdamW(self.parameters, betas, eps, decay, decays).decay
         others = {n: p for n, p in self.parameters.items() if n not in matrix}
         self.rest = AdamW(others, betas, eps, decay, decays) if others else None
-        self.m = {n: np.zeros_like(p.data) for n, p in matrix.items()}
+        self.m = moments(matrix)
 
     def step(self, rate):
         """Move every parameter that has a gradient."""

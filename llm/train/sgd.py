@@ -26,8 +26,7 @@ class SGD:
         if nesterov and not momentum:
             raise ValueError("nesterov looks ahead along the momentum: pass momentum=0.9, say")
         self.parameters, self.momentum, self.nesterov = named(parameters), momentum, nesterov
-        self.v = {name: np.zeros_like(p.data) for name, p in self.parameters.items()
-                  if momentum}
+        self.v = moments(self.parameters) if momentum else {}
 
     def step(self, rate):
         """Move every parameter that has a gradient."""
@@ -95,6 +94,15 @@ def named(parameters):
     if not isinstance(parameters, dict) or not parameters:
         raise ValueError("an optimizer wants {name: Tensor}: pass model.named_parameters()")
     return dict(parameters)
+
+
+def moments(parameters):
+    """{name: zeros} for running sums: each of its parameter's shape and dtype, at least float32.
+
+    float16 has 11 bits and ends at 65,504: a sum of small parts would stall, and squares overflow.
+    """
+    return {name: np.zeros_like(p.data, np.promote_types(p.dtype, np.float32))
+            for name, p in parameters.items()}
 
 
 def restore(mine, state, squares=()):
