@@ -1,5 +1,6 @@
 """Day 25 · Fast BPE: GPT-2's published ids, the same ids as day 24, files, specials, streams."""
 
+import hashlib
 import io
 import json
 import re
@@ -374,6 +375,11 @@ def test_gpt2_files_are_not_written_where_they_would_be_read_as_something_else(s
 def test_an_id_may_be_far_from_the_others_where_no_file_says_so(small):
     tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<s>": 5000})
     assert tokenizer.encode("<s>", "all").tolist() == [5000]
+    for i in (1 << 24, 10**12):                     # a table with a row for each would not fit
+        with pytest.raises(ValueError, match=f"an id is {i}, and a model has a row"):
+            FastBPE(small.pieces, small.merges, "gpt2", {"<s>": i})
+        with pytest.raises(ValueError, match=f"an id is {i}"):
+            FastBPE(small.pieces | {i: b"zq"}, [*small.merges.tolist(), (122, 113, i)])
 
 
 def test_missing_files_are_named(tmp_path):
@@ -422,10 +428,24 @@ def test_gpt2_is_fetched_once(tmp_path, monkeypatch, small):
         for name, inside in gpt2_module.FILES.items():
             file.write(tmp_path / name, inside)
     calls = []
+    monkeypatch.setattr(gpt2_module, "SHA256", {
+        name: hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+        for name in gpt2_module.FILES})
     monkeypatch.setenv("LLM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(gpt2_module, "fetch", lambda *a, **k: calls.append(a) or archive.getvalue())
     assert [len(load_gpt2().pieces) for _ in range(3)] == [len(small.pieces)] * 3
     assert len(calls) == 1
+    for name, damage in (("merges.txt", lambda text: text[:-9]), ("vocab.json", lambda text: "{"),
+                         ("merges.txt", lambda text: text + "\n")):       # the pair stays readable
+        path = tmp_path / "cache" / "gpt2" / name
+        path.write_text(damage(path.read_text("utf-8")), "utf-8")
+        before = len(calls)
+        assert len(load_gpt2().pieces) == len(small.pieces) and len(calls) == before + 1
+        assert path.read_bytes() == (tmp_path / name).read_bytes()
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setenv("LLM_CACHE", str(tmp_path / "file"))
+    with pytest.raises(TextError, match="Set LLM_CACHE to a folder of your own"):
+        load_gpt2()
 
 
 def test_importing_compiles_nothing():

