@@ -123,6 +123,13 @@ def test_alibi_depends_on_distance_alone_and_never_rewards(T):
                 assert bias[h, t, s] == pytest.approx(-slope * (t - s))
 
 
+def test_alibi_is_built_once_for_a_length():
+    rule = ALiBi(4)
+    first = rule.bias(8)
+    assert rule.bias(8) is first and rule.bias(9).shape == (4, 9, 9)
+    assert ALiBi(2).bias(8).shape == (2, 8, 8)
+
+
 def test_alibi_of_short_text_is_a_corner_of_that_of_longer_text():
     assert (ALiBi(4).bias(9)[:, :5, :5] == ALiBi(4).bias(5)).all()
 

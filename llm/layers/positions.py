@@ -5,6 +5,8 @@ in. The first two add a vector per position to the input; ALiBi adds a penalty p
 scores. Turning queries and keys is day 31.
 """
 
+import functools
+
 import numpy as np
 
 from llm.functions.heads import PositionRule
@@ -51,6 +53,7 @@ class ALiBi(PositionRule):
     """
 
     def __init__(self, H):
+        self.bias = functools.lru_cache(maxsize=1)(self.bias)     # one T after another: built once
         self.slopes = 2.0 ** (-8 * np.arange(1, H + 1) / H)
 
     def bias(self, T):
