@@ -323,6 +323,21 @@ def test_halves_of_a_character_stay_two_in_a_snapshot(tmp_path):
     assert about["text"] == "\ud83d\udc4d \U0001f44d"
 
 
+@pytest.mark.parametrize("about, where", [
+    ({"a": {1, 2}}, r"about\['a'\] is \{1, 2\}"),
+    ({"a": [{1: 2}]}, r"about\['a'\]\[0\] is \{1: 2\}"),
+    ({"n": np.int64(3)}, "about"), ({"p": Path("x")}, "about")])
+def test_what_json_would_give_back_as_something_else_is_refused(tmp_path, about, where):
+    model = GPT(TINY, np.random.default_rng(0))
+    path, optimizer = tmp_path / "a.npz", AdamW(model.named_parameters())
+    with pytest.raises(ValueError, match=where):
+        save_snapshot(path, model, optimizer, np.random.default_rng(0), about)
+    assert not path.exists()
+    kept = {"x": None, "y": [1, 2.5, True, "z"], "deep": {"k": {"l": []}}, "pair": (1, 2)}
+    save_snapshot(path, model, optimizer, np.random.default_rng(0), kept)
+    assert load_snapshot(path)[0] == kept | {"pair": [1, 2]}
+
+
 def test_a_snapshot_is_on_the_disk_before_it_takes_the_old_ones_place(tmp_path, monkeypatch):
     done, replace_, fsync = [], os.replace, os.fsync
     monkeypatch.setattr(os, "fsync", lambda handle: done.append("fsync") or fsync(handle))

@@ -23,8 +23,10 @@ def save_snapshot(path, model, optimizer, rng, about):
     """Write weights, moments, the state of `rng` and `about` (plain JSON values) to `path`.
 
     Raises SnapshotError where it cannot be written; an older snapshot then stays as it was.
+    Raises ValueError where `about` holds what JSON would give back as something else.
     """
     path = Path(path)
+    check_plain(about, "about")
     arrays = {f"model.{name}": a for name, a in model.state_dict().items()}
     arrays |= {f"optimizer.{name}": a for name, a in optimizer.state_dict().items()}
     about = json.dumps({**about, "rng": rng.bit_generator.state}, default=np.ndarray.tolist,
@@ -45,6 +47,19 @@ def save_snapshot(path, model, optimizer, rng, about):
     except OSError as error:
         raise SnapshotError(f"cannot save to {path}: {error.strerror or error}. "
                             "Free some space or choose another folder.") from None
+
+
+def check_plain(value, where):
+    """ValueError unless `value` comes back from JSON as it is; a tuple may come back as a list."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, part in value.items():
+            check_plain(part, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for i, part in enumerate(value):
+            check_plain(part, f"{where}[{i}]")
+    elif value is not None and not isinstance(value, (str, int, float)):
+        raise ValueError(f"{where} is {value!r:.80}: a snapshot keeps None, numbers, text, lists, "
+                         "and dicts whose keys are text")
 
 
 def load_snapshot(path):
