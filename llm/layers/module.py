@@ -17,7 +17,6 @@ import numpy as np
 from llm.grad import ops
 from llm.grad.tensor import Tensor
 
-
 DEEPEST = 100                # modules within modules; a longer path goes round in a circle
 
 
@@ -45,7 +44,7 @@ class Module:
         """
         if prefix.count(".") > DEEPEST:
             raise ValueError(f"a part leads back to a module above it: {prefix[:60]}… Keep no "
-                             "reference to a parent in a Module; pass what is needed as an argument")
+                             "reference to a parent in a Module; pass it what it needs")
         for name, value in vars(self).items():
             if isinstance(value, kind):
                 yield prefix + name, value
