@@ -35,7 +35,7 @@ def main():
             runs.append({"seed": seed, "untrained": before[0], "nats": after[0], "right": after[1],
                          "counted on as many": few, "apart before": apart, "among": among,
                          "across": across, "closer sets": task.closer_sets(theta),
-                         "rank correlation": task.like_distance(theta, seen)})
+                         "rank correlation": task.like_distance(theta, task.vowel_after(seen))})
     record = {"steps": options.steps, "batch": task.BATCH, "runs": runs, "machine": machine()}
     write_atomically(options.out, (json.dumps(plain(record), indent=1) + "\n").encode())
 

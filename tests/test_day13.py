@@ -218,6 +218,16 @@ def test_first_weights_shrink_with_the_number_of_inputs():
     assert np.std(rest) == pytest.approx(1 / 8, rel=0.05)
 
 
+def test_a_vowel_is_guessed_where_its_logit_is_above_zero():
+    theta = [Value(0.0) for _ in range(len(LETTERS) + 3)] + [Value(0.5)]  # 1 unit, switched off
+    contexts, after = np.zeros((4, 1), int), np.array([1, 1, 1, 0])
+    nats, right = evaluate(theta, contexts, after, 1, 1)
+    assert right == 0.75
+    assert nats == pytest.approx((3 * math.log1p(math.exp(-0.5)) + math.log1p(math.exp(0.5))) / 4)
+    theta[-1].data = -0.5
+    assert evaluate(theta, contexts, after, 1, 1)[1] == 0.25
+
+
 def test_distances_leave_out_a_vowel_and_itself():
     theta = [Value(0.0) for _ in range(2 * len(LETTERS))]
     theta[2 * LETTERS.index("a")].data = 3.0   # a stands 5 from everything else
@@ -244,7 +254,10 @@ def test_letters_placed_by_how_often_a_vowel_follows_correlate_fully():
     last_a = seen[0][:, -1] == 1
     assert p[1] == pytest.approx((seen[1][last_a].sum() + 1) / (last_a.sum() + 2))
     theta = [Value(x) for q in p for x in (q, 0.0)]
-    assert task.like_distance(theta, seen) > 0.99
+    assert task.like_distance(theta, p) > 0.99
+    assert task.shuffled(theta, p, rng, 100) == 0  # no shuffle does as well as the right order
+    opposite = [Value(x) for q in p[::-1] for x in (q, 0.0)]
+    assert task.shuffled(opposite, p, rng, 100) > 0
 
 
 def test_counting_gives_add_one_probabilities():

@@ -28,3 +28,7 @@ MISTAKES = [
         wrong="(1.0 - y,)",
         symptom="The network trains, but worse than it should; no error anywhere."),
 ]
+
+EQUIVALENT = [
+    ("llm/models/vowels.py", "for wi, xi in zip(x, w):", "a product has no order"),
+]

@@ -35,6 +35,7 @@ class Result:
     before: list      # both before training
     closer: int       # sets of five letters that end closer together than the vowels
     alike: float      # rank correlation of distance and of how differently vowels follow
+    chance: list      # how many shuffles correlate as well, of how many
 
 
 def measure(fast, seed):
@@ -62,11 +63,13 @@ def measure(fast, seed):
     counting = [[k, len(LETTERS) ** k, *task.counted(seen, unseen, k)] for k in range(4)]
     rows = rng.integers(len(seen[1]), size=steps * task.BATCH)
     few = [task.counted((seen[0][rows], seen[1][rows]), unseen, k)[0] for k in range(4)]
+    p, shuffles = task.vowel_after(seen), 100 if fast else 1000
     letters = [[c, x, y] for c, (x, y) in zip(LETTERS, task.places(theta).tolist())]
     return Result(costs, times, len(scalar.order(tape)), chain, corpus.name,
                   float(unseen[1].mean()), len(theta), steps, network, untrained, counting,
                   [len(seen[1]), len(rows)], few, letters, *vowels.distances(theta, task.SIZE),
-                  before, task.closer_sets(theta), task.like_distance(theta, seen))
+                  before, task.closer_sets(theta), task.like_distance(theta, p),
+                  [task.shuffled(theta, p, rng, shuffles), shuffles])
 
 
 def table(result):

@@ -53,11 +53,17 @@ def vowel_after(seen):
     return (ones + 1) / (np.bincount(last, minlength=len(LETTERS)) + 2)
 
 
-def like_distance(theta, seen):
+def like_distance(theta, p):
     """Rank correlation, over pairs of letters, of their distance and of how differently vowels
-    follow them."""
-    table, p = places(theta), vowel_after(seen)
+    follow them, p (27,)."""
+    table = places(theta)
     i, j = np.triu_indices(len(LETTERS), 1)
     ranks = [np.argsort(np.argsort(x)) for x in
              (np.linalg.norm(table[i] - table[j], axis=1), np.abs(p[i] - p[j]))]
     return float(np.corrcoef(*ranks)[0, 1])
+
+
+def shuffled(theta, p, rng, times):
+    """How many of so many shuffles of p among the letters correlate at least as well."""
+    seen = like_distance(theta, p)
+    return sum(like_distance(theta, rng.permutation(p)) >= seen for _ in range(times))
