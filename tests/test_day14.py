@@ -218,6 +218,7 @@ def test_edges_of_cross_entropy():
     assert rules.cross_entropy(np.zeros((0, 5)), np.zeros(0, int))[0] == 0
     loss, saved = rules.cross_entropy(np.array([3.0]), np.array(0))      # one class, no axes
     assert loss == 0 and rules.cross_entropy_vjp(1.0, *saved)[0].tolist() == [0.0]
+    assert rules.cross_entropy(np.zeros((2, 1)), np.array([-100, 0]))[0] == 0    # one of one class
     loss, saved = rules.cross_entropy(np.array([[1e4, -1e4]]), np.array([1]))
     assert loss == 2e4 and rules.cross_entropy_vjp(1.0, *saved)[0].tolist() == [[1.0, -1.0]]
 

@@ -322,6 +322,14 @@ def test_the_most_bytes_are_noted_for_each_operation_alone():
     assert log[0][3] > 1_600_000 and log[1][3] < 100_000
 
 
+def test_an_array_is_fresh_if_nothing_else_that_the_vjp_knew_shows_its_memory():
+    g, dout = np.ones(4), np.ones(4)
+    assert walk.is_fresh(g, (dout, g)) and walk.is_fresh(g, (dout, "a shape", g, None))
+    assert not walk.is_fresh(g, (g, g))               # handed to two
+    assert not walk.is_fresh(g, (dout, g, g[1:]))     # a part of it handed to another
+    assert not walk.is_fresh(g[1:], (dout, g[1:]))    # itself a part of something
+
+
 def test_an_output_that_no_vjp_needs_is_let_go():
     x = leaf(100_000)
 

@@ -35,3 +35,9 @@ MISTAKES = [
         symptom="A scale or shift shared by all rows moves too slowly, the more so the larger the "
                 "batch."),
 ]
+
+EQUIVALENT = [
+    ("llm/grad/rules.py",
+     "dw = x.reshape(-2, x.shape[-1]).T @ rows                      # (Cin, Cout)",
+     "NumPy takes every negative length for the one to be found"),
+]
