@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llm.functions.embedding import one_hot
-from llm.grad import rules
+from llm.grad import more, rules
 from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.count import Tally
 
@@ -117,6 +117,82 @@ def test_cross_entropy_matches_finite_differences(targets):
                np.array(targets)[:, None], rng=rng)
     check_pair(rules.cross_entropy, rules.cross_entropy_vjp, normal(3, 5),
                np.maximum(targets, -1), rng=rng, ignore=-1)
+
+
+MORE = [("power", (2, 3), {"exponent": 3}), ("power", (2, 3), {"exponent": -2}),
+        ("power", (4,), {"exponent": 0}), ("power", (), {"exponent": 1}),
+        ("exp", (2, 3), {}), ("exp", (0, 4), {}), ("gelu_erf", (2, 5), {}), ("gelu_erf", (), {}),
+        ("largest", (2, 3, 4), {"axis": 1}), ("largest", (2, 3, 4), {"axis": (0, -1)}),
+        ("largest", (3, 4), {}), ("largest", (3, 4), {"axis": 0, "keepdims": True}),
+        ("largest", (3, 1), {"axis": 1}), ("largest", (), {}),
+        ("softmax", (2, 3, 4), {"axis": 1}), ("softmax", (3, 4), {"axis": 0}),
+        ("softmax", (2, 3), {}), ("log_softmax", (2, 3, 4), {"axis": 1}),
+        ("log_softmax", (5,), {}), ("log_softmax", (3, 4), {"axis": 0})]
+
+
+@pytest.mark.parametrize("name, shape, options", MORE)
+def test_what_readers_reach_for_matches_finite_differences(name, shape, options):
+    check_pair(getattr(more, name), getattr(more, f"{name}_vjp"),
+               np.asarray(2 * away_from_zero(*shape)), rng=rng, **options)
+
+
+def test_a_fractional_power_and_the_logarithm_match_finite_differences_above_zero():
+    check_pair(more.power, more.power_vjp, np.abs(away_from_zero(3, 2)), rng=rng, exponent=0.5)
+    check_pair(more.log, more.log_vjp, np.abs(away_from_zero(3, 2)), rng=rng)
+    with pytest.raises(ValueError, match=r"\(2,\) has entries below 0.*not 0.5"):
+        more.power(np.array([4.0, -4.0]), 0.5)
+    for x in (np.array([1.0, 0.0]), np.array([1.0, -2.0])):
+        with pytest.raises(ValueError, match=r"\(2,\) needs entries above 0.*log_softmax"):
+            more.log(x)
+
+
+@pytest.mark.parametrize("shapes, axis", [([(2, 3), (1, 3), (4, 3)], 0), ([(2, 3), (2, 1)], -1),
+                                          ([(2, 1, 3), (2, 0, 3)], 1), ([(3,)], 0)])
+def test_arrays_behind_one_another_get_their_own_gradients_back(shapes, axis):
+    check_pair(more.cat, more.cat_vjp, *(normal(*shape) for shape in shapes), rng=rng, axis=axis)
+
+
+@pytest.mark.parametrize("shapes, axis", [([(2, 3), (2, 4)], 0), ([(2, 3), (3,)], 0),
+                                          ([(2, 3), (2, 3)], 2), ([(2, 3), (2, 3)], -3)])
+def test_arrays_that_do_not_fit_behind_one_another_are_told_with_their_shapes(shapes, axis):
+    with pytest.raises(ValueError, match=r"cannot put \[\(2, 3\), .* along axis"):
+        more.cat(*(np.zeros(shape) for shape in shapes), axis=axis)
+
+
+def test_corners_of_what_readers_reach_for():
+    x = np.array([0.0, -2.0])
+    out, saved = more.power(x, 0)
+    assert out.tolist() == [1, 1] and more.power_vjp(np.ones(2), *saved)[0].tolist() == [0, 0]
+    out, saved = more.power(x, 2)
+    assert out.tolist() == [0, 4] and more.power_vjp(np.ones(2), *saved)[0].tolist() == [0, -4]
+    out, saved = more.largest(np.array([[3.0, 1.0, 3.0], [0.0, 0.0, 0.0]]), axis=1)
+    assert out.tolist() == [3, 0]                          # of equal entries each gets its share
+    np.testing.assert_allclose(more.largest_vjp(np.array([1.0, 6.0]), *saved)[0],
+                               [[.5, 0, .5], [2, 2, 2]])
+    far = np.array([-1e30, -40, 40, 1e30], np.float32)
+    slope = more.gelu_erf_vjp(np.ones(4, np.float32), *more.gelu_erf(far)[1])[0]
+    assert slope.tolist() == [0, 0, 1, 1] and slope.dtype == np.float32
+    wide = np.array([-800.0, 0.0])                          # exp(−800) is 0, its log is not
+    assert more.log_softmax(wide)[0].tolist() == [-800, 0]
+
+
+@pytest.mark.parametrize("name, options", [("power", {"exponent": np.float64(1.5)}), ("exp", {}),
+                                           ("log", {}), ("gelu_erf", {}), ("largest", {"axis": 0}),
+                                           ("softmax", {"axis": 0}), ("log_softmax", {})])
+def test_what_readers_reach_for_keeps_float32(name, options):
+    x = np.abs(away_from_zero(3, 4)).astype(np.float32)
+    out, saved = getattr(more, name)(x, **options)
+    (dx,) = getattr(more, f"{name}_vjp")(np.ones_like(out), *saved)
+    assert out.dtype == dx.dtype == np.float32
+
+
+def test_the_softmax_of_any_axis_is_the_rule_of_the_last_one_moved():
+    x, dout = normal(3, 4), normal(3, 4)
+    p, saved = more.softmax(x, axis=0)
+    q, kept = rules.softmax(x.T)
+    assert np.array_equal(p.T, q)
+    np.testing.assert_allclose(more.softmax_vjp(dout, *saved)[0].T,
+                               rules.softmax_vjp(dout.T, *kept)[0], atol=1e-15)
 
 
 def test_the_softmax_jacobian_is_diag_p_minus_p_p_transposed():

@@ -115,7 +115,8 @@ def test_the_order_lists_each_place_once_and_after_all_it_was_made_from(seed):
 @pytest.mark.parametrize("pair, shape, options", [
     ("total", (2, 3), {}), ("total", (2, 3, 4), {"axis": 1}), ("total", (), {}),
     ("total", (2, 3, 4), {"axis": (0, -1)}), ("total", (0, 3), {"axis": 0}),
-    ("reshape", (2, 6), {"shape": (3, -1)}),
+    ("total", (2, 3, 4), {"axis": 1, "keepdims": True}), ("total", (2, 3), {"keepdims": True}),
+    ("total", (), {"keepdims": True}), ("reshape", (2, 6), {"shape": (3, -1)}),
     ("transpose", (2, 3, 4), {}), ("transpose", (3, 3, 3), {"axes": (1, 2, 0)}),
     ("transpose", (3, 3, 3), {"axes": (0, -1, 1)}), ("transpose", (2, 3), {"axes": (-1, 0)}),
     ("take", (4, 3), {"index": [0, 0, 2]}), ("take", (4, 3), {"index": (slice(None), 1)}),
@@ -124,6 +125,64 @@ def test_views_match_finite_differences(pair, shape, options):
     x = np.asarray(np.random.default_rng(1).standard_normal(shape))
     check_pair(getattr(views, pair), getattr(views, f"{pair}_vjp"), x,
                rng=np.random.default_rng(2), **options)
+
+
+def test_methods_take_shapes_and_axes_as_numbers_or_as_a_tuple_and_keep_axes():
+    x = leaf(2, 3, 4)
+    assert x.reshape(6, 4).shape == x.reshape((6, 4)).shape == x.reshape([6, 4]).shape == (6, 4)
+    assert x.reshape(-1).shape == x.reshape((-1,)).shape == (24,)
+    assert x.transpose(2, 0, 1).shape == x.transpose((2, 0, 1)).shape == (4, 2, 3)
+    assert x.transpose().shape == x.T.shape == (4, 3, 2)
+    for name in ("sum", "mean", "max"):
+        for axis in (None, 1, -1, (0, 2)):
+            for keepdims in (False, True):
+                expected = getattr(x.data, name)(axis=axis, keepdims=keepdims)
+                found = getattr(x, name)(axis, keepdims)
+                assert found.shape == expected.shape
+                np.testing.assert_allclose(found.data, expected, atol=1e-15)
+    (x - x.mean(-1, keepdims=True)).sum().backward()
+    np.testing.assert_allclose(x.grad, np.zeros((2, 3, 4)), atol=1e-15)
+
+
+def test_standardising_by_hand_with_the_tape_matches_finite_differences():
+    def standard(t):
+        centred = t - t.mean(0, keepdims=True)
+        scaled = centred * ((centred**2).mean(0, keepdims=True) + 1e-3) ** -0.5
+        return (ops.log(ops.exp(scaled) + 1.0) * ops.gelu_erf(t)).max(1).sum()
+
+    x = leaf(3, 4, seed=5)
+    standard(x).backward()
+    expected = numerical_gradient(lambda a: float(standard(Tensor(a)).data), x.data)
+    np.testing.assert_allclose(x.grad, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_comparisons_are_plain_booleans_for_masks():
+    x = Tensor([-1.0, 0.0, 2.0], requires_grad=True)
+    for found, expected in ((x > 0, [0, 0, 1]), (x >= 0, [0, 1, 1]), (x < 0, [1, 0, 0]),
+                            (x <= 0, [1, 1, 0]), (1.0 - x < 1, [0, 0, 1]),
+                            (x > x * 0.5, [0, 0, 1]), (np.zeros(3) < x, [0, 0, 1])):
+        assert isinstance(found, np.ndarray) and found.dtype == bool
+        assert found.tolist() == [bool(e) for e in expected]
+    (x * (x > 0)).sum().backward()
+    assert x.grad.tolist() == [0, 0, 1]
+
+
+def test_a_power_is_a_plain_number_and_a_tensors_power_is_written_out():
+    x, y = Tensor([2.0, 3.0], requires_grad=True), Tensor([3.0, 2.0], requires_grad=True)
+    assert (x**2).data.tolist() == [4, 9]
+    with pytest.raises(ValueError, match=r"ops.exp\(y \* ops.log\(x\)\)"):
+        x**y
+    ops.exp(y * ops.log(x)).sum().backward()
+    np.testing.assert_allclose(x.grad, [12, 6])
+    np.testing.assert_allclose(y.grad, [8 * np.log(2), 9 * np.log(3)])
+
+
+def test_pieces_put_together_send_their_gradients_apart():
+    a, b = leaf(2, 3), leaf(2, 1, seed=1)
+    (ops.cat(a, b, axis=1) * np.arange(8.0).reshape(2, 4)).sum().backward()
+    assert a.grad.tolist() == [[0, 1, 2], [4, 5, 6]] and b.grad.tolist() == [[3], [7]]
+    np.testing.assert_allclose(ops.softmax(a, axis=0).data.sum(0), np.ones(3))
+    np.testing.assert_allclose(np.exp(ops.log_softmax(a, axis=0).data), ops.softmax(a, axis=0).data)
 
 
 def test_a_gradient_shared_by_two_leaves_is_not_one_array():

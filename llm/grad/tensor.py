@@ -13,7 +13,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from llm.grad import rules, views
+from llm.grad import more, rules, views
 from llm.grad.lowering import twin_of
 from llm.grad.walk import Node, backward
 
@@ -93,18 +93,39 @@ class Tensor:
     def __neg__(self):
         return mul(self, like(-1, self))
 
-    def sum(self, axis=None):
-        return total(self, axis=axis)
+    def __pow__(self, exponent):
+        if isinstance(exponent, Tensor):
+            raise ValueError("a power is a plain number here; for x ** y write "
+                             "ops.exp(y * ops.log(x))")
+        return power(self, exponent=exponent)
 
-    def mean(self, axis=None):
-        out = self.sum(axis)
+    def __lt__(self, other):                   # comparisons give arrays of booleans
+        return self.data < like(other, self)
+
+    def __le__(self, other):
+        return self.data <= like(other, self)
+
+    def __gt__(self, other):
+        return self.data > like(other, self)
+
+    def __ge__(self, other):
+        return self.data >= like(other, self)
+
+    def sum(self, axis=None, keepdims=False):
+        return total(self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis=None, keepdims=False):
+        out = self.sum(axis, keepdims)
         return out * (out.data.size / max(self.data.size, 1))
 
+    def max(self, axis=None, keepdims=False):
+        return largest(self, axis=axis, keepdims=keepdims)
+
     def reshape(self, *shape):
-        return reshape(self, shape=shape)
+        return reshape(self, shape=unpacked(shape))
 
     def transpose(self, *axes):
-        return transpose(self, axes=axes or None)
+        return transpose(self, axes=unpacked(axes) or None)
 
     def __getitem__(self, index):
         return take(self, index=index)
@@ -116,6 +137,11 @@ class Tensor:
         Raises ValueError if self is not recorded, or its record is used up, or grad does not fit.
         """
         backward(self, grad)
+
+
+def unpacked(numbers):
+    """x.reshape(2, 3) and x.reshape((2, 3)) mean the same."""
+    return numbers[0] if len(numbers) == 1 and isinstance(numbers[0], (tuple, list)) else numbers
 
 
 def like(value, tensor):
@@ -162,3 +188,5 @@ total = primitive(views.total, views.total_vjp)
 reshape = primitive(views.reshape, views.reshape_vjp)
 transpose = primitive(views.transpose, views.transpose_vjp)
 take = primitive(views.take, views.take_vjp)
+power = primitive(more.power, more.power_vjp)
+largest = primitive(more.largest, more.largest_vjp)

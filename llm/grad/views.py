@@ -9,9 +9,9 @@ import numpy as np
 from llm.functions import sums
 
 
-def total(x, axis=None):
+def total(x, axis=None, keepdims=False):
     """The sum over `axis` (an int, a tuple, or None for all), added up in float64."""
-    return sums.total(x, axis), (x.shape, axis if x.ndim else None)
+    return sums.total(x, axis, keepdims), (x.shape, None if keepdims or not x.ndim else axis)
 
 
 def total_vjp(dout, shape, axis):
