@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from days.day09.rates import edge_of_stability
 from days.day09.run import measure
 from llm.functions.probability import cross_entropy, softmax
 from llm.models.bigram import (
@@ -102,6 +103,16 @@ def test_safe_rates_never_raise_the_loss(each_row):
     assert losses[-1] < losses[0]
 
 
+def test_the_edge_of_stability_is_where_descent_stops_to_settle():
+    counts = np.array([[5., 5], [3, 7]])                 # curvatures 1/2 · 1/2 and 1/2 · 2 · .21
+    context, edge = edge_of_stability(counts)
+    assert (context, edge) == (0, pytest.approx(8)) and row_rates(counts).min() == 4
+    start = np.log(counts) + [[.01, -.01], [0, 0]]
+    near, far = (loss_and_gradient_of_counts(descend(start, counts, rate, 2000), counts)[0]
+                 - counted_loss(counts) for rate in (.99 * edge, 1.2 * edge))
+    assert near < 1e-9 and far > 1e-3
+
+
 def test_late_gap_foretells_the_loss():
     counts = np.zeros((10, 10))
     counts[:, :4] = 25           # four tokens seen after each context, six never
@@ -130,6 +141,10 @@ def test_descend_leaves_its_input_and_stops_when_told():
     w, seen = np.zeros((2, 2)), []
     descend(w, count_pairs(ABRA, 2), 1, 50, lambda step, loss, w: seen.append(step) or step == 3)
     assert seen == [0, 1, 2, 3]
+    seen.clear()
+    descend(w, count_pairs(ABRA, 2), 1, 2, lambda step, loss, w: seen.append((step, w.copy())))
+    assert [step for step, _ in seen] == [0, 1, 2]        # the last table is looked at, too
+    assert (seen[2][1] == descend(w, count_pairs(ABRA, 2), 1, 2)).all()
     assert (w == 0).all()
 
 
@@ -176,5 +191,6 @@ def test_descent_reaches_the_loss_of_counting():
     assert 0 < result.gaps[3][-1][1] < 1e-3
     assert result.steps[3] == pytest.approx(result.predicted[3], rel=.1)
     assert result.gaps[2][-1][1] > .1                     # a rate far above the safe one does not
+    assert result.edge > 1 and all(ratio < 1.2 for m, _, ratio in result.grid if m < result.edge)
     rare, often = np.argsort(result.shares)[[0, -1]]
     assert result.context_gaps[0][rare] > 10 * result.context_gaps[0][often]

@@ -1,4 +1,4 @@
-"""Day 09 · Build: a softened target, and the curvature of the loss."""
+"""Day 09 · Build: a softened target, and the curvature of the loss without its matrix."""
 
 import numpy as np
 
@@ -16,12 +16,13 @@ def smoothed_gradient(z, targets, epsilon):
     raise NotImplementedError
 
 
-def hessian(z):
-    """Second derivatives of −log softmax(z)[target] by the logits: z (V,) → (V, V).
+def curvature_times(z, v):
+    """The Hessian of −log softmax(z)[target] times a vector, row by row, without the matrix.
 
-    They do not depend on the target. Example::
+    z and v: (N, V) float64. Returns (N, V): row n is (diag(p) − p pᵀ) v for p = softmax(z[n]) and
+    v = v[n]. It may take no more memory than a few arrays of (N, V). Example::
 
-        hessian(np.zeros(2))  →  [[0.25, -0.25], [-0.25, 0.25]]
+        curvature_times(np.zeros((1, 2)), np.array([[1.0, 0.0]]))  →  [[0.25, -0.25]]
     """
     raise NotImplementedError
 
@@ -43,17 +44,17 @@ def check_smoothed_gradient(f):
         assert abs(dz[place] - (up - down) / 2e-5) < 1e-8, f"wrong at {place}"
 
 
-def check_hessian(f):
-    """The example; finite differences of p − y; bounds 0 and 1/2 on the curvature."""
-    np.testing.assert_allclose(f(np.zeros(2)), [[.25, -.25], [-.25, .25]])
+def check_curvature_times(f):
+    """The example; finite differences of p; bounds 0 and 1/2; rows too long for a matrix."""
+    np.testing.assert_allclose(f(np.zeros((1, 2)), np.array([[1., 0]])), [[.25, -.25]])
     rng = np.random.default_rng(1)
-    for _ in range(5):
-        z = rng.normal(size=6) * 2
-        h = f(z)
-        assert h.shape == (6, 6), f"expected (6, 6), got {h.shape}"
-        for j in range(6):
-            step = 1e-5 * np.eye(6)[j]
-            np.testing.assert_allclose(h[:, j], (softmax(z + step) - softmax(z - step)) / 2e-5,
-                                       atol=1e-8)
-        curvature = np.linalg.eigvalsh(h)
-        assert curvature.min() > -1e-12 and curvature.max() <= .5
+    z, v = rng.normal(size=(2, 7, 6)) * 2
+    got = f(z, v)
+    assert got.shape == z.shape, f"expected {z.shape}, got {got.shape}"
+    np.testing.assert_allclose(got, (softmax(z + 1e-6 * v) - softmax(z - 1e-6 * v)) / 2e-6,
+                               atol=1e-8)
+    along = (v * got).sum(axis=1)
+    assert (along >= 0).all() and (along <= (v * v).sum(axis=1) / 2).all()
+    assert np.abs(f(z, np.ones_like(z))).max() < 1e-15     # a shift of all logits changes nothing
+    wide = np.zeros((1, 100_000))                          # its matrix would take 80 GB
+    assert np.abs(f(wide, wide + 1)).max() < 1e-15

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from days.day09.rates import CLOSE, LOOK, MULTIPLES, around, edge_of_stability, follow
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.probability import kl, softmax
 from llm.models import bigram
 from llm.tokens.chars import CharTokenizer
-
-CLOSE = 1e-3  # nats above counting that we call "there"
-LOOK = 1000   # the step at which single contexts are compared
 
 
 @dataclass(frozen=True)
@@ -32,6 +30,9 @@ class Result:
     context_gaps: list        # by way (one rate, a rate per row): KL(counted || learned) at LOOK
     pairs_over_counts: float  # time of one gradient, pair by pair / from counts, same pairs
     descent_over_count: float  # time of the slowest descent that arrived / of counting
+    edge: float               # largest rate that is stable at the counted table / safe rate
+    edge_context: str         # the context whose curvature decides it
+    grid: list                # rows: multiple of the safe rate, steps, gap / what the law says
 
 
 def measure(fast, seed):
@@ -50,7 +51,7 @@ def measure(fast, seed):
             ("a safe rate per row", bigram.row_rates(counts), 20_000)]
     floor, share = bigram.counted_loss(counts), counts.sum(axis=1) / counts.sum()
     steps, gaps, tables, seconds = [], [], [], []
-    with progress(len(ways), "descending") as advance:
+    with progress(len(ways) + len(MULTIPLES), "descending") as advance:
         for name, rate, limit in ways:
             started = time.perf_counter()
             arrived, trace, table = follow(counts, floor, rate, limit)
@@ -59,6 +60,8 @@ def measure(fast, seed):
             gaps.append(trace)
             tables.append(table)
             advance(1, name)
+        grid = around(counts, floor, safe, 300 if fast else 5_000, advance)
+    context, edge = edge_of_stability(counts)
     seen = share > 0
     targets = counts[seen] / counts[seen].sum(axis=1, keepdims=True)
     slowest = max(s for s, n in zip(seconds, steps) if n is not None)
@@ -71,26 +74,8 @@ def measure(fast, seed):
         contexts=[c for c, s in zip(tokenizer.characters, seen) if s], shares=share[seen].tolist(),
         context_gaps=[kl(targets, softmax(tables[i][seen])).tolist() for i in (0, 3)],
         pairs_over_counts=gradient_times(ids[:50_001], tokenizer.vocab_size),
-        descent_over_count=slowest / counting)
-
-
-def follow(counts, floor, rate, limit):
-    """Descend; → the step that came CLOSE or None, [[step, gap]] on a log grid, w at LOOK."""
-    grid = {0, 10, 100, LOOK, *np.geomspace(1, limit, 80).round().astype(int).tolist()}
-    trace, found = [], {}
-
-    def watch(step, loss, w):
-        there = loss - floor < CLOSE
-        if step in grid or there:
-            trace.append([step, loss - floor])
-        if step == LOOK:
-            found["w"] = w.copy()
-        if there:
-            found["step"] = step
-        return there
-
-    last = bigram.descend(np.zeros(counts.shape), counts, rate, limit, watch)
-    return found.get("step"), trace, found.get("w", last)
+        descent_over_count=slowest / counting, edge=edge / safe, grid=grid,
+        edge_context=tokenizer.characters[context])
 
 
 def gradient_times(ids, vocab_size):
@@ -141,10 +126,10 @@ def draw(result, path):
             t = np.array([100, 2e5])
             left.plot(t, CLOSE * predicted / t, ":", color=colour, lw=1)
     left.axhline(CLOSE, color="#cccccc", lw=.8, zorder=0)
-    left.text(1.3, 1.15e-3, "dotted: predicted", color="#666666", fontsize=9)
+    left.text(1.3, 1.15e-3, "dotted: the 1/t law", color="#666666", fontsize=9)
     left.set(xscale="log", yscale="log", ylim=(6e-4, 5), xlim=(1, 2e5), xlabel="step",
              ylabel="nats above the counted bigram")
-    for gaps, i, x, y in zip(result.context_gaps, (0, 3), (.62, .5), (.93, .08)):
+    for gaps, i, x, y in zip(result.context_gaps, (0, 3), (.62, .55), (.93, .03)):
         right.plot(result.shares, gaps, "o", ms=4, color=colours[i])
         right.text(x, y, result.names[i], color=colours[i], transform=right.transAxes)
     right.set(xscale="log", yscale="log", xlabel="how often the context occurs",

@@ -1,0 +1,49 @@
+"""Day 09 · One descent at one rate, watched, and the rate beyond which it does not settle."""
+
+import numpy as np
+
+from llm.models import bigram
+
+CLOSE = 1e-3  # nats above counting that we call "there"
+LOOK = 1000   # the step at which single contexts are compared
+MULTIPLES = [6, 7, 8, 8.5, 9, 10]  # of the safe rate, around the largest that works
+
+
+def follow(counts, floor, rate, limit):
+    """Descend; → the step that came CLOSE or None, [[step, gap]] on a log grid, w at LOOK."""
+    grid = {0, 10, 100, LOOK, *np.geomspace(1, limit, 80).round().astype(int).tolist()}
+    trace, found = [], {}
+
+    def watch(step, loss, w):
+        there = loss - floor < CLOSE
+        if step in grid or there:
+            trace.append([step, loss - floor])
+        if step == LOOK:
+            found["w"] = w.copy()
+        if there:
+            found["step"] = step
+        return there
+
+    last = bigram.descend(np.zeros(counts.shape), counts, rate, limit, watch)
+    return found.get("step"), trace, found.get("w", last)
+
+
+def edge_of_stability(counts):
+    """(context, rate): at the counted table a larger rate overshoots in that context's row."""
+    share, curvature = counts.sum(axis=1) / counts.sum(), np.zeros(len(counts))
+    for c in np.flatnonzero(share):
+        q = counts[c] / counts[c].sum()
+        curvature[c] = share[c] * np.linalg.eigvalsh(np.diag(q) - np.outer(q, q))[-1]
+    return int(curvature.argmax()), float(2 / curvature.max())
+
+
+def around(counts, floor, safe, steps, advance):
+    """Rows [multiple of the safe rate, steps, gap to counting after them / gap by the 1/t law]."""
+    rows = []
+    for multiple in MULTIPLES:
+        rate = multiple * safe
+        w = bigram.descend(np.zeros(counts.shape), counts, rate, steps)
+        gap = bigram.loss_and_gradient_of_counts(w, counts)[0] - floor
+        rows.append([multiple, steps, float(gap * steps / bigram.late_gap(counts, rate))])
+        advance(1, f"{multiple} times that")
+    return rows
