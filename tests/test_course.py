@@ -170,8 +170,7 @@ def original(tmp_path_factory):
         put(root, f"{day}/figure.svg", f"<svg><text>{one['three'] / 2}</text></svg>\n")
         put(root, f"{day}/result.json", json.dumps(
             {"value": one["three"] / 2, "seed": 0, "fast": False, "machine": "this one"}))
-    put(root, "README.md", "# Course\n\n<!-- map -->\n<!-- /map -->\n\n"
-                           "<!-- tree -->\n<!-- /tree -->\n")
+    put(root, "README.md", "# Course\n\n<!-- map -->\n<!-- /map -->\n")
     assert write.write(root, None) == 0
     git(root, "init", "-q")
     git(root, "add", ".")
@@ -399,8 +398,13 @@ SPOILS = {
         "days/day02/solution.py: has no half"),
     "broken exercises": (
         lambda r: put(r, "days/day02/exercises.py", "1 / 0\n"), "cannot be read: ZeroDivision"),
-    "stale tree": (
-        lambda r: swap(r, "README.md", "first.py ", "furst.py "), "README.md: the map, the tree"),
+    "stale map": (
+        lambda r: swap(r, "README.md", "language model", "tongue model"),
+        "README.md: the map, the"),
+    "stale value of another record": (
+        lambda r: swap(r, "README.md", "# Course\n", "# Course\n\n"
+                       "<!--=days/day01/result.json: value:.1f-->9.9<!--/-->\n"),
+        "README.md: the map, the"),
     "no map": (
         lambda r: swap(r, "README.md", "<!-- map -->", ""), "README.md: has no <!-- map --> block"),
 }
@@ -582,7 +586,7 @@ def test_the_first_run_in_the_readme_is_what_the_main_day_shows(mini, monkeypatc
     swap(mini, "README.md", "# Course\n",
          "# Course\n\n<!-- first-run -->\n```text\nold\n```\n\nIt is <!--=value:.1f-->?<!--/-->.\n"
          "<!-- /first-run -->\n")
-    stale = "README.md: the map, the tree or the first run is stale"
+    stale = "README.md: the map, the first run or a value is stale"
     assert any(stale in fault for fault in static.faults(mini))
     assert write.write(mini, []) == 0 and static.faults(mini) == []
     text = (mini / "README.md").read_text(encoding="utf-8")

@@ -1,11 +1,12 @@
-"""Refresh what the machine writes: tables and values in the notes, map and tree in README.md."""
+"""Refresh what the machine writes: the values of the notes, README.md, the pages of notes/."""
 
 from days.harness import UsageError, say, write_atomically
-from days.tools.data import course, generated
+from days.tools.author import promise
+from days.tools.data import course, generated, pages
 
 
 def write(root, days):
-    """Write the notes of these days (None: all that exist) and README.md; status 1 on a fault."""
+    """Write the notes of these days (None: all) and every other page; status 1 on a fault."""
     faults = 0
     for day in days if days is not None else [n for n in course.DAYS if course.written(root, n)]:
         path = course.part(root, day, "README.md")
@@ -16,11 +17,21 @@ def write(root, days):
         except Exception as error:      # one half-written day must not keep the others waiting
             say(f"days/day{day:02d}/README.md: {type(error).__name__}: {error}")
             faults += 1
-    if (root / "README.md").is_file():
+    changes = [(root / "README.md", generated.readme), *((path, pages.fresh)
+                                                         for path in pages.each(root))]
+    for path, fresh in changes:
+        if not path.is_file():
+            continue
         try:
-            replace(root / "README.md", lambda text: generated.readme(text, root))
+            replace(path, lambda text, fresh=fresh: fresh(text, root))
         except Exception as error:
-            say(f"README.md: {type(error).__name__}: {error}")
+            say(f"{path.relative_to(root).as_posix()}: {type(error).__name__}: {error}")
+            faults += 1
+    if any(promise.faults(root)):
+        try:
+            replace(root / promise.NAME, lambda _: promise.drawn(root))
+        except Exception as error:
+            say(f"{promise.NAME}: {type(error).__name__}: {error}")
             faults += 1
     return 1 if faults else 0
 
@@ -32,4 +43,5 @@ def replace(path, change):
     if fresh != text:
         write_atomically(path, fresh.encode())
         say(f"wrote {path.relative_to(path.parent.parent.parent)}" if "day" in path.parent.name
+            else f"wrote {path.parent.name}/{path.name}" if path.parent.name == "notes"
             else f"wrote {path.name}")

@@ -4,8 +4,8 @@ import re
 from collections import Counter
 
 from days.tools.checks import debts, numbers
-from days.tools.checks.prose import headings, prose, section, unfenced, words
-from days.tools.data import course, generated
+from days.tools.checks.prose import headings, section, unfenced, words
+from days.tools.data import course, generated, hours
 from days.tools.learner import tags
 
 HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand", "Build",
@@ -14,7 +14,6 @@ HEADINGS = ["Question", "Today, and not today", "Understand", "Derive", "By hand
 TRADE_OFFS = HEADINGS[7]
 WORDS = range(1200, 3001)      # of prose: tables, formulas, code and comments do not count
 LINK = re.compile(r"!?\[[^\]\n]*\]\(<?([^)\s>]+)>?[^)\n]*\)")
-DAY_LIST = re.compile(r"\b[Dd]ays?\s+(\d+(?:(?:,? and |, | to |–|-)\d+)*)")
 DAY_LINK = re.compile(r"(?<=<!--=day\()\d+\)-->.*?(?=<!--/-->)", re.S)
 
 
@@ -106,15 +105,10 @@ def stale(text, root, day):
 
 def builds_on(text, root, day):
     """*Question* names the days that it builds on: each earlier, each with a note."""
-    start, end = section(text, "Question")
-    found = re.search(r"[Bb]uilds on:?\s+(.*?)(?:\n\s*\n|\Z)", prose(text)[start:end], re.S)
-    if not found:
+    named = hours.builds_on(text)
+    if named is None:
         yield "Question does not say what the day builds on (Builds on days 27 and 28.)"
         return
-    said, named = re.sub(r"\s*\([^)]*\)", "", " ".join(found[1].split())), set()
-    for some in DAY_LIST.findall(said):
-        for first, last in re.findall(r"(\d+)(?:(?: to |–|-)(\d+))?", some):
-            named |= set(range(int(first), int(last or first) + 1))
     for number in sorted(named):
         if not 1 <= number < day:
             yield f"builds on day {number:02d}, which is not an earlier one"

@@ -1,7 +1,9 @@
 """The checks that run nothing: ownership, imports, parts and notes. Seconds, even for 64 days."""
 
+from days.tools.author import promise
 from days.tools.checks import imports, notes, parts, prose
 from days.tools.data import generated, ownership
+from days.tools.data import pages as made
 from days.tools.learner import tags
 
 
@@ -25,20 +27,26 @@ def faults(root, days=None):
 
 
 def readme(root):
-    """README.md must hold the present map and tree, and what the main job shows."""
+    """README.md must hold the present map, and what the main job and other records show."""
     path = root / "README.md"
     if not path.is_file():
         return ["README.md: is missing"]
     text = path.read_text(encoding="utf-8")
-    found = [f"README.md: has no <!-- {name} --> block" for name in ("map", "tree")
-             if not generated.has_block(text, name)]
+    found = [] if generated.has_block(text, "map") else ["README.md: has no <!-- map --> block"]
     plain = prose.blank(prose.CODE, prose.unfenced(text))
     if plain.count("<!--=") != len(generated.MARKER.findall(plain)):
         found.append("README.md: a value marker <!--=…--> is not closed by <!--/-->")
     try:
         if generated.readme(text, root) != text:
-            found.append("README.md: the map, the tree or the first run is stale; "
+            found.append("README.md: the map, the first run or a value is stale; "
                          "run `python -m days write`")
     except Exception as error:      # whatever a half-written run.py does, the check goes on
         found.append(f"README.md: cannot be written: {type(error).__name__}: {error}")
     return found
+
+
+def pages(root):
+    """The pages under notes/ that are made from the days, and the figure of README.md."""
+    if tags.day_of_checkout(root) is not None:
+        return []
+    return [*made.faults(root), *promise.faults(root)]

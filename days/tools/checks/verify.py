@@ -11,6 +11,9 @@ def verify(root, quick=False, days=None, jobs=2, numbers=False):
     """Check everything, tell every fault; status 1 if there is one."""
     started = time.perf_counter()
     faults = static.faults(root, days)
+    made = static.pages(root) if days is None else []       # they speak of all days
+    if not quick:
+        faults += made
     say(f"static checks: {time.perf_counter() - started:.1f} s, {len(faults)} faults")
     tally = replay.Tally()
     if not quick:
@@ -21,7 +24,7 @@ def verify(root, quick=False, days=None, jobs=2, numbers=False):
     if numbers:
         for line in debts.listed(root, days):
             screen.print(line, markup=False, soft_wrap=True)
-    for line in debts.warnings(root, days):
+    for line in [*debts.warnings(root, days), *(made if quick else [])]:
         screen.print(f"  warning: {line}", markup=False, soft_wrap=True)
     for fault in faults:
         screen.print(f"  {fault}", markup=False, soft_wrap=True)

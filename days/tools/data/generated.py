@@ -4,7 +4,7 @@ A note holds a table between `<!-- result -->` and `<!-- /result -->` and number
 `<!--=field:.2f-->` and `<!--/-->`; both come from the day's result.json. A marker may name another
 file first: `<!--=full.json: field-->`, the day's long run, or `<!--=experiments/x.json: field-->`.
 `<!--=day(36)-->` is a link to the note of that day, or says that it is not yet written.
-README.md holds the course map and the captioned tree of llm/.
+README.md holds the course map; days/tools/data/pages.py writes the pages under notes/.
 """
 
 import dataclasses
@@ -110,16 +110,14 @@ def markdown(rows):
 
 
 def course_map(root):
-    """The days by phase, linked where there is a note."""
-    lines = []
+    """The days, a row for each phase, linked where there is a note."""
+    lines = ["| Phase | Days |", "| :-- | :-- |"]
     for index, (title, days) in enumerate(course.PHASES, 1):
-        lines += [f"**Phase {index} · {title}**", ""]
-        for day in days:
-            here = course.written(root, day.number)
-            name = f"[{day.title}](days/{day.name}/README.md)" if here else day.title
-            lines.append(f"- {day.number:02d} {'▲ ' if day.spine else ''}{name}")
-        lines.append("")
-    return "\n".join(lines).rstrip()
+        names = [f"{day.number:02d}{' ▲' * day.spine} " + (
+            f"[{day.title}](days/{day.name}/README.md)" if course.written(root, day.number)
+            else day.title) for day in days]
+        lines.append(f"| **{index} · {title}** | {' · '.join(names)} |")
+    return "\n".join(lines)
 
 
 def tree(root):
@@ -139,7 +137,7 @@ def tree(root):
 
 
 def readme(text, root):
-    """README.md with the present map and tree, and what the main job showed."""
-    from days.tools.data import first_run  # it writes with the functions above
-    text = block(block(text, "map", course_map(root)), "tree", tree(root))
-    return first_run.fresh(text, root)
+    """README.md with the present map, what the main job showed, and its other values."""
+    from days.tools.data import first_run, pages  # they write with the functions above
+    return pages.marked(first_run.fresh(block(text, "map", course_map(root)), root), {}, root,
+                        skip="first-run")
