@@ -7,6 +7,7 @@ import numpy as np
 
 from days.day32.tower import C, Tower
 from llm.functions import heads
+from llm.grad import ops
 from llm.grad.tensor import Tensor, no_grad, primitive
 from llm.layers.module import Module
 from llm.layers.residual import Residual
@@ -42,8 +43,9 @@ def by_depth(model, ids, targets, top=None):
     return [rms(p.grad) for p in probes], sizes
 
 
-def by_length(model, ids, targets):
-    """The loss's gradient at the first stream, split by the length of its paths.
+def by_length(model, ids, targets, top=None):
+    """The loss's gradient at the first stream, split by the length of its paths; that of `top`,
+    where given, which sets out from the last stream in its place.
 
     Returns (M + 1, B, T, C): entry k is the sum over all paths through k of the M branches.
     A layer's way back sends what arrives past its branch (same length) and through it (one
@@ -51,9 +53,11 @@ def by_length(model, ids, targets):
     """
     with no_grad():
         streams = [s.data for s in model.streams(ids)]
-    last = Tensor(streams[-1], requires_grad=True)
-    model.loss_of(last, targets).backward()
-    split = last.grad[None]
+    if top is None:
+        last = Tensor(streams[-1], requires_grad=True)
+        model.loss_of(last, targets).backward()
+        top = last.grad
+    split = top[None]
     for layer, x in zip(reversed(model.layers), reversed(streams[:-1])):
         if not layer.pre:                                        # first back through the norm
             split = vjp(layer.norm, x + branch(layer, Tensor(x)).data, split)
@@ -131,18 +135,37 @@ class ByValues(Module):
         return a.project(self.answer(a.qkv(x), H=a.H, rule=a.rule))
 
 
-def unrelated(V, ids, T, seed):
-    """Gradients of the first and the last pre-norm stream where a random one sets out; the same
-    where, besides, none passes the scores."""
-    model = Tower(V, "pre-norm", np.random.default_rng(seed))
+def controls(V, kind, ids, T, seed):
+    """The growth of the gradient over the growth of the stream, which the law says is 1: of the
+    loss's gradient; of a random one that sets out from the last stream; of the same where, besides,
+    none passes the scores; of the same with ReLU for GELU. Then the mean length of the paths of
+    the third, and by the coins; last the sum of the squares of its path lengths over the square of
+    their sum, which is 1 if they are uncorrelated."""
+    model = Tower(V, kind, np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     batch = windows(ids, 8, T, rng)
     top = rng.standard_normal((8, T, C)).astype(np.float32)
-    alive, _ = by_depth(model, *batch, top)
+    sizes = [by_depth(model, *batch), by_depth(model, *batch, top)]
     for layer in model.layers[::2]:
         layer.inner = ByValues(layer.inner)
-    still, _ = by_depth(model, *batch, top)
-    return alive[0], alive[-1], still[0], still[-1]
+    sizes.append(by_depth(model, *batch, top))
+    found = split_up(model, [part[:2] for part in batch], top[:2])
+    for layer in model.layers[1::2]:
+        layer.inner.bend = ops.relu
+    sizes.append(by_depth(model, *batch, top))
+    return [(g[0] / g[-1]) / (s[-1] / s[0]) for g, s in sizes] + found
+
+
+def split_up(model, batch, top):
+    """Of the gradient that becomes of `top`: mean length of its paths, by the coins, and how the
+    squares of the lengths add up."""
+    if not isinstance(model.layers[0], Residual):
+        return [len(model.layers), len(model.layers), 1.0]
+    split = by_length(model, *batch, top)
+    squares = np.square(split, dtype=np.float64).mean(axis=(1, 2, 3))
+    length = float(squares @ np.arange(len(squares)) / squares.sum())
+    return [length, sum(taken(model, batch[0])),
+            float(squares.sum() / rms(split.sum(axis=0))**2)]
 
 
 def deep(V, kind, depth, ids, T, seed):
@@ -177,5 +200,10 @@ def learn(model, ids, unseen, T, steps, rate, seed, advance):
         if math.isfinite(clip_gradients([p.grad for p in optimizer.parameters.values()], 1.0)):
             optimizer.step(schedule(step, steps))
         advance(1, f"loss {float(loss.data):.2f}")
+    return nats(model, unseen, T, seed)
+
+
+def nats(model, text, T, seed):
+    """The loss on 128 windows of a text."""
     with no_grad():
-        return float(model.loss(*windows(unseen, 128, T, np.random.default_rng(seed)))[0].data)
+        return float(model.loss(*windows(text, 128, T, np.random.default_rng(seed)))[0].data)

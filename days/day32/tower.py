@@ -16,11 +16,13 @@ KINDS = ("plain", "plain, normed", "post-norm", "pre-norm", "post-norm, scaled",
 class Think(Module):
     """One hidden layer; day 33 looks at it."""
 
+    bend = staticmethod(ops.gelu)
+
     def __init__(self, rng, std, out_std):
         self.up, self.down = Linear(C, 2 * C, rng, std=std), Linear(2 * C, C, rng, std=out_std)
 
     def __call__(self, x):
-        return self.down(ops.gelu(self.up(x)))
+        return self.down(self.bend(self.up(x)))
 
 
 class Normed(Module):
