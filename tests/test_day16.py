@@ -17,6 +17,7 @@ from llm.models.neural_ngram import (
     best_weight,
     descend,
     draws,
+    expected,
     generate,
     log_probabilities,
     mix,
@@ -200,6 +201,8 @@ def test_zero_grad_forgets(rng):
         model.zero_grad()
         model(x).sum().backward()
     assert model.layers[1].w.grad[:, 0] == pytest.approx(model.layers[0](x).data[0], rel=1e-6)
+    model.zero_grad()
+    assert all(p.grad is None for p in model.named_parameters().values())
 
 
 @pytest.mark.parametrize("cin, cout", [(400, 50), (100, 300)])
@@ -373,3 +376,38 @@ def test_under_both_limits_the_total_is_never_above_the_steps():
     train(NeuralNGram(5, 1, 2, 2, rng), draws(np.arange(5), 1, 2, rng),
           lambda step, total: totals.append(total) or 0.1, steps=20, seconds=60)
     assert totals == [20] * 20
+
+
+def test_a_rate_that_is_called_sees_the_steps_from_one_to_the_total(rng):
+    seen = []
+    train(NeuralNGram(5, 1, 2, 2, rng), draws(np.arange(5), 1, 2, rng),
+          lambda step, total: seen.append((step, total)) or 0.1, steps=4)
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_half_the_time_for_so_many_steps_means_twice_as_many_in_all():
+    assert expected(10, 5.0, 10.0) == 20
+    assert expected(10, 2.5, 10.0) == 40
+    assert expected(7, 10.0, 10.0) == 7
+
+
+def test_every_window_can_be_drawn_the_first_and_the_last(rng):
+    contexts, targets = next(draws(np.array([3, 1, 4]), 1, 100, rng))     # two windows
+    assert {(int(c[0]), int(t)) for c, t in zip(contexts, targets)} == {(3, 1), (1, 4)}
+
+
+def test_the_best_weight_stays_inside_where_one_model_is_always_right():
+    sure, wrong = np.zeros(5), np.full(5, -1e3)
+    assert best_weight(sure, wrong, rounds=500) == 1 - 1e-6
+    assert best_weight(wrong, sure, rounds=500) == 1e-6
+
+
+def test_a_weight_fitted_on_one_text_may_hurt_on_another_but_never_by_more_than_the_premium():
+    b = np.log(np.full(100, 0.5))                  # the attack of the note
+    a = np.log(np.full(100, 0.4))
+    b_odd, a_odd = b.copy(), a.copy()
+    b_odd[0], a_odd[0] = math.log(1e-6), math.log(0.4)
+    weight = best_weight(a_odd, b_odd, rounds=500)
+    assert np.exp(a_odd - b_odd).mean() > 1
+    lost = b.mean() - mix(a, b, weight).mean()
+    assert 0 < lost < -math.log1p(-weight)

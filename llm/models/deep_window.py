@@ -39,7 +39,7 @@ class DeepWindow(Module):
             raise ValueError(f"ids {np.shape(ids)} must end in T = {self.context}, the context "
                              "this model was made for")
         h = self.embed(ids)                                                  # (..., T, C)
-        h = h.reshape(*np.shape(ids)[:-1], self.layers[0].w.shape[0])        # (..., T·C)
+        h = h.reshape(*h.shape[:-2], h.shape[-2] * h.shape[-1])              # (..., T·C)
         outputs = []
         for i, layer in enumerate(self.layers):
             h = layer(h)                                                     # (..., hidden)
