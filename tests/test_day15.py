@@ -185,6 +185,19 @@ def test_pieces_put_together_send_their_gradients_apart():
     np.testing.assert_allclose(np.exp(ops.log_softmax(a, axis=0).data), ops.softmax(a, axis=0).data)
 
 
+def test_float32_that_met_float64_in_the_forward_is_told_with_the_cure():
+    w, x = leaf(3, 4, dtype=np.float32), np.ones((2, 3))
+    for wide in (x, Tensor(x)):
+        with pytest.raises(ValueError, match=r"the forward linear took float32 \(3, 4\) together "
+                                             r"with float64: make all one dtype, with dtype="):
+            ops.linear(wide, w).sum().backward()
+    with pytest.raises(ValueError, match=r"the forward add took float32 \(3, 4\) together"):
+        (w + leaf(3, 4)).sum().backward()
+    assert w.grad is None
+    assert (w * 2.0).dtype == ops.linear(x.astype(np.float32), w).dtype == np.float32
+    assert (w + np.ones(4)).dtype == np.float32                  # a constant takes the Tensor's
+
+
 def test_a_gradient_shared_by_two_leaves_is_not_one_array():
     a, b = leaf(3), leaf(3)
     (a + b).sum().backward()
