@@ -247,6 +247,19 @@ def test_the_running_mean_of_many_rows_keeps_its_digits():
     assert norm.mean[0] == pytest.approx(0.1, rel=1e-6)
 
 
+def test_a_layernorm_without_bias_is_one_whose_bias_stays_zero():
+    draw = np.random.default_rng(3)
+    plain, bare = LayerNorm(5), LayerNorm(5, bias=False)
+    assert list(bare.state_dict()) == ["gain"] and bare.bias is None
+    plain.gain.data[:] = bare.gain.data[:] = draw.standard_normal(5)
+    x = draw.standard_normal((2, 3, 5)).astype(np.float32)
+    for norm in (plain, bare):
+        (norm(Tensor(x)) * norm(Tensor(x))).sum().backward()
+    assert np.array_equal(plain(Tensor(x)).data, bare(Tensor(x)).data)
+    assert np.array_equal(plain.gain.grad, bare.gain.grad)
+    assert LayerNorm(5, dtype=np.float64, bias=False)(Tensor(x.astype(float))).dtype == float
+
+
 def test_eps_of_the_layer_is_used():
     x = Tensor(np.array([[1.0, 2.0, 3.0, 4.0]], np.float32))
     assert abs(LayerNorm(4, eps=1.0)(x).data - LayerNorm(4)(x).data).max() > 0.1

@@ -14,6 +14,7 @@ from llm.functions.heads import (
     PositionRule,
     merge_heads,
     multi_head,
+    multi_head_both_ways,
     multi_head_vjp,
     split_heads,
 )
@@ -188,6 +189,41 @@ def test_the_start_scales_can_be_given(rng):
     module = MultiHeadAttention(64, 2, rng, std=0.02, out_std=0.005)
     assert module.qkv.w.data.std() == pytest.approx(0.02, rel=0.05)
     assert module.project.w.data.std() == pytest.approx(0.005, rel=0.05)
+
+
+@pytest.mark.parametrize("rule", [NO_RULE, Reversed()])
+def test_without_the_mask_each_token_sees_all(rng, rule):
+    qkv = rng.standard_normal((2, 4, 12))
+    out, saved = multi_head_both_ways(qkv, 2, rule)
+    for b in range(2):
+        for h in range(2):
+            q, k, v = (qkv[b:b + 1, :, 4 * i + 2 * h:4 * i + 2 * h + 2] for i in range(3))
+            q, k = rule.turn(q[:, None])[0, 0], rule.turn(k[:, None])[0, 0]
+            bias = rule.bias(4)
+            bias = 0 if bias is None else np.broadcast_to(bias, (2, 4, 4))[h]
+            weights = np.exp(q @ k.T / 2**0.5 + bias)
+            expected = weights / weights.sum(axis=1, keepdims=True) @ v[0]
+            assert out[b, :, 2 * h:2 * h + 2] == pytest.approx(expected)
+    check_pair(multi_head_both_ways, multi_head_vjp, qkv, rng=rng, H=2, rule=rule)
+    assert out[:, -1] == pytest.approx(multi_head(qkv, 2, rule)[0][:, -1])      # it sees all anyway
+
+
+def test_toggles_of_the_module_and_its_dtype(rng):
+    module = MultiHeadAttention(6, 2, rng, bias=False, causal=False, dtype=np.float64)
+    assert list(module.named_parameters()) == ["qkv.w", "project.w"]
+    assert {p.dtype.name for p in module.named_parameters().values()} == {"float64"}
+    x = rng.standard_normal((1, 5, 6))
+    order = rng.permutation(5)
+    assert module(Tensor(x[:, order])).data == pytest.approx(module(Tensor(x)).data[:, order])
+    with pytest.raises(ValueError, match="linear took float64 .* together|took float32"):
+        (module(Tensor(x.astype(np.float32), True))).sum().backward()
+    with pytest.raises(ValueError, match="3 heads: wanted"):
+        multi_head_both_ways(rng.standard_normal((1, 5, 24)), 3)
+    for bad in ((np.zeros((5, 6)), 2), (np.zeros((1, 5, 6)), 0)):
+        with pytest.raises(ValueError, match="wanted"):
+            multi_head_both_ways(*bad)
+    usual = MultiHeadAttention(6, 2, rng)
+    assert usual.causal and usual.qkv.b is not None and usual.qkv.w.dtype == np.float32
 
 
 def test_heads_that_do_not_divide_are_refused(rng):

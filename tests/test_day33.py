@@ -91,6 +91,15 @@ def test_the_feed_forward_is_down_of_gelu_of_up(rng):
             == other.down(ops.relu(other.up(Tensor(np.full((1, 3), -1.0))))).data).all()
 
 
+def test_a_feed_forward_without_biases_and_in_float64(rng):
+    module = FeedForward(3, rng, ratio=2, bias=False, dtype=np.float64)
+    assert list(module.named_parameters()) == ["up.w", "down.w"]
+    x = rng.standard_normal((2, 5, 3))
+    assert module(Tensor(x)).dtype == np.float64
+    assert module(Tensor(x)).data == pytest.approx(
+        gelu(x @ module.up.w.data) @ module.down.w.data, abs=1e-12)
+
+
 def test_gradients_reach_every_parameter_and_are_right(rng):
     block = make(4, 2, rng, ratio=2)
     parameters = block.named_parameters()

@@ -7,6 +7,7 @@ turn queries and keys, or add a bias to the scores, or do nothing, as here.
 
 import numpy as np
 
+from llm.functions.attention import attention
 from llm.functions.causal import causal_attention, causal_attention_vjp
 
 
@@ -65,6 +66,20 @@ def multi_head(qkv, H, rule=NO_RULE):
         raise ValueError(f"multi_head of shape {qkv.shape} with {H} heads: wanted (B, T, 3·H·D)")
     q, k, v = (split_heads(part, H) for part in np.split(qkv, 3, axis=-1))     # (B, H, T, D)
     out, saved = causal_attention(rule.turn(q), rule.turn(k), v, bias=rule.bias(q.shape[2]))
+    return merge_heads(out), (*saved, H, rule)
+
+
+def multi_head_both_ways(qkv, H, rule=NO_RULE):
+    """`multi_head` without the mask: each token sees all, as in an encoder. The same VJP.
+
+    A rule's bias must mean something for later tokens, too: ALiBi's is 0 there.
+    Raises ValueError if H does not divide C. Source: Devlin et al. (2019), section 3.
+    """
+    if H < 1 or qkv.ndim != 3 or qkv.shape[-1] % (3 * H):
+        raise ValueError(f"multi_head of shape {qkv.shape} with {H} heads: wanted (B, T, 3·H·D)")
+    queries, keys, values = (split_heads(part, H) for part in np.split(qkv, 3, axis=-1))
+    out, saved = attention(rule.turn(queries), rule.turn(keys), values,
+                           bias=rule.bias(qkv.shape[1]))
     return merge_heads(out), (*saved, H, rule)
 
 

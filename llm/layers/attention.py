@@ -1,25 +1,31 @@
 """Day 29 · Multi-head attention as a module: project, split, attend, merge, project."""
 
+import numpy as np
+
 from llm.functions import heads
 from llm.grad.tensor import primitive
 from llm.layers.module import Linear, Module
 
 multi_head = primitive(heads.multi_head, heads.multi_head_vjp)
+both_ways = primitive(heads.multi_head_both_ways, heads.multi_head_vjp)
 
 
 class MultiHeadAttention(Module):
-    """x (B, T, C) -> (B, T, C); token t sees tokens 0 … t.
+    """x (B, T, C) -> (B, T, C); token t sees tokens 0 … t, or with causal=False all.
 
     One matrix (C, 3C) makes queries, keys and values; `project` (C, C) mixes the heads' answers.
-    rule: how positions enter (a `PositionRule`). Parameters: 4C² + 4C.
+    rule: how positions enter (a `PositionRule`). Parameters: 4C² + 4C, or 4C² with bias=False.
     """
 
-    def __init__(self, channels, H, rng, rule=heads.NO_RULE, std=None, out_std=None):
+    def __init__(self, channels, H, rng, rule=heads.NO_RULE, std=None, out_std=None, bias=True,
+                 causal=True, dtype=np.float32):
         if H < 1 or channels % H:
             raise ValueError(f"{H} heads do not divide {channels} channels evenly")
-        self.H, self.rule = H, rule
-        self.qkv = Linear(channels, 3 * channels, rng, std=std)
-        self.project = Linear(channels, channels, rng, std=out_std)
+        self.H, self.rule, self.causal = H, rule, causal
+        self.qkv = Linear(channels, 3 * channels, rng, bias, std, dtype)
+        self.project = Linear(channels, channels, rng, bias, out_std, dtype)
 
     def __call__(self, x):
+        if not self.causal:
+            return self.project(both_ways(self.qkv(x), H=self.H, rule=self.rule))
         return self.project(multi_head(self.qkv(x), H=self.H, rule=self.rule))

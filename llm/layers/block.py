@@ -4,6 +4,8 @@ Each of the two stands in a residual branch of its own. Both parts and their nor
 so that later days can bring others. Left out: stacking blocks and a model around them (day 34).
 """
 
+import numpy as np
+
 from llm.grad import ops
 from llm.layers.module import Linear, Module
 from llm.layers.residual import Residual
@@ -12,12 +14,13 @@ from llm.layers.residual import Residual
 class FeedForward(Module):
     """x (..., C) -> down(gelu(up(x))) (..., C), with `ratio`·C channels between.
 
-    Parameters: 2·ratio·C² + (ratio + 1)·C.
+    Parameters: 2·ratio·C² + (ratio + 1)·C, or 2·ratio·C² with bias=False.
     """
 
-    def __init__(self, channels, rng, ratio=4, activation=ops.gelu, std=None, out_std=None):
-        self.up = Linear(channels, ratio * channels, rng, std=std)
-        self.down = Linear(ratio * channels, channels, rng, std=out_std)
+    def __init__(self, channels, rng, ratio=4, activation=ops.gelu, std=None, out_std=None,
+                 bias=True, dtype=np.float32):
+        self.up = Linear(channels, ratio * channels, rng, bias, std, dtype)
+        self.down = Linear(ratio * channels, channels, rng, bias, out_std, dtype)
         self.activation = activation
 
     def __call__(self, x):

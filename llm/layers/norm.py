@@ -15,14 +15,19 @@ batchnorm = primitive(norm.batchnorm, norm.batchnorm_vjp)
 
 
 class LayerNorm(Module):
-    """x (..., C) -> (..., C): each token's channels get mean 0 and variance 1, then gain, bias."""
+    """x (..., C) -> (..., C): each token's channels get mean 0 and variance 1, then gain, bias.
 
-    def __init__(self, channels, eps=1e-5, dtype=np.float32):
+    With bias=False there is none.
+    """
+
+    def __init__(self, channels, eps=1e-5, dtype=np.float32, bias=True):
         self.gain = parameter(np.ones(channels, dtype))
-        self.bias = parameter(np.zeros(channels, dtype))
+        self.bias = parameter(np.zeros(channels, dtype)) if bias else None
         self.eps = eps
 
     def __call__(self, x):
+        if self.bias is None:
+            return layernorm(x, self.gain, np.zeros_like(self.gain.data), eps=self.eps)
         return layernorm(x, self.gain, self.bias, eps=self.eps)
 
 
