@@ -16,6 +16,8 @@ from llm.layers.rotary import (
     rotate_half_split,
     rotate_interleaved,
 )
+from llm.layers.stretch import by_base, by_parts, interpolated, llama3, yarn_scale
+from llm.layers.stretch import usual as usual_speed
 
 
 @pytest.fixture
@@ -151,6 +153,55 @@ def test_the_score_of_a_vector_with_itself_falls_along_the_derived_line():
     for d in (30, 100, 300):
         exact = np.cos(d * 10000.0**-u).mean()
         assert exact == pytest.approx(1 - (np.log(d) + np.euler_gamma) / np.log(10000), abs=0.006)
+
+
+def test_positions_and_frequencies_can_be_given(rng):
+    x = rng.standard_normal((1, 1, 5, 8))
+    usual = Rotary(8, 20)
+    shifted = Rotary(8, 5, positions=range(7, 12))
+    assert shifted.turn(x) == pytest.approx(usual.turn(np.pad(x, [(0, 0)] * 2 + [(7, 0), (0, 0)]))[
+        :, :, 7:])
+    packed = Rotary(8, 5, positions=[0, 1, 2, 0, 1])            # two texts in one window
+    assert packed.turn(x)[:, :, 3:] == pytest.approx(usual.turn(x[:, :, 3:]))
+    half = Rotary(8, 5, positions=np.arange(5) / 2)
+    assert half.turn(x) == pytest.approx(Rotary(8, 5, frequencies=interpolated(8, 2)).turn(x))
+    same = Rotary(8, 20, frequencies=usual_speed(8))
+    assert (same.cos == usual.cos).all() and (same.sin == usual.sin).all()
+    for wrong in ({"frequencies": np.ones(8)}, {"positions": range(4)}):
+        with pytest.raises(ValueError, match=r"wanted \(4,\) and \(5,\)"):
+            Rotary(8, 5, **wrong)
+
+
+def test_a_scale_lengthens_both_sides_of_every_score(rng):
+    x = rng.standard_normal((1, 2, 6, 8))
+    rule = Rotary(8, 6, scale=1.5)
+    assert rule.turn(x) == pytest.approx(1.5 * Rotary(8, 6).turn(x))
+    assert rule.turn_vjp(rule.turn(x)) == pytest.approx(1.5**2 * x)
+    assert rule.cos.dtype == np.float32 and rule.tables(6)[0] is not None
+
+
+def test_stretched_hands_by_hand():
+    usual = usual_speed(8)
+    assert usual.tolist() == pytest.approx([1, 0.1, 0.01, 0.001])
+    assert interpolated(8, 4).tolist() == pytest.approx([0.25, 0.025, 0.0025, 0.00025])
+    ntk = by_base(8, 4)
+    assert ntk[0] == 1 and ntk[-1] == pytest.approx(usual[-1] / 4)         # the last is slowed
+    assert ntk == pytest.approx(usual_speed(8, 10000 * 4 ** (8 / 6)))
+    # of 1,024 tokens hand 0 makes 163 turns, hand 1 makes 16, hand 2 makes 1.6, hand 3 makes 0.16
+    assert by_parts(8, 4, 1024) == pytest.approx([1, 0.1 * (2 / 3 + 1 / 12), 0.01 * (1 / 3 + 1 / 6),
+                                                  0.00025])
+    assert yarn_scale(1) == 1 and yarn_scale(np.e) == pytest.approx(1.1)
+    share = (1.0186 - 1) / 3
+    turns = usual_speed(4, 625)[1] * 160 / (2 * np.pi)                  # 1.0186 turns
+    assert llama3(4, 8, 160, 625) == pytest.approx([1, 0.04 * (share + (1 - share) / 8)], rel=1e-4)
+    assert turns == pytest.approx(1.0186, abs=1e-4)
+    for way in (interpolated, by_base):
+        assert way(8, 1) == pytest.approx(usual)
+        with pytest.raises(ValueError, match="a factor of 0.5"):
+            way(8, 0.5)
+    assert by_parts(8, 1, 64) == pytest.approx(usual) == llama3(8, 1, 64, 10000.0)
+    with pytest.raises(ValueError, match="a head of 2 channels has one hand"):
+        by_base(2, 4)
 
 
 def test_hands_are_slowed_as_their_names_say():

@@ -6,7 +6,8 @@ difference of their angles, so a score depends on how far apart two tokens are, 
 
 Two conventions say which channels are a pair: neighbours (2i, 2i + 1), as published, or
 (i, i + D/2), whole slices, which most checkpoints hold. They differ by a permutation.
-Left out: starting at another position than 0 (day 42), stretching the angles for longer texts.
+Angles slowed for texts longer than those of training are in stretch.py. Left out: starting at
+another position in each call (day 42).
 """
 
 import numpy as np
@@ -57,14 +58,24 @@ class Rotary(PositionRule):
     """Turns queries and keys (B, H, T, D), 0 < T ≤ T_max; 3·D FLOPs a vector, no parameters.
 
     D: channels of one head. cos, sin: float32 tables (T_max, D/2); float64 input uses exact ones.
-    Raises ValueError if D is odd, if T > T_max, or if a head does not have D channels.
-    Source: Su et al. (2021), eq. 34.
+    frequencies: (D/2,) radians a step, such as those of stretch.py, in place of the base's.
+    positions: (T_max,) where the tokens stand, if not at 0, 1, 2, …; scale: what turned vectors
+    are multiplied by (YaRN). Raises ValueError if D is odd, if T > T_max, if a head does not have
+    D channels, or if frequencies or positions do not fit. Source: Su et al. (2021), eq. 34.
     """
 
-    def __init__(self, D, T_max, base=10000.0, interleaved=False):
+    def __init__(self, D, T_max, base=10000.0, interleaved=False, frequencies=None, positions=None,
+                 scale=1.0):
         angle = angles(T_max, D, base)
+        if frequencies is not None or positions is not None:
+            speed = angles(2, D, base)[1] if frequencies is None else np.asarray(frequencies)
+            place = np.arange(T_max) if positions is None else np.asarray(positions)
+            if speed.shape != (D // 2,) or place.shape != (T_max,):
+                raise ValueError(f"frequencies {speed.shape} and positions {place.shape}: wanted "
+                                 f"({D // 2},) and ({T_max},)")
+            angle = np.multiply.outer(place, speed.astype(np.float64))
         self.D, self.T_max, self.interleaved = D, T_max, interleaved
-        self.exact = np.cos(angle), np.sin(angle)
+        self.exact = np.cos(angle) * scale, np.sin(angle) * scale
         self.cos, self.sin = (table.astype(np.float32) for table in self.exact)
 
     def turn(self, x):
