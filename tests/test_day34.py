@@ -1,5 +1,6 @@
 """Day 34 · GPT: a model small enough to count by hand, the tied head, its start, its costs."""
 
+import functools
 import math
 from dataclasses import replace
 
@@ -13,7 +14,16 @@ from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.tensor import Tensor, no_grad
 from llm.grad.walk import saved_bytes
 from llm.layers.module import Module, parameter
-from llm.models.gpt import GPT, GPTConfig, count_flops, count_parameters, count_saved, head
+from llm.layers.norm import LayerNorm
+from llm.models.gpt import (
+    GPT,
+    GPTConfig,
+    count_flops,
+    count_parameters,
+    count_saved,
+    head,
+    make_block,
+)
 from llm.train.adam import AdamW
 
 TINY = GPTConfig(V=3, T=2, C=2, L=1, H=1)
@@ -323,6 +333,27 @@ def test_a_block_of_ones_own_can_be_given(rng):
     x = model.embed.table.data[ids] + model.positions.table.data[:2]
     expected = model.norm(Tensor(x)).data @ model.embed.table.data.T
     assert model(ids).data == pytest.approx(expected)
+
+
+def test_another_activation_no_biases_and_float64_reach_every_part(rng):
+    block = functools.partial(make_block, activation=ops.relu, bias=False)
+    model = GPT(SMALL, rng, block=block)
+    assert all(b.think.inner.activation is ops.relu for b in model.blocks)
+    assert [name for name in model.named_parameters() if name.endswith(("b", "bias"))] == [
+        "norm.bias"]
+    model.replace("norm", LayerNorm(SMALL.C, bias=False))
+    ids = np.array([[1, 2, 3]])
+    assert model(ids).shape == (1, 3, SMALL.V)
+    same, wide = (GPT(SMALL, np.random.default_rng(4), dtype=t) for t in (np.float32, np.float64))
+    assert {p.dtype.name for p in wide.named_parameters().values()} == {"float64"}
+    for name, p in same.named_parameters().items():
+        assert (p.data == wide.named_parameters()[name].data).all()
+    loss = wide.loss(ids, ids)
+    loss.backward()
+    assert loss.dtype == wide(ids).dtype == np.float64
+    assert float(loss.data) == pytest.approx(float(same.loss(ids, ids).data), abs=1e-6)
+    straight = make_block(SMALL, np.random.default_rng(0), dtype=np.float64)
+    assert {p.dtype.name for p in straight.named_parameters().values()} == {"float64"}
 
 
 def test_one_token_is_enough(rng):

@@ -49,29 +49,32 @@ class GPTConfig:
             raise ValueError(f"{self.H} heads do not divide {self.C} channels evenly")
 
 
-def make_block(config, rng, std=0.02):
+def make_block(config, rng, std=0.02, activation=ops.gelu, bias=True, dtype=np.float32):
     """A block as in GPT-2: what is added to the stream starts smaller by 1/√(2L).
 
     2L branches add to the stream. Each adds a 1/(2L) of the variance it would add unscaled, so the
-    sum does not grow with depth. std: of the matrices that read the stream.
+    sum does not grow with depth. std: of the matrices that read the stream. Another activation, or
+    no biases: GPT(…, block=functools.partial(make_block, bias=False)).
     Source: Radford et al. (2019), section 2.3.
     """
     out_std = std / math.sqrt(2 * config.L)
     rule = Rotary(config.C // config.H, config.T) if config.rotary else NO_RULE
-    return Block(LayerNorm(config.C),
-                 MultiHeadAttention(config.C, config.H, rng, rule, std, out_std),
-                 LayerNorm(config.C),
-                 FeedForward(config.C, rng, std=std, out_std=out_std), config.dropout)
+    return Block(LayerNorm(config.C, dtype=dtype, bias=bias),
+                 MultiHeadAttention(config.C, config.H, rng, rule, std, out_std, bias, dtype=dtype),
+                 LayerNorm(config.C, dtype=dtype, bias=bias),
+                 FeedForward(config.C, rng, 4, activation, std, out_std, bias, dtype),
+                 config.dropout)
 
 
 class GPT(Module):
     """ids (B, T) -> logits (B, T, V): at each position, scores for the next token.
 
-    block: a function (config, rng) -> Module, for other blocks than GPT-2's.
+    block: a function (config, rng) -> Module, for other blocks than GPT-2's. dtype: of all
+    parameters, which are drawn in float32.
     Source: Radford et al. (2018), eq. 2; (2019), section 2.3, for the place of the norms.
     """
 
-    def __init__(self, config, rng, block=make_block):
+    def __init__(self, config, rng, block=make_block, dtype=np.float32):
         self.config = config
         self.embed = Embedding(config.V, config.C, rng, std=0.02)
         self.positions = None if config.rotary else LearnedPositions(config.T, config.C, rng)
@@ -79,6 +82,8 @@ class GPT(Module):
         self.blocks = [block(config, rng) for _ in range(config.L)]
         self.norm = LayerNorm(config.C)
         self.head = None if config.tied else Linear(config.C, config.V, rng, bias=False, std=0.02)
+        for p in self.named_parameters().values():
+            p.data = p.data.astype(dtype, copy=False)
 
     def __call__(self, ids, rng=None):
         """An rng means training: dropout draws from it. Raises ValueError as `hidden` does."""
