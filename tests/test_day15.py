@@ -188,10 +188,10 @@ def test_pieces_put_together_send_their_gradients_apart():
 def test_float32_that_met_float64_in_the_forward_is_told_with_the_cure():
     w, x = leaf(3, 4, dtype=np.float32), np.ones((2, 3))
     for wide in (x, Tensor(x)):
-        with pytest.raises(ValueError, match=r"the forward linear took float32 \(3, 4\) together "
-                                             r"with float64: make all one dtype, with dtype="):
+        with pytest.raises(ValueError, match=r"float32. If linear took float32 and float64 "
+                                             r"together, make all one dtype: dtype="):
             ops.linear(wide, w).sum().backward()
-    with pytest.raises(ValueError, match=r"the forward add took float32 \(3, 4\) together"):
+    with pytest.raises(ValueError, match="If add took float32 and float64 together"):
         (w + leaf(3, 4)).sum().backward()
     assert w.grad is None
     assert (w * 2.0).dtype == ops.linear(x.astype(np.float32), w).dtype == np.float32

@@ -215,7 +215,7 @@ def test_toggles_of_the_module_and_its_dtype(rng):
     x = rng.standard_normal((1, 5, 6))
     order = rng.permutation(5)
     assert module(Tensor(x[:, order])).data == pytest.approx(module(Tensor(x)).data[:, order])
-    with pytest.raises(ValueError, match="linear took float64 .* together|took float32"):
+    with pytest.raises(ValueError, match="If linear took float32 and float64"):
         (module(Tensor(x.astype(np.float32), True))).sum().backward()
     with pytest.raises(ValueError, match="3 heads: wanted"):
         multi_head_both_ways(rng.standard_normal((1, 5, 24)), 3)

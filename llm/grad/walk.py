@@ -79,7 +79,7 @@ def backward(root, grad=None):
             continue
         vjp, saved, parents = place.use_up()
         gradients = vjp(dout, *saved)
-        check(place.name, place.dtype, parents, gradients)
+        check(place.name, parents, gradients)
         for parent, g in zip(parents, gradients):
             if parent is not None:
                 fresh = is_fresh(g, (dout, *saved, *gradients))
@@ -121,25 +121,21 @@ def keep(leaf, g, owned):
         leaf.grad = np.asarray(leaf.grad + g)
 
 
-def check(name, dtype, parents, gradients):
-    """A wrong VJP is caught where it happens: how many gradients, of which shape and dtype.
-
-    dtype: of the operation's output. Where an input has another, the forward mixed two.
-    """
+def check(name, parents, gradients):
+    """A wrong VJP is caught where it happens: how many gradients, of which shape and dtype."""
     if len(gradients) < len(parents) or any(g is not None for g in gradients[len(parents):]):
         raise ValueError(f"{name}'s VJP gave {len(gradients)} gradients for {len(parents)} inputs")
     for parent, g in zip(parents, gradients):
         if parent is None or (np.shape(g) == parent.shape
                               and getattr(g, "dtype", None) == parent.dtype):
             continue
-        if np.shape(g) == parent.shape and g.dtype == dtype != parent.dtype:
-            raise ValueError(f"in the forward {name} took {parent.dtype} {parent.shape} together "
-                             f"with {dtype}: make all one dtype, with dtype=… where a layer or a "
-                             "model is made, or array.astype")
         found = "no gradient" if g is None else (
             f"a gradient of shape {np.shape(g)}, {getattr(g, 'dtype', type(g).__name__)},")
+        mixed = g is not None and np.shape(g) == parent.shape       # no fault of the VJP?
         raise ValueError(f"{name}'s VJP gave {found} for an input of shape {parent.shape}, "
-                         f"{parent.dtype}")
+                         f"{parent.dtype}" + mixed * f". If {name} took float32 and float64 "
+                         "together, make all one dtype: dtype=… where a layer or a model is made, "
+                         "or array.astype")
 
 
 def saved_by_operation(root):
