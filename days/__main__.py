@@ -23,6 +23,8 @@ def parser():
     """One subcommand for each thing a learner or the CI does."""
     top = Parser(prog="python -m days", description="A language model in sixty-four days. "
                  "Without a command: the course map with your progress.")
+    top.add_argument("--plain", action="store_true",
+                     help="the map in words, without signs or colour, for screen readers")
     commands = top.add_subparsers(dest="command", metavar="command", parser_class=Parser)
 
     def command(name, text):
@@ -100,7 +102,7 @@ def dispatch(options):
     """Call the module of the command; each is imported only when it is needed."""
     if options.command is None:
         from days.tools.learner import map
-        return map.show(ROOT)
+        return map.show(ROOT, options.plain)
     if options.command == "doctor":
         from days.tools.learner import doctor
         return doctor.doctor(ROOT, options.plain)

@@ -1169,7 +1169,7 @@ def test_spans_of_days(text, days):
 
 
 def test_the_map_fits_80_columns_and_shows_progress(mini, monkeypatch, capsys):
-    for step in ("run", "test", "check", "practice"):
+    for step in ("run", "test", "check"):
         progress.record(mini, 1, step)
     monkeypatch.setattr(cli, "ROOT", mini)
     assert not cli.main([])

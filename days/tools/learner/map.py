@@ -1,43 +1,104 @@
-"""The course map in the terminal: phases, days, and the learner's progress."""
+"""The course map in the terminal: phases, days, the minutes they take, and the learner's progress.
 
-from rich.text import Text
+The next step follows what was done: a day is run, then its test, then its exercises; what is left
+of a day is offered before the next day. With `plain` each line is words alone, for screen readers.
+"""
 
-from days.harness import console
-from days.tools.data import course
+from days.tools.data import course, hours
 from days.tools.learner import progress
 
+WIDE = 40           # columns of a title
 STEPS = ["run", "test", "check", "practice"]
+WORDS = {"run": "run", "test": "test passed", "check": "exercises solved",
+         "practice": "written by yourself"}
 
 
-def show(root):
-    """Print every day by phase; days not written yet are dim, days whose test passed ticked."""
+def show(root, plain=False):
+    """Print every day by phase, how far the learner is, and what to do next."""
     done = progress.read(root)
+    times = {n: hours.time(root, n) for n in course.DAYS}
+    (words if plain else signs)(root, done, times)
+    here = [n for n in course.DAYS if course.written(root, n)]
+    passed = [n for n in here if "test" in done.get(f"{n:02d}", {})]
+    left = sum(times[n].reading + times[n].running for n in here if n not in passed)
+    if not plain:
+        print("\n▲ is the spine, the shortest path to a GPT that speaks. Minutes are to read"
+              "\nand run a day; its exercises take longer (notes/learning-paths.md).")
+    span = f"{left:.0f} minutes" if left < 90 else f"{left / 60:.0f} hours"
+    print(f"\n{len(passed)} of {len(here)} days passed; {span} of reading and running are left.")
+    for step in next_steps(root, done):
+        print(step)
+
+
+def signs(root, done, times):
+    """The map with signs and colour."""
+    from rich.text import Text
+
+    from days.harness import console
     screen = console()
     for index, (title, days) in enumerate(course.PHASES, 1):
         screen.print(Text(f"\nPhase {index} · {title}", style="bold"))
         for day in days:
-            screen.print(line(root, day, done.get(f"{day.number:02d}", {})))
-    count = sum(course.written(root, n) for n in course.DAYS)
-    passed = sum("test" in steps for steps in done.values())
-    screen.print(f"\n{passed} of {count} days passed · ▲ the spine, the shortest path to a GPT "
-                 "that speaks")
-    follow = next((n for n in course.DAYS if course.written(root, n)
-                   and "test" not in done.get(f"{n:02d}", {})), None)
-    if follow:
-        screen.print(f"next: read days/day{follow:02d}/README.md, then python -m days run {follow}",
-                     markup=False)
+            screen.print(line(root, day, done.get(f"{day.number:02d}", {}), times[day.number]))
 
 
-def line(root, day, done):
-    """One day: tick, number, spine, title, what was done."""
+def line(root, day, done, time):
+    """One day: tick, number, spine, title, minutes, what was done."""
+    from rich.text import Text
     steps = [step for step in STEPS if done.get(step)]
+    if steps == STEPS:
+        steps = ["all four steps"]          # so that a line fits 80 columns
     if done.get("drills"):
         steps.append(f"drill {len(done['drills'])}")
     tick = "✓" if "test" in done else " "
-    text = Text(f" {tick} {day.number:02d} {'▲' if day.spine else ' '} {day.title}")
+    title = day.title if len(day.title) <= WIDE else f"{day.title[:WIDE - 1].rstrip(' :,')}…"
+    text = Text(f" {tick} {day.number:02d} {'▲' if day.spine else ' '} {title}")
+    if time.reading:
+        text.pad_right(max(1, 49 - len(text)))
+        text.append(f"{time.reading + time.running:3.0f} min", style="dim")
     if steps:
-        text.pad_right(max(1, 56 - len(text)))
+        text.pad_right(max(1, 57 - len(text)))
         text.append(" ".join(steps), style="green")
     if not course.written(root, day.number):
         text.stylize("dim")
     return text
+
+
+def words(root, done, times):
+    """The map in words, one sentence a day, without signs, boxes or colour."""
+    for index, (title, days) in enumerate(course.PHASES, 1):
+        print(f"Phase {index}: {title}.")
+        for day in days:
+            steps = done.get(f"{day.number:02d}", {})
+            said = [f"Day {day.number}: {day.title}"]
+            if not course.written(root, day.number):
+                said.append("not yet written")
+            elif times[day.number].reading:
+                time = times[day.number]
+                said.append(f"{time.reading + time.running:.0f} minutes")
+            said += [WORDS[step] for step in STEPS if steps.get(step)]
+            if steps.get("drills"):
+                said.append(f"{len(steps['drills'])} planted mistakes found")
+            print(", ".join(said).rstrip("?") + ".")
+
+
+def next_steps(root, done):
+    """What to do next, one line each: finish the day that was begun, then go on."""
+    here = [n for n in course.DAYS if course.written(root, n)]
+    if not done and here:
+        yield "first: python -m days doctor, which checks this machine"
+    begun = [n for n in here if done.get(f"{n:02d}")]
+    follow = next((n for n in here if "test" not in done.get(f"{n:02d}", {})), None)
+    last = begun[-1] if begun else None
+    if last is not None and "test" in done[f"{last:02d}"]:
+        if "check" not in done[f"{last:02d}"]:
+            yield f"left of day {last}: its exercises, python -m days check {last}"
+        elif not done[f"{last:02d}"].get("drills"):
+            yield f"left of day {last}: a planted mistake to find, python -m days drill {last}"
+    if follow is None:
+        yield "all days are passed: write one yourself, python -m days practice 35" if (
+            here) else "no day is written yet"
+    elif "run" in done.get(f"{follow:02d}", {}):
+        yield f"next: read tests/test_day{follow:02d}.py, then python -m days test {follow}"
+    else:
+        yield f"next: read days/day{follow:02d}/README.md, then python -m days run {follow}"
