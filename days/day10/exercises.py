@@ -1,17 +1,19 @@
-"""Day 10 · Build: two linear layers folded into one, and a bump made of hinges."""
+"""Day 10 · Build: a deep zigzag of few hinges, and a bump made of hinges."""
 
 import numpy as np
 
-from llm.functions.dense import linear
+from llm.functions.dense import linear, relu
 from llm.functions.hinges import network
 
 
-def fold(w1, b1, w2, b2):
-    """One layer w (Cin, Cout), b (Cout,) that equals linear(linear(x, w1, b1), w2, b2).
+def zigzag(k):
+    """Layers of a network with k hidden layers of two hinges that draws a zigzag of 2**k pieces.
 
-    w1 (Cin, M), b1 (M,), w2 (M, Cout), b2 (Cout,). Example, all of size 1::
+    Returns a list of k + 1 pairs (w, b), shapes (1, 2), (2, 2), …, (2, 1) and (2,), …, (1,). With a
+    relu after each layer but the last, the network maps 0 … 1 onto a zigzag of 2**k straight
+    pieces of equal width, from 0 up to 1, down to 0, and so on. Example, for k = 1::
 
-        fold([[2]], [1], [[3]], [5])  →  [[6]], [8]
+        x = 0, 0.25, 0.5, 0.75, 1  →  0, 0.5, 1, 0.5, 0
     """
     raise NotImplementedError
 
@@ -27,16 +29,18 @@ def bump(a, b, c, d):
     raise NotImplementedError
 
 
-def check_fold(f):
-    """The example, then random layers."""
-    w, b = f(np.array([[2.]]), np.array([1.]), np.array([[3.]]), np.array([5.]))
-    assert (np.asarray(w).tolist(), np.asarray(b).tolist()) == ([[6]], [8]), f"got {w}, {b}"
-    rng = np.random.default_rng(0)
-    for cin, m, cout in [(3, 8, 2), (5, 1, 4)]:
-        w1, b1, w2, b2 = (rng.normal(size=s) for s in ((cin, m), (m,), (m, cout), (cout,)))
-        x = rng.normal(size=(7, cin))
-        np.testing.assert_allclose(linear(x, *f(w1, b1, w2, b2)),
-                                   linear(linear(x, w1, b1), w2, b2), atol=1e-12)
+def check_zigzag(f):
+    """The shapes, the tent, and every corner and middle of the zigzags of depth 1 to 6."""
+    for k in range(1, 7):
+        layers = f(k)
+        assert len(layers) == k + 1, f"{k} hidden layers need {k + 1} pairs, not {len(layers)}"
+        x = y = np.arange(2 ** (k + 1) + 1)[:, None] / 2 ** (k + 1)  # corners and middles
+        for i, (w, b) in enumerate(layers):
+            want = (1 if i == 0 else 2, 1 if i == k else 2)
+            assert np.shape(w) == want, f"layer {i} of {k} has {np.shape(w)}, not {want}"
+            y = linear(y, w, b) if i == k else relu(linear(y, w, b))
+        tent = 1 - np.abs(1 - (x * 2 ** k) % 2)
+        np.testing.assert_allclose(y, tent, atol=1e-9)
 
 
 def check_bump(f):

@@ -8,7 +8,7 @@ MISTAKES = [
         file="llm/functions/dense.py",
         right="    e = np.exp(-np.abs(x))                  # in (0, 1]\n"
               "    return np.maximum(e, x >= 0) / (1 + e)  "
-              "# 1 above where x ≥ 0; np.where takes 5 times as long",
+              "# 1 above where x ≥ 0; np.where takes far longer",
         wrong="    return 1 / (1 + np.exp(-x))",
         symptom="A warning 'overflow encountered in exp' on inputs far below 0, once training "
                 "makes logits large.",
