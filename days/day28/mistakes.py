@@ -42,3 +42,9 @@ MISTAKES = [
         wrong="None",
         symptom="Row by row is right; in blocks, tokens see to the end of their block."),
 ]
+
+EQUIVALENT = [
+    ("llm/functions/causal.py",
+     "visible = np.tri(end - t, end, t, dtype=bool) if (block) >= (1) else None    # (b, end)",
+     "with block 1 the mask is a single row of True"),
+]
