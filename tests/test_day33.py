@@ -1,13 +1,15 @@
 """Day 33 · The block: its parts, and its parameters, FLOPs and bytes counted against measured."""
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from days.day33.counting import counted
 from days.day33.run import measure
-from days.day33.worth import VARIANTS
+from days.day33.worth import VARIANTS, OneBlock
 from llm.functions.dense import gelu
 from llm.functions.dropout import draw_kept
 from llm.grad import ops
@@ -18,6 +20,8 @@ from llm.layers.attention import MultiHeadAttention
 from llm.layers.block import Block, FeedForward, count_flops, count_parameters, count_saved
 from llm.layers.module import Module
 from llm.layers.norm import LayerNorm
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture
@@ -212,9 +216,27 @@ def test_attention_overtakes_the_matrices_at_6c_and_its_weights_all_else_at_16d(
         assert count_saved(C, 0, H) - 2 == H * T
 
 
-def test_the_ratios_are_compared_at_equal_parameters():
-    sizes = [count_parameters(C, ratio) for _, C, ratio, _ in VARIANTS if ratio]
-    assert max(sizes) < 1.03 * min(sizes)
+def test_what_is_compared_has_equal_parameters_tables_and_head_included(rng):
+    sizes = [OneBlock(84, *variant[1:4], rng).count_parameters() for variant in VARIANTS[1:]]
+    assert max(sizes) < 1.04 * min(sizes)
+    assert sizes[0] > 2 * OneBlock(84, *VARIANTS[0][1:4], rng).count_parameters()
+
+
+def test_every_rate_is_the_best_of_its_grid_and_not_at_an_edge():
+    text = (ROOT / "experiments" / "feed_forward.json").read_text(encoding="utf-8")
+    for (name, *_, own), (same, best, grid) in zip(VARIANTS, json.loads(text)["rows"], strict=True):
+        losses = dict(grid)
+        assert name == same and own == best == min(losses, key=losses.get)
+        assert min(losses) < best < max(losses)
+
+
+def test_the_spread_of_each_matrix_is_as_asked(rng):
+    module = FeedForward(64, rng, std=0.5, out_std=0.02)
+    assert module.up.w.data.std() == pytest.approx(0.5, rel=0.03)
+    assert module.down.w.data.std() == pytest.approx(0.02, rel=0.03)
+    module = FeedForward(64, rng)
+    assert module.up.w.data.std() == pytest.approx(1 / 8, rel=0.03)
+    assert module.down.w.data.std() == pytest.approx(1 / 16, rel=0.03)      # from 4C = 256
 
 
 def test_counted_and_measured_agree_in_every_row():

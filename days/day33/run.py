@@ -21,7 +21,7 @@ class Result:
     shape: list       # C, H of `longer`
     flops_cross: int  # T at which attention costs as much as the matrices: 6 C
     saved_cross: int  # T at which its weights take as much memory as all else: about 16 D
-    worth: list       # [name, C, parameters of the block, nats on unseen text by seed]
+    worth: list       # [name, C, parameters of the model, nats on unseen text by seed]
     steps: int        # of training, for `worth`
 
 
@@ -40,8 +40,8 @@ def measure(fast, seed):
     worth = []
     with kernels(), progress(len(variants) * seeds * steps, "training") as advance:
         for variant in variants:
-            found = [nats(variant, V, ids, unseen, steps, n, np.random.default_rng(seed + i),
-                          advance) for i in range(seeds)]
+            found = [nats(variant, V, ids, unseen[len(unseen) // 2:], steps, n,
+                          np.random.default_rng(seed + i), advance) for i in range(seeds)]
             worth.append([*variant[:2], found[0][0], [loss for _, loss in found]])
     return Result(corpus.name, rows, longer, [C, H], 6 * C, round(count_saved(C, 0, H) / H),
                   worth, steps)
@@ -84,7 +84,7 @@ def draw(result, path):
     flops, saved = "MFLOPs a token", "kB kept a token"
     panels = [
         (1, "flops_measured", result.flops_cross, 1e6, flops, "matrices", "attention"),
-        (3, "saved_measured", result.saved_cross, 1e3, saved, "all else", "weights")]
+        (3, "saved_measured", result.saved_cross, 1e3, saved, "all else", "T × T weights")]
     for ax, (i, measured, cross, unit, label, fixed, growing) in zip(axes, panels):
         rest, grow = (np.array([row[j] for row in result.longer]) / unit for j in (i, i + 1))
         ax.loglog(T, rest, color="#1b4965")
@@ -93,7 +93,7 @@ def draw(result, path):
         ax.loglog([r.T for r in dots], [getattr(r, measured) / unit for r in dots], "o",
                   color="#222222", ms=5, label="both, measured")
         for text, at, by, color in ((fixed, (T[0], rest[0]), (0, -14), "#1b4965"),
-                                    (growing, (T[3], grow[3]), (8, -22), "#c8553d")):
+                                    (growing, (T[3], grow[3]), (8, -24), "#c8553d")):
             ax.annotate(text, at, by, textcoords="offset points", color=color)
         ax.axvline(cross, color="#bbbbbb", lw=1, zorder=0)
         ax.text(cross * 1.1, ax.get_ylim()[0] * 1.2, f"T = {cross}", color="#777777", fontsize=9)
