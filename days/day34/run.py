@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.day34.untrained import first_losses, probe, saved_for_backward, size, windows
+from days.day34.untrained import first_losses, probes, saved_for_backward, size, windows
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.download import TextError
 from llm.data.text import load_or_default
@@ -29,6 +29,7 @@ class Result:
     expected: dict    # the same, derived: [if tokens were unrelated, if they were all alike]
     own: dict         # "12 scaled" → mean logit of the token at hand
     first_loss: dict  # "12 scaled" → loss at the start
+    draws: int        # models behind each mean of the four above
     saved: list       # bytes kept for the backward: predicted, measured; tokens
     overfit: list     # training loss on one batch, step by step
     unseen: list      # loss on other text before and after
@@ -45,14 +46,15 @@ def measure(fast, seed):
         label, pairs = byte_pairs(corpus.text[:1_000_000], V)
         starts.append(first_losses(label, pairs, GPTConfig(V, 64, C, L, C // 64), models, seed))
     if not fast:
-        starts.append(first_losses(*byte_pairs(corpus.text[:1_000_000], 50257), GPTConfig(), 1,
+        starts.append(first_losses(*byte_pairs(corpus.text[:1_000_000], 50257), GPTConfig(), 4,
                                    seed))
-    depths, width = ((2, 8), 64) if fast else ((3, 12, 48), 256)
-    probes = {f"{L} {kind}": probe(ids, GPTConfig(small.V, 64, width, L, 4), kind == "scaled", seed)
-              for L in depths for kind in ("scaled", "unscaled")}
+    depths, width, draws = ((2, 8), 64, 2) if fast else ((3, 12, 48), 256, 6)
+    by_depth = {f"{L} {kind}": probes(ids, GPTConfig(small.V, 64, width, L, 4), kind == "scaled",
+                                      seed, draws)
+                for L in depths for kind in ("scaled", "unscaled")}
     return Result(corpus.name, starts,
                   [size(name, GPTConfig(C=C, L=L, H=C // 64)) for name, C, L in GPT2],
-                  *({name: found[i] for name, found in probes.items()} for i in range(4)),
+                  *({name: found[i] for name, found in by_depth.items()} for i in range(4)), draws,
                   saved_for_backward(ids, small, seed),
                   *recite(ids, tokenizer.vocab_size, 60 if fast else 150, seed))
 

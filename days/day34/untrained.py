@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from llm.functions.dense import gelu
 from llm.grad.tensor import no_grad
 from llm.grad.walk import saved_bytes
 from llm.layers.module import Module
@@ -27,10 +28,16 @@ def expected_width(config, blocks, grow=1.0, alike=False):
     unrelated, the average of t has 1/t of their variance.
     """
     var = config.C * STD**2                                      # σ², of what a matrix puts out
-    think = 2 * var * (var / 4 + 3 * var**2 / (2 * math.pi))     # all L feed-forwards together
+    think = 2 * var * gelu_power(var)                            # all L feed-forwards together
     kept = 1 if alike else sum(1 / t for t in range(1, WINDOW + 1)) / WINDOW
     mix = var**2 / 2 * kept                                      # all L attentions
     return math.sqrt(2 * STD**2 + grow**2 * (think + mix) * blocks / config.L)
+
+
+def gelu_power(var):
+    """E[gelu(u)²] for u ~ N(0, var), by Gauss–Hermite quadrature."""
+    points, weights = np.polynomial.hermite_e.hermegauss(60)
+    return float((weights * gelu(math.sqrt(var) * points) ** 2).sum() / weights.sum())
 
 
 def expected_loss(config, repeats):
@@ -94,6 +101,14 @@ def probe(ids, config, scaled, seed):
                 for alike in (False, True)]
     own = float(np.take_along_axis(logits, inputs[..., None], -1).mean())
     return depth, expected, own, loss
+
+
+def probes(ids, config, scaled, seed, draws):
+    """What `probe` returns, the measured parts as means over so many models."""
+    found = [probe(ids, config, scaled, [seed, k]) for k in range(draws)]
+    widths, expected, own, losses = zip(*found, strict=True)
+    return (np.mean(widths, axis=0).tolist(), expected[0], float(np.mean(own)),
+            float(np.mean(losses)))
 
 
 def saved_for_backward(ids, config, seed):
