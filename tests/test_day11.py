@@ -110,6 +110,18 @@ def test_untrained_loss_is_near_ln_v():
             z.var(axis=-1).mean() / 2, abs=.1)
 
 
+def test_each_matrix_is_divided_by_the_root_of_its_inputs():
+    p = init(50, 9, 16, 64, np.random.default_rng(0), scale=3)
+    for name, spread in {"table": 1, "w1": 1 / 12, "w2": 3 / 8}.items():  # 12² = 9 · 16, 8² = 64
+        assert p[name].std() == pytest.approx(spread, rel=.05), name
+    assert not p["b1"].any() and not p["b2"].any()
+
+
+def test_a_run_beyond_all_known_runs_is_unknown():
+    assert known_share(np.array([0, 1, 0, 1]), np.array([2, 2, 2]), 2, 3) == 0
+    assert known_share(np.array([2, 2, 2]), np.array([0, 0, 1]), 2, 3) == 0
+
+
 def test_the_same_seed_gives_the_same_model():
     a, b = (init(5, 2, 3, 4, np.random.default_rng(7)) for _ in range(2))
     assert all((a[name] == b[name]).all() and a[name].dtype == np.float32 for name in a)

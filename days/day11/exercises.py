@@ -1,17 +1,20 @@
-"""Day 11 · Build: windows for the first tokens too, and a first layer made of lookups."""
+"""Day 11 · Build: a longer window with the same answers, and a first layer made of lookups."""
 
 import numpy as np
 
 from llm.functions.dense import linear, tanh
-from llm.models.window import init, logits
+from llm.models.window import init, logits, shapes
 
 
-def padded_windows(ids, context, pad):
-    """A window for every token, also the first ones: ids (L,) → (L, T) and the targets (L,).
+def lengthen(parameters, extra):
+    """The parameters of a model with `extra` more tokens of context and the same answers.
 
-    What lies before the text is the token `pad`. Example::
+    parameters: a dict as `init` makes it, for windows of T tokens. Returns a new dict for windows
+    of T + extra; the old one stays as it is. With new = lengthen(p, 2) and any ids (T + 2,)::
 
-        padded_windows([3, 1, 4], 2, 0)  →  [[0, 0], [0, 3], [3, 1]], [3, 1, 4]
+        logits(new, ids)  equals  logits(p, ids[2:])
+
+    so the model can go on learning where it stood.
     """
     raise NotImplementedError
 
@@ -27,18 +30,18 @@ def fuse(table, w1):
     raise NotImplementedError
 
 
-def check_padded_windows(f):
-    """The example, then each window against a slice of the padded text."""
-    contexts, targets = f(np.array([3, 1, 4]), 2, 0)
-    assert np.asarray(contexts).tolist() == [[0, 0], [0, 3], [3, 1]], f"got {contexts}"
-    assert np.asarray(targets).tolist() == [3, 1, 4], f"got {targets}"
-    ids = np.random.default_rng(0).integers(0, 9, 20)
-    for context in (1, 5, 30):
-        contexts, targets = f(ids, context, 9)
-        assert contexts.shape == (20, context), f"expected (20, {context}), got {contexts.shape}"
-        long = [9] * context + ids.tolist()
-        assert contexts.tolist() == [long[i:i + context] for i in range(20)]
-        assert targets.tolist() == ids.tolist()
+def check_lengthen(f):
+    """The same logits whatever the older tokens are, shapes, dtype, and an untouched original."""
+    for context, extra, dtype in ((1, 1, np.float32), (3, 2, np.float64)):
+        rng = np.random.default_rng(context)
+        p = init(7, context, 4, 5, rng, dtype=dtype)
+        kept = {name: array.copy() for name, array in p.items()}
+        new = f(p, extra)
+        assert {n: a.shape for n, a in new.items()} == shapes(7, context + extra, 4, 5)
+        assert all(a.dtype == dtype for a in new.values())
+        ids = rng.integers(0, 7, (20, context + extra))
+        np.testing.assert_allclose(logits(new, ids), logits(p, ids[:, extra:]), atol=1e-6)
+        assert all((p[name] == kept[name]).all() for name in p), "the old parameters were changed"
 
 
 def check_fuse(f):

@@ -14,6 +14,7 @@ from llm.tokens.chars import CharTokenizer
 
 CHANNELS, HIDDEN = 32, 128
 CONTEXTS = [1, 2, 3, 4, 5, 6, 8]
+STARTS = 10  # random models for each untrained loss
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,18 @@ class Result:
     trained_on: int        # characters of the training text
     contexts: list         # T
     counting: list         # numbers in a full table of counts, V to the power T + 1
-    known: list            # share of validation contexts that occur in the training text
+    tested_on: int         # characters of the validation text
+    known: list            # share of its contexts that occur in the training text
     parameters: list       # of the window model
     first_layer: list      # share of them in the first layer
     kflops: list           # thousand FLOPs a prediction
     seconds_ratio: list    # time of the forward pass / that of the first T
-    losses: list           # nats, untrained, on validation text
+    losses: list           # nats, untrained, on validation text, mean over the starts
+    loss_spread: list      # their standard deviation
+    parts: list            # at T = 4, means and deviations: log-sum-exp − ln V, logit of the target
     uniform: float         # ln V
     scales: list           # of the output layer, at T = 4
-    scale_gaps: list       # loss − ln V
+    scale_gaps: list       # loss − ln V, mean over the starts
     scale_predicted: list  # half the variance of the logits
     vocabularies: list     # V of the lookup race
     lookup_ratio: list     # time of the one-hot product / of the lookup
@@ -43,7 +47,7 @@ def measure(fast, seed):
     tokenizer = CharTokenizer.from_text(corpus.text)
     size = tokenizer.vocab_size
     train = tokenizer.encode(corpus.train[:200_000] if fast else corpus.train)
-    new = tokenizer.encode(corpus.validation[:20_000])
+    new = tokenizer.encode(corpus.validation[:20_000] if fast else corpus.validation)
     known = []
     with progress(len(CONTEXTS), "looking for contexts") as step:
         for context in CONTEXTS:
@@ -53,12 +57,8 @@ def measure(fast, seed):
               for context in CONTEXTS]
     batches = [windows(new[:4_001], context) for context in CONTEXTS]
     scales = [0, .1, .3, 1, 3, 10]
-    variances, gaps = [], []
-    for scale in scales:
-        z = logits(init(size, 4, CHANNELS, HIDDEN, np.random.default_rng(seed), scale),
-                   batches[3][0])
-        variances.append(float(z.var(axis=-1).mean()))
-        gaps.append(float(cross_entropy(z.astype(np.float64), batches[3][1]) - np.log(size)))
+    starts = [untrained(size, context, batch, seed) for context, batch in zip(CONTEXTS, batches)]
+    scaled = [untrained(size, 4, batches[3], seed, scale).mean(axis=0) for scale in scales]
     vocabularies = [64, 512, 4096]
     counts = [parameter_count(size, context, CHANNELS, HIDDEN) for context in CONTEXTS]
     return Result(
@@ -69,11 +69,25 @@ def measure(fast, seed):
         kflops=[flops(size, context, CHANNELS, HIDDEN) / 1e3 for context in CONTEXTS],
         seconds_ratio=ratios([lambda m=m, b=b: logits(m, b[0]) for m, b in zip(models, batches)],
                              3 if fast else 15),
-        losses=[float(cross_entropy(logits(m, b[0]), b[1])) for m, b in zip(models, batches)],
-        uniform=float(np.log(size)), scales=scales, scale_gaps=gaps,
-        scale_predicted=[v / 2 for v in variances], vocabularies=vocabularies,
+        losses=[float(s[:, 0].mean()) for s in starts], tested_on=len(new),
+        loss_spread=[float(s[:, 0].std(ddof=1)) for s in starts],
+        parts=[[float(s.mean()), float(s.std(ddof=1))] for s in starts[3].T[1:3]],
+        uniform=float(np.log(size)), scales=scales,
+        scale_gaps=[float(s[0] - np.log(size)) for s in scaled],
+        scale_predicted=[float(s[3] / 2) for s in scaled], vocabularies=vocabularies,
         lookup_ratio=[race(v, np.random.default_rng(seed), 3 if fast else 25)
                       for v in vocabularies])
+
+
+def untrained(size, context, batch, seed, scale=1.0):
+    """(STARTS, 4): loss, its two parts (see Result) and the variance of the logits of a row."""
+    rows = []
+    for start in range(STARTS):
+        rng = np.random.default_rng([seed, start])
+        z = logits(init(size, context, CHANNELS, HIDDEN, rng, scale), batch[0]).astype(np.float64)
+        loss, target = cross_entropy(z, batch[1]), z[np.arange(len(z)), batch[1]].mean()
+        rows.append([loss, loss + target - np.log(size), target, z.var(axis=-1).mean()])
+    return np.array(rows)
 
 
 def ratios(jobs, repeats):
@@ -99,11 +113,11 @@ def race(vocab_size, rng, repeats):
 def table(result):
     """One row for each context length."""
     rows = [["T", "counting table", "known", "parameters", "kFLOP", "time", "untrained"]]
-    for t, cells, known, n, kflop, ratio, loss in zip(
+    for t, cells, known, n, kflop, ratio, loss, spread in zip(
             result.contexts, result.counting, result.known, result.parameters, result.kflops,
-            result.seconds_ratio, result.losses):
+            result.seconds_ratio, result.losses, result.loss_spread):
         rows.append([f"{t}", f"{cells:.1e}", f"{known:.1%}", f"{n:,}", f"{kflop:.0f}",
-                     f"{ratio:.2f}", f"{loss:.3f}"])
+                     f"{ratio:.2f}", f"{loss:.2f} ± {spread:.2f}"])
     return rows
 
 
@@ -138,8 +152,8 @@ def draw(result, path):
     for t, k in zip(result.contexts[4:], result.known[4:]):
         right.annotate(f"{100 * k:.0f}", (t, 100 * k), (-6, -8), textcoords="offset points",
                        ha="right", color="#b3442e")
-    fig.suptitle(f"At T = {end} a table of counts has never seen {1 - result.known[-1]:.0%} of "
-                 f"contexts; the window model has {result.parameters[-1]:,} numbers",
+    fig.suptitle(f"At T = {end} counting has not seen {1 - result.known[-1]:.0%} of new contexts; "
+                 f"the window model answers all, with {result.parameters[-1]:,} numbers",
                  x=.01, ha="left", fontsize=11)
     save(fig, path)
 
