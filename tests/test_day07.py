@@ -154,6 +154,14 @@ def test_conditional_entropies_against_counting_strings():
         assert lonely[k] == pytest.approx(sum(c == 1 for c in contexts.values()) / n)
 
 
+def test_conditional_entropy_tells_apart_pairs_of_the_smallest_and_the_largest_id():
+    ids = np.random.default_rng(7).integers(0, 3, 300)
+    pairs = Counter(itertools.pairwise(ids.tolist()))
+    firsts = Counter(ids[:-1].tolist())
+    want = -sum(n / 299 * math.log(n / firsts[a]) for (a, _), n in pairs.items())
+    assert conditional_entropies(ids, 2)[0][1] == pytest.approx(want)
+
+
 def test_grammar_against_enumeration():
     memory = {"hero": HEROES[7], "home": HOMES[1], "colour": COLOURS[0], "toy": TOYS[2],
               "helper": HELPERS["hole"][3]}
