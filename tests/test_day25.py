@@ -1,5 +1,6 @@
 """Day 25 · Fast BPE: GPT-2's published ids, the same ids as day 24, files, specials, streams."""
 
+import base64
 import hashlib
 import io
 import json
@@ -22,6 +23,7 @@ from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files import gpt2 as gpt2_module
 from llm.tokens.files.bpe import GPT2_ORDER, from_gpt2, to_json, visible
 from llm.tokens.files.gpt2 import load_gpt2, write_gpt2
+from llm.tokens.files.tiktoken import load_tiktoken
 
 TEXTS = ["", "a", " ", "Hello, world", "don't  stop\n\n  now", "naïve café 中文 한글 ٣٤", "👍🏽 🇩🇪",
          "a" * 300, "ab" * 200, "'s't'll 've 're", "\r\n \t\x0b\u3000 x", "x" * 70 + "  \n"]
@@ -347,7 +349,9 @@ def test_damaged_gpt2_files_are_refused(tmp_path, small, name, damage, message):
 
 @pytest.mark.parametrize("change, message", [
     ({"model": None}, "only BPE"), ({"model": {"type": "Unigram", "vocab": []}}, "Unigram"),
-    ({"normalizer": {"type": "NFC"}}, "normalizer"),
+    ({"normalizer": {"type": "NFKC"}}, "normalizer {'type': 'NFKC'} is not supported"),
+    ({"normalizer": {"type": "NFC"}, "added_tokens": [{"id": 999, "content": "é",
+                                                       "normalized": True}]}, "composed text"),
     ({"truncation": {"max_length": 8}}, "truncation"), ({"padding": {"length": 8}}, "padding"),
     ({"added_tokens": [{"id": 10**12, "content": "x"}]}, "an id is 1000000000000"),
     ({"pre_tokenizer": None}, "pre_tokenizer"),
@@ -380,6 +384,65 @@ def test_an_id_may_be_far_from_the_others_where_no_file_says_so(small):
             FastBPE(small.pieces, small.merges, "gpt2", {"<s>": i})
         with pytest.raises(ValueError, match=f"an id is {i}"):
             FastBPE(small.pieces | {i: b"zq"}, [*small.merges.tolist(), (122, 113, i)])
+
+
+def test_a_word_that_is_a_piece_is_that_piece_whatever_merges_would_make(small, tmp_path):
+    pieces = small.pieces | {900: b" zq", 901: b"xyz"}          # no merge makes these
+    merges = small.merges
+    plain, whole = (FastBPE(pieces, merges, "gpt2", whole_words=w) for w in (False, True))
+    for text, ids in (("low zq xyz", [900]), ("xyz", [901]),
+                      ("xyz" + " low" * 900 + " zq", [901, 900])):
+        assert [i for i in whole.encode(text).tolist() if i >= 900] == ids    # short and long texts
+        assert not set(plain.encode(text).tolist()) & {900, 901}
+        assert whole.decode(whole.encode(text)) == text
+    assert whole.encode("xyzlow").tolist() == plain.encode("xyzlow").tolist()     # no whole word
+    assert [i.tolist() for i in whole.encode_batch(["xyz", " zq"] * 3)] == [[901], [900]] * 3
+    for cache in whole.encoder.caches:
+        cache.clear()                                          # a full cache is emptied
+    assert whole.encode("xyz zq").tolist() == [901, 900]
+    whole.save(tmp_path / "tokenizer.json")
+    again = FastBPE.load(tmp_path / "tokenizer.json")
+    assert again.whole_words and again.encode("xyz zq").tolist() == [901, 900]
+    with pytest.raises(VocabularyError, match="no merge makes 2 of the pieces"):
+        plain.save(tmp_path / "plain.json")
+        FastBPE.load(tmp_path / "plain.json")
+    assert FastBPE(small.pieces, merges, "gpt2", whole_words=True).encoder.given is None
+
+
+def test_accents_are_composed_where_that_is_asked_for(small, tmp_path):
+    loose, tight = "cafe\u0301 now", "café now"
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<|x|>": 999}, nfc=True)
+    assert tokenizer.encode(loose).tolist() == small.encode(tight).tolist()
+    assert tokenizer.encode_batch([loose, tight])[0].tolist() == small.encode(tight).tolist()
+    assert tokenizer.encode(f"<|x|>{loose}", "all").tolist() == [999, *small.encode(tight).tolist()]
+    assert small.encode(loose).tolist() != small.encode(tight).tolist()
+    assert tokenizer.decode(tokenizer.encode(loose)) == tight
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert FastBPE.load(tmp_path / "tokenizer.json").encode(loose).tolist() == tokenizer.encode(
+        tight).tolist()
+    with pytest.raises(ValueError, match="cannot be cut before it is composed"):
+        next(encode_stream(tokenizer, [loose]))
+
+
+def test_a_file_of_tiktoken_by_hand_and_what_is_wrong_with_one(tmp_path):
+    pieces = [bytes([b]) for b in range(256)] + [b"ab", b"bc", b"abc", b" abc"]
+    path = tmp_path / "x.tiktoken"
+    lines = [f"{base64.b64encode(piece).decode()} {rank}" for rank, piece in enumerate(pieces)]
+    path.write_text("\n".join(lines) + "\n")
+    tokenizer = load_tiktoken(path, "gpt2", {"<end>": 300})
+    assert tokenizer.encode("abc abc bcab").tolist() == [258, 259, 32, 257, 256]
+    assert tokenizer.encode("abcd").tolist() == [258, 100]      # ab, then ab + c: two ways to abc
+    assert tokenizer.encode("<end>", "all").tolist() == [300]
+    for text, message in (("YQ== 0\nYg== x", "line 2"), ("YQ== 0\n???? 1", "line 2 of"),
+                          ("YQ==", "line 1"), ("YQ== 0\nYg== 0", "one rank to two pieces"),
+                          ("YQ== 0", "base alphabet")):
+        path.write_text(text)
+        with pytest.raises(VocabularyError, match=message):
+            load_tiktoken(path)
+    with pytest.raises(VocabularyError, match="there is no file"):
+        load_tiktoken(tmp_path / "none.tiktoken")
+    with pytest.raises(ValueError, match="o200k's rule cuts words by upper and lower case"):
+        load_tiktoken(path, "o200k_base")
 
 
 def test_missing_files_are_named(tmp_path):

@@ -3,10 +3,11 @@
 `FastBPE.train` learns merges as day 24 does, but inside the words of a splitting rule (`split.py`);
 `load` reads GPT-2's `vocab.json` + `merges.txt` and Hugging Face's `tokenizer.json`; `encode` is
 exact and linear in the text. Special tokens are recognised only where the caller allows them.
-Leaves out: normalisation (NFC …), vocabularies that are not byte-level, and dropout.
+Leaves out: other normalisation than NFC, vocabularies that are not byte-level, and dropout.
 """
 
 import re
+import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -27,9 +28,11 @@ TASK = 1 << 18           # characters of text that one thread takes at a time
 class FastBPE:
     """A vocabulary, its merges by rank, a splitting rule and special tokens."""
 
-    def __init__(self, pieces, merges, rule="gpt2", specials=None):
+    def __init__(self, pieces, merges, rule="gpt2", specials=None, whole_words=False, nfc=False):
         """pieces {id: bytes}; merges (M, 3) ids a, b, new by rank; specials {text: id}.
 
+        whole_words: a word that is a piece becomes that piece, even where merges would not make it
+        (tiktoken, Llama 3). nfc: text is put into Unicode's composed form first (Qwen, GPT-NeoX).
         Raises ValueError where these contradict each other. A vocabulary may lack bytes that its
         training text never had, but not printable ASCII.
         """
@@ -46,7 +49,9 @@ class FastBPE:
             raise ValueError("the vocabulary is smaller than the base alphabet: "
                              f"{len(lacking)} printable ASCII characters are missing, "
                              f"such as {chr(lacking[0])!r}")
-        self.encoder = Encoder(base, self.merges, rule)
+        self.whole_words, self.nfc = whole_words, nfc
+        self.encoder = Encoder(base, self.merges, rule, whole_words and {
+            piece: i for i, piece in self.pieces.items() if len(piece) > 1})
         texts = {i: text.encode() for text, i in self.specials.items()}
         self.vocab_size = max(max(self.pieces), *texts, 0) + 1
         self.table = [self.pieces.get(i, texts.get(i, b"")) for i in range(self.vocab_size)]
@@ -86,7 +91,7 @@ class FastBPE:
         """
         if special:
             return self.encode_batch([text], special, threads=1)[0]
-        data = to_bytes(text)
+        data = to_bytes(self.composed(text))
         if len(data) < SHORT:
             return self.encoder.encode_short(data)
         array = np.frombuffer(data, dtype=np.uint8)
@@ -104,6 +109,7 @@ class FastBPE:
             cut = [(to_bytes(text), pattern.split(text))[1] for text in texts]
             plain = iter(self.encode_batch([p for parts in cut for p in parts[::2]], (), threads))
             return [self.join(parts, plain) for parts in cut]
+        texts = [self.composed(text) for text in texts] if self.nfc else texts
         read = np.cumsum([0, *map(len, texts)])
         cuts = [*np.searchsorted(read, np.arange(0, read[-1] + 1, TASK)).tolist(), len(texts)]
         tasks = [texts[a:b] for a, b in zip(cuts, cuts[1:])]
@@ -111,6 +117,10 @@ class FastBPE:
             return [ids for task in tasks for ids in self.encode_task(task)]
         with ThreadPoolExecutor(threads) as pool:
             return [ids for done in pool.map(self.encode_task, tasks) for ids in done]
+
+    def composed(self, text):
+        """The text in Unicode's form NFC ("e" and an accent become "é") where that is asked for."""
+        return unicodedata.normalize("NFC", text) if self.nfc and isinstance(text, str) else text
 
     def encode_task(self, texts):
         """A list of str -> their ids, each a view of one array."""
@@ -154,7 +164,8 @@ class FastBPE:
 
     def save(self, path):
         """Write Hugging Face's tokenizer.json, atomically; `write_gpt2` writes the older pair."""
-        write_atomically(path, to_json(self.pieces, self.merges, self.rule, self.specials))
+        write_atomically(path, to_json(self.pieces, self.merges, self.rule, self.specials,
+                                       self.whole_words, self.nfc))
 
     @classmethod
     def load(cls, path):

@@ -5,6 +5,7 @@ Strings are random and adversarial: see strings.py.
 
 import json
 
+import numpy as np
 import pytest
 
 from llm.data.download import TextError
@@ -137,3 +138,57 @@ def test_the_readable_day_24_equals_tiktoken():
                             mergeable_ranks={piece: i for i, piece in enumerate(ours.pieces)})
     for text in STRINGS[1:300]:
         assert ours.encode(text[:200]).tolist() == enc.encode_ordinary(text[:200])
+
+
+def pipeline(ours, tmp_path, **parts):
+    """Our vocabulary with other parts, as a file that the peer reads, writes and reads again."""
+    ours.save(tmp_path / "ours.json")
+    found = json.loads((tmp_path / "ours.json").read_text("utf-8"))
+    found["model"] |= parts.pop("model", {})
+    (tmp_path / "given.json").write_text(json.dumps(found | parts), "utf-8")
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "given.json"))
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    return theirs, FastBPE.load(tmp_path / "tokenizer.json")
+
+
+def test_the_pipeline_of_llama_3_gives_the_same_ids(tmp_path):
+    """Whole words first: some pieces here can be made by no merge."""
+    plain = trained("llama3")
+    cut = FastBPE(plain.pieces, plain.merges[:-400], "llama3", {"<|begin_of_text|>": 3500},
+                  whole_words=True)
+    theirs, ours = pipeline(cut, tmp_path)
+    assert ours.whole_words and ours.encoder.given is not None
+    assert_same(ours, [e.ids for e in theirs.encode_batch(STRINGS)])
+    merged = FastBPE(plain.pieces, plain.merges[:-400], "llama3")
+    assert any(merged.encode(text).tolist() != ours.encode(text).tolist() for text in STRINGS)
+
+
+@pytest.mark.parametrize("rule", ["qwen2", "gpt2"])
+def test_the_pipelines_of_qwen_2_and_gpt_neox_give_the_same_ids(rule, tmp_path):
+    """Text is composed first; GPT-NeoX has runs of spaces that are tokens of their own."""
+    spaces = [{"id": 5000 + n, "content": " " * n, "normalized": True, "special": False,
+               "single_word": False, "lstrip": False, "rstrip": False} for n in (24, 8, 4, 2)]
+    end = spaces[0] | {"id": 4999, "content": "<|endoftext|>", "normalized": False, "special": True}
+    theirs, ours = pipeline(trained(rule), tmp_path, normalizer={"type": "NFC"},
+                            added_tokens=[end, *spaces] if rule == "gpt2" else [end])
+    texts = [*STRINGS, "e\u0301a\u0308 A\u030a<|endoftext|>o\u0302", "x" + " " * 37 + "y\n      z"]
+    for text, theirs_ids in zip(texts, [e.ids for e in theirs.encode_batch(texts)], strict=True):
+        assert ours.encode(text, "all").tolist() == theirs_ids, repr(text)
+
+
+def test_the_file_of_tiktoken_gives_the_same_ids(tmp_path):
+    import base64
+
+    from llm.tokens.files.tiktoken import load_tiktoken
+    plain = trained("cl100k")
+    order = np.random.default_rng(0).permutation(len(plain.pieces) - 256) + 256
+    ranks = {piece: int(i if i < 256 else order[i - 256])       # no longer in the order of merging
+             for i, piece in plain.pieces.items()}
+    (tmp_path / "x.tiktoken").write_bytes(b"".join(
+        base64.b64encode(piece) + b" %d\n" % rank for piece, rank in ranks.items()))
+    ours = load_tiktoken(tmp_path / "x.tiktoken", "cl100k", {"<|end|>": 9000})
+    theirs = tiktoken.Encoding("x", pat_str=CL100K_PATTERN, mergeable_ranks=ranks,
+                               special_tokens={"<|end|>": 9000})
+    assert_same(ours, theirs.encode_ordinary_batch(STRINGS))
+    assert ours.encode("a<|end|>", "all").tolist() == theirs.encode("a<|end|>",
+                                                                    allowed_special="all")

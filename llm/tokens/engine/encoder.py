@@ -53,12 +53,28 @@ def short(data, classes, rule, slots, hashes, starts, store, known, base, pair_s
 
 
 class Cache(Words):
-    """Words with the ids of each: word w has tokens[token_starts[w]:token_starts[w + 1]]."""
+    """Words with the ids of each: word w has tokens[token_starts[w]:token_starts[w + 1]].
+
+    given: (data (N,) uint8, ends (W,), ids (W,)) of words that are one token each, whatever merges
+    would make of them; they are there from the start.
+    """
+
+    def __init__(self, given=None):
+        self.given = given
+        super().__init__()
 
     def clear(self):
         super().clear()
         self.tokens = np.empty(1 << 14, dtype=np.int32)
         self.token_starts = np.zeros((1 << 11) + 1, dtype=np.int64)
+        if self.given is not None:
+            data, ends, ids = self.given
+            self.make_room(len(ends), len(data))
+            self.tokens = room(self.tokens, len(self.store))
+            self.token_starts = room(self.token_starts, len(self.starts))
+            self.add(data, 0, ends)
+            self.tokens[:len(ids)] = ids
+            self.token_starts[:len(ids) + 1] = np.arange(len(ids) + 1)
 
     def prepare(self, words, size):
         """Room for so many more words and bytes, which become at most as many ids."""
@@ -72,14 +88,34 @@ class Cache(Words):
 class Encoder:
     """The merge tables of one vocabulary, and the words merged so far."""
 
-    def __init__(self, base, merges, rule):
-        """base (256,) int32: the id of each byte, or −1; merges (M, 3) int32 by rank."""
-        self.base, self.numbers, self.caches = base, rule_numbers(rule), []
+    def __init__(self, base, merges, rule, whole=()):
+        """base (256,) int32: the id of each byte, or −1; merges (M, 3) int32 by rank.
+
+        whole: {bytes: id} of words that are looked up before they are merged.
+        """
+        self.base, self.numbers, self.caches, self.given = base, rule_numbers(rule), [], None
         self.missing = base < 0 if (base < 0).any() else None
         self.slots = np.zeros(1 << max(2 * len(merges), 8).bit_length(), dtype=np.int32)
         self.keys = np.empty(max(len(merges), 1), dtype=np.int64)
         self.made = np.empty(max(len(merges), 1), dtype=np.int32)
         rank_table(merges, self.slots, self.keys, self.made)
+        if whole:
+            self.given = self.made_otherwise(whole)
+
+    def made_otherwise(self, whole):
+        """Those of the words {bytes: id} that merges would not make that id: (data, ends, ids)."""
+        def joined(words):
+            ends = np.cumsum([*map(len, words)], dtype=np.int64)
+            return np.frombuffer(b"".join(words), dtype=np.uint8), ends
+
+        cache, (data, ends) = Cache(), joined(whole)
+        cache.prepare(len(ends), len(data))
+        cache.add(data, 0, ends)
+        self.ids_of_new(cache, 0)
+        first, count = cache.token_starts[:cache.n], np.diff(cache.token_starts[:cache.n + 1])
+        right = (count == 1) & (cache.tokens[first] == list(whole.values()))
+        others = {word: i for (word, i), same in zip(whole.items(), right) if not same}
+        return (*joined(others), list(others.values())) if others else None
 
     def encode_short(self, data):
         """Ids (T,) int32 of one short text, given as bytes.
@@ -111,7 +147,7 @@ class Encoder:
         try:
             return self.caches.pop()
         except IndexError:
-            return Cache()
+            return Cache(self.given)
 
     def encode(self, data, segments):
         """Ids of consecutive texts that end at `segments` (S,) int64 in data (N,) uint8.

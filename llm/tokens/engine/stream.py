@@ -15,7 +15,13 @@ LOOK_AHEAD = 4           # code points after a word that may still change where 
 
 
 def encode_stream(tokenizer, chunks, special=()):
-    """Yield (T,) int32 arrays: joined, they are the ids of the joined chunks (str)."""
+    """Yield (T,) int32 arrays: joined, they are the ids of the joined chunks (str).
+
+    ValueError where the tokenizer composes accents: a letter and its accent might be cut apart.
+    """
+    if getattr(tokenizer, "nfc", False):
+        raise ValueError("a stream cannot be cut before it is composed (NFC): compose the text "
+                         "with unicodedata.normalize, and use a tokenizer with nfc=False")
     names = tokenizer.pattern(special) if special else None
     longest = max(map(len, tokenizer.specials), default=0) if special else 0
     rest, wait = "", 0

@@ -27,8 +27,9 @@ PATTERNS = {
 }
 
 
-MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback",
-         "ignore_merges")                                 # parts of a model that we do not have
+MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix",
+         "byte_fallback")                                 # parts of a model that we do not have
+NFC = {"type": "NFC"}
 
 
 def visible(piece):
@@ -86,7 +87,7 @@ def from_gpt2(vocab_json, merges_txt, specials=(END,), rule="gpt2"):
                                           if name in vocab})
 
 
-def assemble(vocab, merges, rule, specials):
+def assemble(vocab, merges, rule, specials, whole_words=False):
     """Check pieces {visible: id} and merges [[left, right], …] against each other."""
     for piece, i in vocab.items():
         if not isinstance(i, int) or i < 0:
@@ -108,11 +109,11 @@ def assemble(vocab, merges, rule, specials):
         raise ValueError(f"an id is {last}, but there are only {size} pieces")
     made = {new for _, _, new in triples}
     unmade = [piece for piece, i in vocab.items() if len(piece) > 1 and i not in made]
-    if unmade:
+    if unmade and not whole_words:
         raise ValueError(f"no merge makes {len(unmade)} of the pieces, such as {unmade[0]!r}; are "
                          "the merges cut short, or is it a special token that is not declared?")
     return {"pieces": {i: piece_of(piece) for piece, i in vocab.items()}, "merges": triples,
-            "rule": rule, "specials": specials}
+            "rule": rule, "specials": specials, "whole_words": whole_words}
 
 
 def from_json(text):
@@ -124,17 +125,21 @@ def from_json(text):
                          "read here")
     for part in ("normalizer", "truncation", "padding", *MODEL):
         value = (model if part in MODEL else found).get(part)
-        if value:
+        if value and (part, value) != ("normalizer", NFC):
             raise ValueError(f"{part} {value!r} is not supported")
     specials = {}
     for token in found.get("added_tokens") or ():
         if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
             raise ValueError(f"the special token {token['content']!r} wants lstrip, rstrip or "
                              "single_word, which is not supported")
+        if token.get("normalized") and found.get("normalizer") and not token["content"].isascii():
+            raise ValueError(f"the added token {token['content']!r} is looked for in composed "
+                             "text, which is not supported")
         specials[token["content"]] = token["id"]
     vocab = {piece: i for piece, i in model["vocab"].items() if piece not in specials}
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-    return assemble(vocab, merges, rule_of(found.get("pre_tokenizer")), specials)
+    return {**assemble(vocab, merges, rule_of(found.get("pre_tokenizer")), specials,
+                       bool(model.get("ignore_merges"))), "nfc": bool(found.get("normalizer"))}
 
 
 def rule_of(pre):
@@ -166,7 +171,7 @@ def pre_tokenizer(rule):
     return {"type": "Sequence", "pretokenizers": [before[rule], level]} if rule in before else level
 
 
-def to_json(pieces, merges, rule, specials):
+def to_json(pieces, merges, rule, specials, whole_words=False, nfc=False):
     """The bytes of a tokenizer.json that Hugging Face's tokenizers reads to the same ids."""
     names = {i: visible(piece) for i, piece in pieces.items()}
     both = set(names.values()) & set(specials)
@@ -180,9 +185,10 @@ def to_json(pieces, merges, rule, specials):
              "use_regex": True}
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
              "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
-             "ignore_merges": False, "vocab": {vocab[i]: i for i in sorted(vocab)},
+             "ignore_merges": whole_words, "vocab": {vocab[i]: i for i in sorted(vocab)},
              "merges": [[names[a], names[b]] for a, b, _ in merges.tolist()]}
     whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
-             "normalizer": None, "pre_tokenizer": pre_tokenizer(rule), "post_processor": None,
+             "normalizer": NFC if nfc else None, "pre_tokenizer": pre_tokenizer(rule),
+             "post_processor": None,
              "decoder": level, "model": model}
     return json.dumps(whole, ensure_ascii=False, indent=1).encode()
