@@ -4,7 +4,7 @@
     python -m days pages --model FILE             one of yours, as `python -m days run 35` keeps it
     python -m days pages --model FILE --out PAGE  into another file than the course's own page
 
-As with the pages of `pages.py`, one of which lends its style, the page is a template that holds its
+As with the pages of `pages.py`, the page is a template that holds its
 own data: the tokenizer and every weight. With them it runs the model by itself, on any text. A
 matrix is stored as whole numbers from −127 to 127 and one scale for each output; day 44 tells what
 that costs. Left out: learned positions and other models than day 34's.
@@ -25,7 +25,7 @@ from llm.tokens.chars import CharTokenizer
 from llm.tokens.fast_bpe import FastBPE
 from llm.train.snapshot import SnapshotError, load_snapshot
 
-PAGE, LENDS = FOLDER / "attention.html", FOLDER / "ngram.html"
+PAGE = FOLDER / "attention.html"
 WEIGHTS, TOKENS = 2_000_000, 1024       # a page has room, and a browser patience, for so many
 TOP = 127                               # the largest of the whole numbers
 CURE = "give a file that `python -m days run 35` keeps in runs/day35"
@@ -173,8 +173,7 @@ def as_text(array):
 def fresh(opened, template=None):
     """The text of the page as it should be. Nothing in a name can end the script."""
     page = (template or PAGE).read_text(encoding="utf-8")
-    page = fill(page, "data", as_json(data(opened)).replace("<", "\\u003c"))
-    return fill(page, "style", part(LENDS.read_text(encoding="utf-8"), "style"))
+    return fill(page, "data", as_json(data(opened)).replace("<", "\\u003c"))
 
 
 def held(page=PAGE):

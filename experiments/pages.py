@@ -9,7 +9,8 @@ say about another play. The page counts the runs itself, as `llm.models.counts` 
 of a second. A table of counts from all 42 works would have to be pruned to its commonest contexts
 to fit in 300 kB, and in those no smoothing matters; so here is less text, and every count of it.
 
-What both pages need, their style and their model, is written in ngram.html and copied from there.
+What the pages share, their style and their model, comes from notes/interactive/src, by
+`python -m days write`.
 """
 
 import argparse
@@ -124,8 +125,6 @@ def fresh(run):
     first, second = FOLDER / "ngram.html", FOLDER / "temperature.html"
     counting = fill(first.read_text(encoding="utf-8"), "data", as_json(ngram(run)))
     drawing = fill(second.read_text(encoding="utf-8"), "data", as_json(temperature(run)))
-    for name in ("style", "model"):
-        drawing = fill(drawing, name, part(counting, name))
     return {first: counting, second: drawing}
 
 

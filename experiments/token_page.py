@@ -3,7 +3,7 @@
     python experiments/token_page.py           refresh the page
     python experiments/token_page.py --check   change nothing; exit 1 if the page is stale
 
-As with the pages of `pages.py`, one of which lends its style, the page is a template that holds its
+As with the pages of `pages.py`, the page is a template that holds its
 own data. Here they are computed before: a model of 98 MB does not go into a page. `streams` does
 the work of day 42's `decode` once more and keeps what lies between the layers; `lens` reads each
 of these vectors as if it were the last. All of it in float64, which takes two gigabytes, and
@@ -14,13 +14,13 @@ attention.html shows that.
 import numpy as np
 
 from days.harness import say
-from experiments.pages import FOLDER, as_json, fill, main, part
+from experiments.pages import FOLDER, as_json, fill, main
 from llm.functions.probability import log_softmax
 from llm.generate.decode import apply, attend, feed_forward, norm, split
 from llm.generate.pretrained import load
 from llm.generate.rotate import turn
 
-PAGE, LENDS = FOLDER / "token.html", FOLDER / "ngram.html"
+PAGE = FOLDER / "token.html"
 PROMPTS = ["The Eiffel Tower stands in the city of", "Romeo and Juliet is a play by William",
            "Monday, Tuesday, Wednesday, Thursday,", "The opposite of hot is",
            "def fibonacci(n):\n    if n", "The cat sat on the"]
@@ -119,9 +119,8 @@ def data(model):
 
 def fresh(model):
     """{path: text} of the page as it should be."""
-    page = fill(PAGE.read_text(encoding="utf-8"), "data",
-                as_json(data(model)).replace("<", "\\u003c"))
-    return {PAGE: fill(page, "style", part(LENDS.read_text(encoding="utf-8"), "style"))}
+    return {PAGE: fill(PAGE.read_text(encoding="utf-8"), "data",
+                       as_json(data(model)).replace("<", "\\u003c"))}
 
 
 if __name__ == "__main__":

@@ -3,21 +3,21 @@
     python experiments/tokenizer_page.py           refresh the page
     python experiments/tokenizer_page.py --check   change nothing; exit 1 if the page is stale
 
-As with the pages of `pages.py`, one of which lends its style, the page is a template that holds
+As with the pages of `pages.py`, the page is a template that holds
 its own data: here what BPE, WordPiece and Unigram learn from all of Shakespeare, and with which the
 page cuts by itself. Log probabilities are rounded, so that the last bit of a sum of a million
 numbers, which may differ between two machines, does not make the page stale.
 """
 
 from days.harness import say
-from experiments.pages import FOLDER, as_json, fill, main, part
+from experiments.pages import FOLDER, as_json, fill, main
 from llm.data.text import load
 from llm.tokens.chars import CharTokenizer
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.unigram import Unigram
 from llm.tokens.wordpiece import WordPiece
 
-PAGE, MODEL = FOLDER / "tokenizer.html", FOLDER / "ngram.html"
+PAGE = FOLDER / "tokenizer.html"
 SIZE, DIGITS = 2000, 3
 SPECIAL = "<|endoftext|>"
 
@@ -52,8 +52,7 @@ def data(run):
 
 def fresh(run):
     """{path: text} of the page as it should be."""
-    page = fill(PAGE.read_text(encoding="utf-8"), "data", as_json(data(run)))
-    return {PAGE: fill(page, "style", part(MODEL.read_text(encoding="utf-8"), "style"))}
+    return {PAGE: fill(PAGE.read_text(encoding="utf-8"), "data", as_json(data(run)))}
 
 
 if __name__ == "__main__":

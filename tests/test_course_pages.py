@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from days.tools.author import promise, write
+from days.tools.author import common, promise, write
 from days.tools.checks import static, verify
 from days.tools.data import course, generated, hours, pages, paths
 
@@ -235,3 +235,35 @@ def test_a_map_of_the_readme_has_every_day_once():
     text = generated.course_map(course.ROOT)
     for day in course.DAYS.values():
         assert text.count(f"{day.number:02d}{' ▲' * day.spine} [{day.title}](") == 1
+
+
+def test_pages_to_play_with_are_built_from_one_source():
+    assert list(common.faults(course.ROOT)) == []
+    assert len(common.pages(course.ROOT)) == 7
+    text = {path.stem: path.read_text("utf-8") for path in common.pages(course.ROOT)}
+    assert all(f"/* {name} */" in page for page in text.values() for name in ("style", "element"))
+    assert all("/* model */" in text[name] for name in ("ngram", "temperature"))
+    # nothing that has a source is written a second time
+    assert all(page.count("function element(") == 1 for page in text.values())
+    assert all("src=" not in page and "<link rel=\"stylesheet" not in page
+               for page in text.values())               # each page stands alone
+
+
+def test_a_page_that_differs_from_its_source_is_told_and_written(tmp_path):
+    source = tmp_path / "notes" / "interactive" / "src"
+    source.mkdir(parents=True)
+    (source / "style.css").write_text("  a { color: red; }\n")
+    page = source.parent / "x.html"
+    page.write_text("<style>\n/* style */\n/* end style */\n  b {}\n</style>\n")
+    told = ["notes/interactive/x.html: is not built from notes/interactive/src; "
+            "run `python -m days write`"]
+    assert list(common.faults(tmp_path)) == told
+    assert write.write(tmp_path, []) == 0 and list(common.faults(tmp_path)) == []
+    assert page.read_text() == ("<style>\n/* style */\n  a { color: red; }\n/* end style */\n"
+                                "  b {}\n</style>\n")
+    (source / "style.css").write_text("  a { color: blue; }\n")
+    assert list(common.faults(tmp_path)) == told
+    page.write_text("<style>\n/* style */\n</style>\n")
+    assert list(common.faults(tmp_path)) == ["notes/interactive/x.html: has no /* end style */"]
+    page.write_text("<style></style>\n")
+    assert "has no part /* style */" in next(common.faults(tmp_path))

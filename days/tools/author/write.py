@@ -1,7 +1,7 @@
 """Refresh what the machine writes: the values of the notes, README.md, the pages of notes/."""
 
 from days.harness import UsageError, say, write_atomically
-from days.tools.author import promise
+from days.tools.author import common, promise
 from days.tools.data import course, generated, pages
 
 
@@ -18,7 +18,8 @@ def write(root, days):
             say(f"days/day{day:02d}/README.md: {type(error).__name__}: {error}")
             faults += 1
     changes = [(root / "README.md", generated.readme), *((path, pages.fresh)
-                                                         for path in pages.each(root))]
+                                                         for path in pages.each(root)),
+               *((path, common.fresh) for path in common.pages(root))]
     for path, fresh in changes:
         if not path.is_file():
             continue
@@ -42,6 +43,6 @@ def replace(path, change):
     fresh = change(text)
     if fresh != text:
         write_atomically(path, fresh.encode())
-        say(f"wrote {path.relative_to(path.parent.parent.parent)}" if "day" in path.parent.name
-            else f"wrote {path.parent.name}/{path.name}" if path.parent.name == "notes"
-            else f"wrote {path.name}")
+        places = path.parts[-4:]        # as a reader would type it, from the first room on
+        rooms = [i for i, part in enumerate(places[:-1]) if part in ("days", "notes")]
+        say(f"wrote {'/'.join(places[rooms[-1]:] if rooms else places[-1:])}")

@@ -1,6 +1,6 @@
 """The checks that run nothing: ownership, imports, parts and notes. Seconds, even for 64 days."""
 
-from days.tools.author import promise
+from days.tools.author import common, promise
 from days.tools.checks import imports, notes, parts, prose
 from days.tools.data import generated, ownership
 from days.tools.data import pages as made
@@ -46,7 +46,7 @@ def readme(root):
 
 
 def pages(root):
-    """The pages under notes/ that are made from the days, and the figure of README.md."""
+    """What is made from other files: pages of notes/, parts they share, README.md's figure."""
     if tags.day_of_checkout(root) is not None:
         return []
-    return [*made.faults(root), *promise.faults(root)]
+    return [*made.faults(root), *common.faults(root), *promise.faults(root)]
