@@ -16,7 +16,7 @@ import pytest
 from days.day25.run import measure
 from llm.data.download import TextError
 from llm.tokens.bpe import BPE, VocabularyError
-from llm.tokens.engine import encoder, stream
+from llm.tokens.engine import encoder, stream, words
 from llm.tokens.engine.split import RULES, class_table, split
 from llm.tokens.engine.stream import encode_file, encode_stream
 from llm.tokens.fast_bpe import FastBPE
@@ -197,10 +197,24 @@ def test_a_batch_equals_its_texts_on_any_number_of_threads(small):
 def test_a_full_cache_is_emptied_and_ids_stay(small, monkeypatch):
     monkeypatch.setattr(encoder, "MOST_WORDS", 10)
     monkeypatch.setattr(encoder, "BLOCK", 16)
-    text = " ".join(str(i) for i in range(500)) + "  lowest"
-    ids = FastBPE(small.pieces, small.merges).encode(text)
-    assert small.decode(ids) == text
+    text = " ".join(str(i) for i in range(2000)) + "  lowest"            # too long for a short text
+    tokenizer = FastBPE(small.pieces, small.merges)
+    ids = tokenizer.encode(text)
+    assert small.decode(ids) == text and tokenizer.encoder.caches[0].n < 40     # of 2,001 words
     assert ids.tolist() == [i for word in split(text) for i in small.encode(word).tolist()]
+
+
+def test_two_words_with_one_hash_have_two_slots():
+    table, data = words.Words(), np.frombuffer(b"abxyz", dtype=np.uint8)
+    table.add(data, 0, np.array([2]))                            # "ab" is word 0
+    h = words.hashed(data, 0, 2)
+    state = table.slots, table.hashes, table.starts, table.store
+    taken = words.slot_of(data, 0, 2, h, *state)
+    assert table.slots[taken] == 1
+    for first, last in ((2, 4), (2, 5), (0, 1)):                 # other words, the same hash given
+        other = words.slot_of(data, first, last, h, *state)
+        assert other != taken and table.slots[other] == 0
+    assert table.slots[words.slot_of(data, 2, 4, h + (1 << 40), *state)] == 0
 
 
 def test_the_short_cut_for_ascii_letters_stops_before_other_letters():
@@ -443,6 +457,32 @@ def test_a_file_of_tiktoken_by_hand_and_what_is_wrong_with_one(tmp_path):
         load_tiktoken(tmp_path / "none.tiktoken")
     with pytest.raises(ValueError, match="o200k's rule cuts words by upper and lower case"):
         load_tiktoken(path, "o200k_base")
+
+
+def test_merges_without_a_version_line_keep_their_first_merge(small, tmp_path):
+    write_gpt2(FastBPE(small.pieces, small.merges), tmp_path)
+    path = tmp_path / "merges.txt"
+    path.write_text(path.read_text("utf-8").split("\n", 1)[1], "utf-8")
+    assert FastBPE.load(tmp_path).merges.tolist() == small.merges.tolist()
+
+
+def test_two_ids_of_the_same_bytes_and_dropout_are_refused(small, tmp_path):
+    with pytest.raises(ValueError, match="two ids of the vocabulary stand for the same bytes"):
+        FastBPE(small.pieces | {900: b"lo"}, small.merges)
+    found = json.loads(to_json(small.pieces, small.merges, "gpt2", {}))
+    for part, value in (("dropout", 0.1), ("byte_fallback", True), ("end_of_word_suffix", "</w>")):
+        path = tmp_path / "tokenizer.json"
+        path.write_text(json.dumps(found | {"model": found["model"] | {part: value}}), "utf-8")
+        with pytest.raises(VocabularyError, match=f"{part} .* is not supported"):
+            FastBPE.load(path)
+
+
+def test_a_stream_waits_where_a_special_token_may_go_on(small):
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<a>": 900, "<a>b": 901})
+    text = "low lower lowest low <a>b low"
+    for cut in range(len(text)):
+        found = np.concatenate(list(encode_stream(tokenizer, [text[:cut], text[cut:]], "all")))
+        assert found.tolist() == tokenizer.encode(text, "all").tolist()
 
 
 def test_missing_files_are_named(tmp_path):
