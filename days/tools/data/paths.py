@@ -45,5 +45,6 @@ PATHS = [
          "know the transformer and the training loop."),
     Path("Systems", "wants the systems side", [4, 36, 37, 38, 42, 43, 47, 50, 60, 61, 62, 64],
          "Where the bytes and the seconds go: rooflines, checkpoints, precision, caches, batching, "
-         "memory accounting, data, tensor and pipeline parallelism, and a server."),
+         "memory accounting, data, tensor and pipeline parallelism, and a server. "
+         "[Scaling](scaling.md) tells what changes on a cluster."),
 ]
