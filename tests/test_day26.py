@@ -885,6 +885,10 @@ def test_every_character_is_a_piece_even_one_that_no_cut_needs():
     tokenizer = Unigram.train("qu " * 40 + "quit quick " * 20, 300, rule="spaces", seeds=9)
     names = {name for name, _ in tokenizer.pieces}
     assert set("quitck") <= names
+    text = "quest quit quiz queen quiet " * 30 + "abc abd abe " * 5
+    for size in (290, 294):                                  # pruned to hardly more than letters
+        names = {name for name, _ in Unigram.train(text, size, rule="spaces", seeds=9).pieces}
+        assert set(text.replace(" ", "")) <= names
 
 
 def test_the_first_byte_says_how_long_a_character_is():
