@@ -48,11 +48,11 @@ def note(slots, keys, counts, ends, places, used, key, place, weight):
 
 
 @njit(cache=True, nogil=True)
-def learn(symbols, starts, weights, base, wanted, min_count, banned):
+def learn(symbols, starts, weights, base, wanted, min_count):
     """Learn up to `wanted` merges; merge i makes id base + i. Returns (merges, 2) int32.
 
     symbols (N,) int32: the ids of all words in one row, changed in place; word w is
-    starts[w]:starts[w + 1] and occurs weights[w] times; pairs in `banned` are never merged.
+    starts[w]:starts[w + 1] and occurs weights[w] times.
     Source: day 24's loop, with the incremental counts of Sennrich's subword-nmt (2016).
     """
     n = len(symbols)
@@ -76,7 +76,7 @@ def learn(symbols, starts, weights, base, wanted, min_count, banned):
             if counts[slot] >= min_count:
                 waiting = push(heap, waiting, -counts[slot], keys[slot])
         seen = used[0]
-        slot, waiting = most_frequent(heap, waiting, slots, keys, counts, min_count, banned)
+        slot, waiting = most_frequent(heap, waiting, slots, keys, counts, min_count)
         if slot < 0:
             break
         key = keys[slot]
@@ -107,26 +107,19 @@ def learn(symbols, starts, weights, base, wanted, min_count, banned):
 
 
 @njit
-def most_frequent(heap, waiting, slots, keys, counts, min_count, banned):
-    """(slot of the pair with the highest count, entries left in the heap), or slot −1."""
+def most_frequent(heap, waiting, slots, keys, counts, min_count):
+    """(slot of the pair with the highest count, entries left in the heap), or slot −1.
+
+    An old pair's count only falls, so an entry may promise too much and never too little.
+    """
     while waiting:
         waiting, count, key = pop(heap, waiting)
         slot = slots[find(slots, keys, key)] - 1
-        if counts[slot] != -count:                    # it has become rarer since it was pushed
-            if counts[slot] >= min_count:
-                waiting = push(heap, waiting, -counts[slot], key)
-        elif not member(key, banned):
+        if counts[slot] == -count:
             return slot, waiting
+        if counts[slot] >= min_count:                 # it has become rarer since it was pushed
+            waiting = push(heap, waiting, -counts[slot], key)
     return -1, waiting
-
-
-@njit
-def member(key, keys):
-    """Is `key` among keys? They are few: usually none."""
-    for other in keys:  # noqa: SIM110
-        if other == key:
-            return True
-    return False
 
 
 @njit(cache=True, nogil=True)

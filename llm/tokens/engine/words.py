@@ -1,6 +1,6 @@
 """Day 25 · A table of distinct words: each span of bytes becomes a number, the same one each time.
 
-Text repeats itself: five megabytes of Shakespeare are 1.2 million words, but only 37 thousand
+Text repeats itself: five megabytes of Shakespeare are 1.4 million words, but only 36 thousand
 distinct ones. Training counts each word once, encoding merges each word once. The table is open
 addressing over 64-bit hashes; a hit compares the bytes too, so it is exact, not merely likely.
 Leaves out: deleting single words. A cache that is full is emptied as a whole.

@@ -37,29 +37,10 @@ def count_words(texts, rule):
 def learn_merges(texts, wanted, rule, min_count, order):
     """Up to `wanted` pairs of ids, (M, 2) int32, ids 0–255 being the bytes in `order`.
 
-    A pair whose bytes are a piece already must not be merged. It hardly ever happens, so we look
-    for it afterwards, ban the pair and learn again.
+    No piece is made twice: day 24 proves it, for one text and so for words.
     """
     words, counts = count_words(texts, rule)
     ids = np.empty(256, dtype=np.int32)
     ids[list(order)] = np.arange(256)
-    banned = np.empty(0, dtype=np.int64)
-    while True:
-        symbols = ids[words.store[:words.size]]
-        pairs = learn(symbols, words.starts[:words.n + 1], counts, 256, wanted, min_count, banned)
-        twin = repeated(pairs, order)
-        if twin is None:
-            return pairs
-        banned = np.append(banned, np.int64(twin[0]) << 32 | np.int64(twin[1]))
-
-
-def repeated(pairs, order):
-    """The first pair that makes a piece which was there before it, or None."""
-    pieces = [bytes([b]) for b in order]
-    known = set(pieces)
-    for a, b in pairs.tolist():
-        pieces.append(pieces[a] + pieces[b])
-        if pieces[-1] in known:
-            return a, b
-        known.add(pieces[-1])
-    return None
+    symbols = ids[words.store[:words.size]]
+    return learn(symbols, words.starts[:words.n + 1], counts, 256, wanted, min_count)
