@@ -7,6 +7,7 @@ import numpy as np
 from days.day21.batches import TRAINING, companions, leaks, nats_in_batches
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
+from llm.grad import ops
 from llm.layers.module import Module
 from llm.layers.norm import BatchNorm, LayerNorm
 from llm.models.deep_window import DeepWindow
@@ -16,6 +17,7 @@ from llm.train.adam import AdamW
 
 CONTEXT, CHANNELS, HIDDEN, BATCH = 6, 16, 64, 64
 NORMS = {"no norm": None, "LayerNorm": LayerNorm, "BatchNorm": BatchNorm}
+RATES = {"no norm": 0.002, "LayerNorm": 0.003, "BatchNorm": 0.0042}    # experiments/norms.py
 COLORS = {"no norm": "#777777", "LayerNorm": "#c2571a", "BatchNorm": "#1f5fa8"}
 
 
@@ -25,12 +27,12 @@ class Result:
     deep: int             # layers of the untrained network
     gains: list           # the weights' standard deviations are gain/√inputs
     scales: dict          # norm → for each gain, standard deviation of each layer's output
+    gradients: dict       # norm → for each gain, |w|·|∇w| of each layer's weights
     layers: int           # of the trained network
     steps: int
-    rates: list
-    losses: dict          # norm → nats on unseen text for each rate
-    best: dict            # norm → [rate, nats]
-    curves: dict          # norm → loss of each step at that rate, mean over 25 steps
+    best: dict            # norm → [rate, nats on unseen text, mean of the seeds]
+    losses: dict          # norm → nats of each seed
+    curves: dict          # norm → training loss of each step, over the seeds and 25 steps
     companions: list      # rows: batch, std of one row's output over its companions, predicted
     evaluated: list       # rows: batch, nats when BatchNorm uses that batch's statistics
     running: float        # nats with the running statistics
@@ -41,39 +43,48 @@ def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text)
     seen = tokenizer.encode(corpus.train[:1_000_000])
-    unseen = tokenizer.encode(corpus.validation[:3_000 if fast else 20_000])
-    size, deep, layers = tokenizer.vocab_size, 20, 8
-    steps, rates = (200, [0.003]) if fast else (500, [0.001, 0.003, 0.01])
-    make = lambda kind, depth, gain: DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, depth,
-                                                np.random.default_rng(seed), NORMS[kind], gain)
-    contexts, _ = next(draws(seen, CONTEXT, 512, np.random.default_rng(seed)))
+    unseen = tokenizer.encode(corpus.validation[:3_000] if fast else
+                              corpus.validation[20_000:40_000])
+    size, deep, layers, steps = tokenizer.vocab_size, 20, 8, 200 if fast else 500
+    seeds = [seed + 10 * i for i in range(1 if fast else 3)]
+    make = lambda kind, depth, gain, seed=seed: DeepWindow(
+        size, CONTEXT, CHANNELS, HIDDEN, depth, np.random.default_rng(seed), NORMS[kind], gain)
+    contexts, targets = next(draws(seen, CONTEXT, 512, np.random.default_rng(seed)))
     gains = [0.5, 0.7, 1.0, 1.5, 3.0]
     scales = {kind: [[float(a.data.std()) for a in
                       make(kind, deep, gain).activations(contexts, **flag(kind))]
                      for gain in gains] for kind in NORMS}
+    gradients = {kind: [weighed(make(kind, deep, gain), contexts, targets, flag(kind))
+                        for gain in gains] for kind in NORMS}
     losses, best, curves = {}, {}, {}
-    with progress(len(NORMS) * len(rates), f"training {layers} layers") as bar:
-        for kind in NORMS:
-            losses[kind] = []
-            for rate in rates:
-                model = make(kind, layers, 1.0)
+    with progress(len(NORMS) * len(seeds), f"training {layers} layers") as bar:
+        for kind, rate in RATES.items():
+            losses[kind], runs = [], []
+            for start in seeds:
+                model = make(kind, layers, 1.0, start)
                 optimizer = AdamW(model.named_parameters(), decay=0.0)
-                run = train(Flagged(model, flag(kind)),
-                            draws(seen, CONTEXT, BATCH, np.random.default_rng(seed + 1)), rate,
-                            steps=steps, update=lambda _, r, o=optimizer: o.step(r))
-                loss = -float(log_probabilities(model, unseen).mean())
-                losses[kind].append(loss)
-                if kind not in best or loss < best[kind][1]:
-                    best[kind] = [rate, loss]
-                    curves[kind] = np.convolve(run, np.full(25, 1 / 25), "valid").tolist()
-                    kept = model                    # in the end the best BatchNorm
+                runs.append(train(Flagged(model, flag(kind)),
+                                  draws(seen, CONTEXT, BATCH, np.random.default_rng(start + 1)),
+                                  rate, steps=steps, update=lambda _, r, o=optimizer: o.step(r)))
+                losses[kind].append(-float(log_probabilities(model, unseen).mean()))
+                kept = model                        # in the end a BatchNorm
                 bar(1)
+            best[kind] = [rate, float(np.mean(losses[kind]))]
+            curves[kind] = np.convolve(np.mean(runs, axis=0), np.full(25, 1 / 25),
+                                       "valid").tolist()
     rng = np.random.default_rng(seed)
     return Result(
-        corpus.name, deep, gains, scales, layers, steps, rates, losses, best, curves,
+        corpus.name, deep, gains, scales, gradients, layers, steps, best, losses, curves,
         companions(rng, 100 if fast else 1000),
         [[b, nats_in_batches(kept, unseen, CONTEXT, b, rng)] for b in (2, 4, 16, 64, 256)],
         -float(log_probabilities(kept, unseen).mean()), leaks(rng))
+
+
+def weighed(model, contexts, targets, options):
+    """|w|·|∇w| of each hidden layer: what a small relative change of its weights does."""
+    ops.cross_entropy(model(contexts, **options), targets).backward()
+    return [float(np.linalg.norm(layer.w.data) * np.linalg.norm(layer.w.grad))
+            for layer in model.layers]
 
 
 def flag(kind):
@@ -118,8 +129,9 @@ def draw(result, path):
         left.text(result.deep + 0.4, sizes[-1] * (1.3 if gain == result.gains[-1] else 1),
                   f"gain {gain:g}", color=COLORS["no norm"], va="center", fontsize=8.5)
     for kind, place in (("LayerNorm", 1.3), ("BatchNorm", 7.5)):
-        for sizes in result.scales[kind]:
-            left.semilogy(depth, sizes, color=COLORS[kind])
+        for sizes in result.scales[kind]:          # the two lie on each other: one is dashed
+            left.semilogy(depth, sizes, color=COLORS[kind], lw=2.5 if kind == "LayerNorm" else 1.2,
+                          ls="-" if kind == "LayerNorm" else (0, (4, 3)))
         left.text(place, 1.2, kind, color=COLORS[kind])
     left.text(1.3, result.scales["no norm"][0][-1], "no norm", color=COLORS["no norm"])
     ends = [sizes[-1] for kind in ("LayerNorm", "BatchNorm") for sizes in result.scales[kind]]
@@ -131,13 +143,15 @@ def draw(result, path):
     for kind, curve in sorted(result.curves.items(), key=lambda item: item[1][-1]):
         steps = np.arange(len(curve)) + result.steps - len(curve)
         right.plot(steps, curve, color=COLORS[kind])
-        height = max(curve[-1], height + 0.08)                   # labels must not meet
-        right.text(result.steps * 1.02, height, kind, color=COLORS[kind], va="center")
-    right.set(xlabel="step", ylabel="training loss, mean of 25 steps", xlim=(0, 1.3 * result.steps))
-    right.set_title(f"{result.layers} layers, each at its best rate: BatchNorm "
-                    f"{result.best['BatchNorm'][1]:.2f},\nLayerNorm "
-                    f"{result.best['LayerNorm'][1]:.2f}, no norm "
-                    f"{result.best['no norm'][1]:.2f} nats on unseen text")
+        height = max(curve[-1], height + 0.19)                   # labels must not meet
+        right.text(result.steps * 1.02, height, f"{kind}\nunseen: {result.best[kind][1]:.2f}",
+                   color=COLORS[kind], va="center", fontsize=8.5)
+    right.set(xlabel="step", ylabel="training loss, mean of 25 steps",
+              xlim=(0, 1.34 * result.steps))
+    ends = {kind: curve[-1] for kind, curve in result.curves.items()}
+    right.set_title(f"{result.layers} layers, best rates: training ends at {ends['BatchNorm']:.2f} "
+                    f"with\nBatchNorm, {ends['LayerNorm']:.2f} with LayerNorm, "
+                    f"{ends['no norm']:.2f} without a norm")
     save(fig, path)
 
 

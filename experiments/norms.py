@@ -1,0 +1,137 @@
+"""Day 21 · No norm, LayerNorm and BatchNorm in eight layers, each at its own best rate, by seeds.
+
+    python experiments/norms.py [--fast] [--json] [--out DIR]
+
+Day 21's window model and 500 steps of AdamW. Held equal: the text, and for a seed the first weights
+and the order of the windows. Each kind has a grid of rates with steps of √2 that grows until the
+best is inside, judged by one seed on one piece of unseen text. Three fresh seeds are scored on
+another. For each, also: how far one AdamW step turns the weights of a layer, before and after they
+are doubled, where a norm follows and the loss does not change. Three minutes on one core.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from days.day21.run import BATCH, CHANNELS, CONTEXT, HIDDEN, NORMS, Flagged, flag
+from days.harness import (
+    ROOT,
+    UsageError,
+    machine,
+    nearby,
+    plain,
+    prepare,
+    print_table,
+    progress,
+    say,
+    write_atomically,
+)
+from llm.data.text import load_or_default
+from llm.grad import ops
+from llm.models.deep_window import DeepWindow
+from llm.models.neural_ngram import draws, log_probabilities, train
+from llm.tokens.chars import CharTokenizer
+from llm.train.adam import AdamW
+
+START = {"no norm": 0.002, "LayerNorm": 0.003, "BatchNorm": 0.006}
+CHOOSE, REPORT, GROW, STEP = 0, (10, 20, 30), 6, math.sqrt(2)
+
+
+def trained(kind, rate, seed, seen, size, steps):
+    """The model after so many steps, told in each call what its norms want to know."""
+    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, 8, np.random.default_rng(seed), NORMS[kind])
+    optimizer = AdamW(model.named_parameters(), decay=0.0)
+    train(Flagged(model, flag(kind)), draws(seen, CONTEXT, BATCH, np.random.default_rng(seed + 1)),
+          rate, steps=steps, update=lambda _, r: optimizer.step(r))
+    return model
+
+
+def turns(kind, factor, seen, size, steps, rate=1e-3):
+    """Mean |change|/|w| of one layer's weights over `steps` AdamW steps, that layer × factor."""
+    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, 8, np.random.default_rng(0), NORMS[kind])
+    w = model.layers[3].w.data
+    w *= np.float32(factor)
+    optimizer, found = AdamW(model.named_parameters(), decay=0.0), []
+    for _, (contexts, targets) in zip(range(steps), draws(seen, CONTEXT, BATCH,
+                                                          np.random.default_rng(1))):
+        model.zero_grad()
+        ops.cross_entropy(model(contexts, **flag(kind)), targets).backward()
+        before = w.copy()
+        optimizer.step(rate)
+        found.append(float(np.linalg.norm(w - before) / np.linalg.norm(before)))
+    return statistics.mean(found)
+
+
+def measure(fast):
+    corpus = load_or_default("shakespeare", say)
+    tokenizer = CharTokenizer.from_text(corpus.text)
+    steps, size = (20, 1_000) if fast else (500, 20_000)
+    seen = tokenizer.encode(corpus.train[:1_000_000])
+    texts = [tokenizer.encode(t) for t in (corpus.validation[:size],
+                                           corpus.validation[size:3 * size])]
+    rows = {}
+    with progress(len(NORMS), "norms") as bar:
+        for kind in NORMS:
+            def nats(k, seed, piece, kind=kind):
+                model = trained(kind, START[kind] * STEP**k, seed, seen, tokenizer.vocab_size,
+                                steps)
+                return -float(log_probabilities(model, texts[piece]).mean())
+            grid = {k: nats(k, CHOOSE, 0) for k in (-1, 0, 1)}
+            for _ in range(0 if fast else GROW):
+                best = min(grid, key=grid.get)
+                if min(grid) < best < max(grid):
+                    break
+                k = best + (1 if best == max(grid) else -1)
+                grid[k] = nats(k, CHOOSE, 0)
+            best = min(grid, key=grid.get)
+            losses = [nats(best, seed, 1) for seed in REPORT]
+            rows[kind] = {"rate": START[kind] * STEP**best,
+                          "inside": min(grid) < best < max(grid),
+                          "grid": [[START[kind] * STEP**k, grid[k]] for k in sorted(grid)],
+                          "nats": losses, "mean": statistics.mean(losses),
+                          "sd": statistics.stdev(losses)}
+            bar(1, f"{kind}: {rows[kind]['mean']:.3f} at {rows[kind]['rate']:.2g}")
+    turned = {kind: [turns(kind, factor, seen, tokenizer.vocab_size, 5 if fast else 30)
+                     for factor in (1, 2, 4)] for kind in ("LayerNorm", "BatchNorm")}
+    return {"kinds": rows, "turns": turned, "steps": steps, "fast": fast, "machine": machine()}
+
+
+def show(record):
+    print_table([["", "best rate", "nats", "± sd"], *(
+        [kind, f"{r['rate']:.3g}" + ("" if r["inside"] else ", at the edge"), f"{r['mean']:.3f}",
+         f"{r['sd']:.3f}"] for kind, r in record["kinds"].items())],
+        f"8 layers, {record['steps']} steps, fresh seeds, second piece of unseen text")
+    print_table([["|change| / |w| of a step, weights ×", "1", "2", "4"], *(
+        [kind, *(f"{x:.4f}" for x in xs)] for kind, xs in record["turns"].items())])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fast", action="store_true", help="few steps, in seconds")
+    parser.add_argument("--json", action="store_true", help="print the record as JSON, no more")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs" / "norms", metavar="DIR")
+    options = parser.parse_args()
+    prepare(options.out)
+    record = plain(measure(options.fast))
+    write_atomically(options.out / "norms.json", (json.dumps(record, indent=1) + "\n").encode())
+    if options.json:
+        print(json.dumps(record))
+        return
+    show(record)
+    say(f"norms.json is in {nearby(options.out)}")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        say("stopped; nothing half-written is left")
+        sys.exit(130)
+    except (UsageError, OSError) as error:
+        say(f"norms: {error}")
+        sys.exit(2)
