@@ -149,9 +149,9 @@ def draw(result, path):
     right.set(xlabel="step", ylabel="training loss, mean of 25 steps",
               xlim=(0, 1.34 * result.steps))
     ends = {kind: curve[-1] for kind, curve in result.curves.items()}
-    right.set_title(f"{result.layers} layers, best rates: training ends at {ends['BatchNorm']:.2f} "
-                    f"with\nBatchNorm, {ends['LayerNorm']:.2f} with LayerNorm, "
-                    f"{ends['no norm']:.2f} without a norm")
+    right.set_title(f"{result.layers} layers, best rates: BatchNorm trains to "
+                    f"{ends['BatchNorm']:.2f},\nLayerNorm to {ends['LayerNorm']:.2f}, "
+                    f"no norm to {ends['no norm']:.2f}")
     save(fig, path)
 
 
