@@ -88,12 +88,14 @@ class Cache(Words):
 class Encoder:
     """The merge tables of one vocabulary, and the words merged so far."""
 
+    given = None             # what `made_otherwise` returns: words that a new cache holds already
+
     def __init__(self, base, merges, rule, whole=()):
         """base (256,) int32: the id of each byte, or −1; merges (M, 3) int32 by rank.
 
         whole: {bytes: id} of words that are looked up before they are merged.
         """
-        self.base, self.numbers, self.caches, self.given = base, rule_numbers(rule), [], None
+        self.base, self.numbers, self.caches = base, rule_numbers(rule), []
         self.missing = base < 0 if (base < 0).any() else None
         self.slots = np.zeros(1 << max(2 * len(merges), 8).bit_length(), dtype=np.int32)
         self.keys = np.empty(max(len(merges), 1), dtype=np.int64)
