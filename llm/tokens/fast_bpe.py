@@ -109,7 +109,6 @@ class FastBPE:
             cut = [(to_bytes(text), pattern.split(text))[1] for text in texts]
             plain = iter(self.encode_batch([p for parts in cut for p in parts[::2]], (), threads))
             return [self.join(parts, plain) for parts in cut]
-        texts = [self.composed(text) for text in texts] if self.nfc else texts
         read = np.cumsum([0, *map(len, texts)])
         cuts = [*np.searchsorted(read, np.arange(0, read[-1] + 1, TASK)).tolist(), len(texts)]
         tasks = [texts[a:b] for a, b in zip(cuts, cuts[1:])]
@@ -124,6 +123,7 @@ class FastBPE:
 
     def encode_task(self, texts):
         """A list of str -> their ids, each a view of one array."""
+        texts = [self.composed(text) for text in texts] if self.nfc else texts
         joined = "".join(texts)
         parts = texts if joined.isascii() else [to_bytes(text) for text in texts]
         data = joined.encode() if joined.isascii() else b"".join(parts)
