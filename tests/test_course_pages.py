@@ -1,6 +1,7 @@
 """The pages made from the days: hours, paths, indices, the figure; planted faults are told."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -267,3 +268,25 @@ def test_a_page_that_differs_from_its_source_is_told_and_written(tmp_path):
     assert list(common.faults(tmp_path)) == ["notes/interactive/x.html: has no /* end style */"]
     page.write_text("<style></style>\n")
     assert "has no part /* style */" in next(common.faults(tmp_path))
+
+
+def terms():
+    text = (course.ROOT / "notes" / "glossary.md").read_text(encoding="utf-8")
+    return re.findall(r"^- \*\*(.+?)\*\*((?:.|\n(?!- |\n))*)", text, re.M)
+
+
+def test_the_glossary_has_200_terms_each_with_a_link_to_its_day():
+    found = terms()
+    assert len({name for name, _ in found}) >= 200
+    unlinked = [name for name, said in found if not re.search(r"\(\.\./days/day\d\d/", said)]
+    assert not unlinked, unlinked
+    assert set(course.DAYS) >= {int(n) for _, said in found
+                                        for n in re.findall(r"\.\./days/day(\d\d)/", said)}
+
+
+def test_sources_has_each_day_that_names_a_paper():
+    text = (course.ROOT / "notes" / "sources.md").read_text(encoding="utf-8")
+    here = {int(n) for n in re.findall(r"^\*\*(\d\d)[ ,]", text, re.M)}
+    papers = {day for day in course.DAYS if course.written(course.ROOT, day)
+              and "arXiv" in hours.note(course.ROOT, day).split("\n## Sources")[-1]}
+    assert not papers - here, sorted(papers - here)
