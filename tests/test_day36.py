@@ -766,6 +766,24 @@ def test_what_does_not_fit_changes_nothing(tmp_path):
         with pytest.raises(CheckpointError, match=reason) as told:
             load_checkpoint(path, parts)
         assert bits(parts) == before and "\n" not in str(told.value)
+
+    class Odd:
+        """A part that is surprised by what it is given."""
+
+        def state_dict(self):
+            return {}
+
+        def load_state_dict(self, state, calls=[]):
+            calls.append(state)
+            if len(calls) == 1:                               # putting back goes well
+                raise TypeError("this is not what I saved")
+
+    odd, more = make(1), tmp_path / "b"
+    save_checkpoint(more, {"model": saved["model"], "odd": Odd()}, Progress(3))
+    before = bits(odd)
+    with pytest.raises(CheckpointError, match="does not fit 'odd': this is not what I saved"):
+        load_checkpoint(more, {"model": odd["model"], "odd": Odd()})
+    assert bits(odd) == before
     other = make(1)
     before = bits(other)
     assert load_checkpoint(path, {"model": other["model"]}, partial=True) == Progress(3)

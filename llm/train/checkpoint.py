@@ -99,7 +99,7 @@ def load_checkpoint(path, parts, partial=False):
                 restore_generator(part, texts[f"generator.{name}"])
             else:
                 part.load_state_dict(fitting(file, name, part.state_dict()))
-    except (ValueError, KeyError) as error:
+    except Exception as error:              # a part of your own may raise anything
         for other, part in parts.items():
             put_back(part, before[other])
         raise CheckpointError(f"{path} does not fit {name!r}: {error}") from None
