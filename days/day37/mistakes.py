@@ -15,7 +15,8 @@ MISTAKES = [
         file="llm/train/halves.py",
         right="        return from_bfloat16(to_bfloat16(x))",
         wrong="        return (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)",
-        symptom="Every weight moves towards 0 at every step, by a quarter of a step on average."),
+        symptom="Every weight moves towards 0 at every update, by half the distance of two "
+                "neighbours on average."),
     Mistake(
         title="gradients are clipped while they are still scaled",
         file="llm/train/precision.py",
