@@ -55,6 +55,6 @@ MISTAKES = [
 ]
 
 EQUIVALENT = [
-    ("llm/kernels/gru.py", "ROWS = 4", "how many texts share a reading of wh changes the time "
-                                       "alone"),
+    ("llm/kernels/gru.py", "ROWS = 4" + 43 * " " + "# texts that share one reading of wh",
+     "how many texts share a reading of wh changes the time alone"),
 ]
