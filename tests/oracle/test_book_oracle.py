@@ -74,6 +74,12 @@ def test_links_find_their_page_and_a_day_that_is_not_there_is_plain_text():
         '<a href="../../notes/notation.html">e</a> $[a](b)$ `[a](b)`')
 
 
+def test_a_page_of_a_day_that_is_not_there_is_plain_text():
+    text = "[the minute](notes/minute.md) and [a guide](notes/guide.md)"       # of day 38; no day's
+    assert note.convert(text, shelf(), "guide.md", "README.md") == (
+        'the minute and <a href="notes/guide.html">a guide</a>')
+
+
 def test_a_fragment_links_to_its_first_line():
     line = (ROOT / "llm/models/ngram.py").read_text(encoding="utf-8").split("\n")[9:11]
     text = "```python llm/models/ngram.py\n" + "\n".join(line) + "\n```\n"

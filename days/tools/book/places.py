@@ -74,7 +74,7 @@ class Shelf:
         path = posixpath.normpath(posixpath.join(posixpath.dirname(file), path))
         path += "/" * (NOTE.match(path + "/") is not None)
         source = self.source(path)
-        if source is None and (self.root / path).is_file() and not NOTE.match(path):
+        if source is None and (self.root / path).is_file() and not path.endswith(".md"):
             self.wanted.add(path)
             source = path
         if source is None:
