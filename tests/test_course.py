@@ -1305,8 +1305,16 @@ def test_a_mutant_that_is_declared_equivalent_is_not_tried(mini):
     line = (mini / "llm/functions/first.py").read_text().splitlines()[-1].strip()
     path = mini / "days/day01/mistakes.py"
     listed = [("llm/functions/first.py", line, "a reason")]
-    path.write_text(path.read_text() + f"EQUIVALENT = {listed!r}\n")
+    before = path.read_text()
+    path.write_text(before + f"EQUIVALENT = {listed!r}\n")
     assert mutants.check(mini, 1, 40) == 0
+    text = (mini / "llm/functions/first.py").read_text()
+    found = mutants.mutants_of("llm/functions/first.py", text)
+    one = next(m for m in found if m.kind == "operator")
+    listed = [("llm/functions/first.py", one.apply(text).splitlines()[one.line - 1].strip(), "one")]
+    path.write_text(before + f"EQUIVALENT = {listed!r}\n")
+    chosen = mutants.lines_of(mini, one)
+    assert chosen == [line, listed[0][1]] and mutants.check(mini, 1, 40) == 1     # others survive
 
 
 def test_the_examples_of_the_mathematics_page_are_what_python_answers():

@@ -499,6 +499,18 @@ def test_what_can_never_be_served_is_refused_in_one_line_and_what_just_fits_is_n
     for prompt, n in ((10, 11), (20, 1), (1, 20), (1, 1)):
         scheduler.submit(Request([1] * prompt, n))
         scheduler.run()
+    again = Request([1, 2], 3)
+    scheduler.submit(again)
+    with pytest.raises(ValueError, match="submitted before: make a new one"):
+        scheduler.submit(again)
+    scheduler.step()
+    assert scheduler.running == [again] and not scheduler.waiting
+    with pytest.raises(ValueError, match="submitted before: make a new one"):
+        scheduler.submit(again)
+    scheduler.run()
+    assert len(again.ids) == 3 and again.reason == "length"
+    with pytest.raises(ValueError, match="submitted before: make a new one"):
+        scheduler.submit(again)
     long = Scheduler(arch, packed, BlockPool(arch, 50, 4))
     with pytest.raises(ValueError, match="need room for 33: the model has 32 and the pool 200"):
         long.submit(Request([1] * 3, 31))
@@ -522,7 +534,7 @@ def test_cancelling_gives_the_blocks_back_wherever_a_request_is(rng):
         scheduler.submit(r)
     scheduler.step()
     assert scheduler.running == [a, b] and list(scheduler.waiting) == [c]
-    assert scheduler.cancel(a) and scheduler.cancel(c) and not scheduler.cancel(a)
+    assert scheduler.cancel(a) and scheduler.cancel(c) and scheduler.cancel(a) is False
     assert scheduler.running == [b] and not scheduler.waiting and (a.reason, c.reason) == (
         "cancelled",) * 2
     sound(pool, [b.table])
@@ -630,6 +642,24 @@ def test_one_block_of_the_whole_window_is_a_contiguous_cache(rng):
     scheduler.run()
 
 
+def test_no_place_and_no_room_are_told_as_false(rng):
+    arch, weights = make(rng)
+    pool = BlockPool(arch, 4, 4)
+    scheduler = Scheduler(arch, pack_rows(weights), pool, 1, 8)
+    first, second = Request([1] * 4, 9), Request([2], 2)
+    scheduler.submit(first)
+    scheduler.step()
+    scheduler.submit(second)
+    assert scheduler.admit() is False and list(scheduler.waiting) == [second]
+    taken = [pool.take() for _ in range(3)]
+    assert len(first.known) == 5 and scheduler.make_room(first) is False
+    assert scheduler.running == [] and list(scheduler.waiting) == [first, second]
+    pool.release(taken)
+    assert scheduler.admit() is True
+    scheduler.run()
+    assert len(first.ids) == 9 and len(second.ids) == 2
+
+
 def test_tables_are_filled_up_with_zeros():
     assert padded([[3], [1, 2]]).tolist() == [[3, 0], [1, 2]] and padded([[3]]).dtype == np.int64
 
@@ -658,6 +688,11 @@ def test_the_stream_and_the_report_of_a_run(rng):
     assert report.seconds > 4 > max(report.first[2:]) and report.running == pytest.approx(4 / 6)
     assert report.held == pytest.approx((1 + 2 + 3 + 1) / 4)
     assert report.unused == pytest.approx(1 - 7 / 16)
+    for rows_a_step, unused in ((4, True), (40, False)):   # in pieces, or at once
+        stream = [Request([1] * 9, 3), Request([2] * 8, 4)]
+        report = serving.serve(arch, pack_rows(weights), stream, None, 30, 1, most=2,
+                               rows=rows_a_step)
+        assert (report.unused > 0) == unused
 
 
 def test_costs_of_a_step_are_those_of_the_note(rng):

@@ -85,7 +85,6 @@ EQUIVALENT = [
     ("llm/generate/batch.py",
      "if positions.min() < 0 or last >= min(tables.shape[1] * pool.size, arch.T):",
      "neither does the smaller of two"),
-    ("llm/generate/scheduler.py", "return None", "the caller asks whether it is true"),
     ("llm/kernels/paged.py", "part = w + 4 * ((tile * K * R) - (column))",
      "with AVX-512 a tile is one column of registers, so `column` is always 0"),
 ]

@@ -41,9 +41,11 @@ class Scheduler:
     def submit(self, request):
         """Put a request into the queue. ValueError, and nothing changed, if it can never be served.
 
-        That is so for no ids or wrong ones, n < 1, and more tokens than the model's context or the
-        whole pool has room for.
+        That is so for no ids or wrong ones, n < 1, more tokens than the model's context or the
+        whole pool has room for, and a request that has been submitted before.
         """
+        if request.reason or request in self.running or request in self.waiting:
+            raise ValueError("this request was submitted before: make a new one for each answer")
         check_ids(self.arch, request.prompt)
         tokens, pool = request.longest, self.pool
         if request.n < 1:

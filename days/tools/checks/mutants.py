@@ -5,7 +5,9 @@ term, swapped arguments, a line left out. The day's test runs against each in a 
 mutant that passes every test (a survivor) is a test that is missing, or a change that makes no
 difference. The second kind is listed in the day's mistakes.py, with its reason:
 
-    EQUIVALENT = [("llm/functions/dense.py", "the mutated line, stripped", "why it is no fault")]
+    EQUIVALENT = [("llm/functions/dense.py", "the line, stripped", "why it is no fault")]
+
+The line as a mutant makes it excuses that mutant; the line as it is excuses all of its mutants.
 
 Source: R. A. DeMillo, R. J. Lipton, F. G. Sayward, Hints on Test Data Selection, Computer 11, 1978.
 """
@@ -139,7 +141,7 @@ def check(root, day, sample, seed=0, jobs=2):
         raise UsageError(f"day {day:02d} has no code under llm/ to change")
     chosen = random.Random(seed).sample(found, min(sample, len(found)))
     known = known_equivalents(root, day)
-    chosen = [m for m in chosen if (m.file, line_of(root, m)) not in known]
+    chosen = [m for m in chosen if known.isdisjoint((m.file, line) for line in lines_of(root, m))]
     scratch.share_cores(jobs)
     with tempfile.TemporaryDirectory(prefix="mutants-", ignore_cleanup_errors=True) as folder:
         copies = queue.SimpleQueue()
@@ -166,7 +168,13 @@ def known_equivalents(root, day):
 
 
 def line_of(root, mutant):
-    return (root / mutant.file).read_text(encoding="utf-8").splitlines()[mutant.line - 1].strip()
+    return lines_of(root, mutant)[0]
+
+
+def lines_of(root, mutant):
+    """Its line as it is and as the mutant makes it."""
+    text = (root / mutant.file).read_text(encoding="utf-8")
+    return [t.splitlines()[mutant.line - 1].strip() for t in (text, mutant.apply(text))]
 
 
 def time_limit(copies, day):
