@@ -319,3 +319,9 @@ def test_context_makes_the_next_character_cheaper():
     assert rows[0][1] > rows[1][1] > rows[2][1]                        # context makes lines cheaper
     assert rows[0][2] < rows[2][2] < rows[3][2] < rows[4][2]           # and impossible ones more
     assert all(row[3] < 0.1 for row in rows)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_written_file_can_be_read_by_others(tmp_path):
+    download.write_atomically(tmp_path / "kept", b"x")
+    assert (tmp_path / "kept").stat().st_mode & 0o777 == 0o644

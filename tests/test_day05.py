@@ -190,3 +190,7 @@ def test_headline_memory_fits_the_book_and_fails_on_the_rest():
     assert all(low <= mean <= high
                for mean, (low, high) in zip(result.copied, result.copied_range))
     assert result.words[0] < result.words[3] < 1
+
+
+def test_the_last_probability_of_a_row_is_no_free_number():
+    assert MarkovChain.fit(np.array([0, 1, 2, 3, 0, 1]), 2, 4).parameters == 4 * 4 * 3

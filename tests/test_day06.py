@@ -241,3 +241,7 @@ def test_back_off_with_a_tiny_discount_is_still_a_distribution(ids, discount):
         assert (p > 0).all() and p.sum() == pytest.approx(1)
     once = NGram.fit(np.zeros(50, int), 3, 4, "backoff", discount=discount)
     assert once.distribution([0, 0])[1] == pytest.approx(discount / 48 / 3, rel=1e-12)
+
+
+def test_without_runs_that_were_seen_four_times_the_discounts_are_the_usual_ones():
+    assert discounts(np.array([1, 1, 2, 3])).tolist() == [0.5, 1.0, 1.5]

@@ -177,3 +177,13 @@ def test_counting_explodes_and_the_window_grows_by_a_constant():
     assert result.known[0] > .9 > .6 > result.known[-1]
     assert result.scale_gaps[0] == pytest.approx(0, abs=1e-9)
     assert all(abs(loss - result.uniform) < .5 for loss in result.losses)
+
+
+def test_first_weights_keep_the_size_of_a_windows_sum():
+    w1 = init(5, 8, 16, 400, np.random.default_rng(0))["w1"]
+    assert w1.std() == pytest.approx((8 * 16) ** -0.5, rel=0.02)
+
+
+def test_a_run_beyond_all_known_ones_is_not_known():
+    assert known_share(np.array([0, 0, 0]), np.array([1, 1, 1]), 2, 2) == 0
+    assert known_share(np.array([0, 1, 1]), np.array([0, 1, 1, 0]), 2, 2) == pytest.approx(2 / 3)

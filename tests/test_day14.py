@@ -356,3 +356,8 @@ def test_the_slope_of_gelu_is_finite_far_out():
     x = np.array([-1e30, -1e13, 1e13, 1e30], np.float32)
     (dx,) = rules.gelu_vjp(np.ones(4, np.float32), x)
     np.testing.assert_array_equal(dx, [0, 0, 1, 1])
+
+
+def test_the_loss_of_many_float16_rows_is_added_up_in_float64():
+    loss, _ = rules.cross_entropy(np.zeros((100_000, 2), np.float16), np.zeros(100_000, int))
+    assert float(loss) == pytest.approx(np.log(2), rel=1e-3)     # the sum is 69,315

@@ -644,3 +644,11 @@ def test_backward_is_done_with_a_leaf_as_soon_as_all_that_used_it_are_done():
     with lower({walk.keep: note}):
         ((x @ first) @ last).sum().backward()
     assert done[0] is last and {id(p) for p in done[1:]} == {id(x), id(first)}
+
+
+def test_a_leaf_does_not_keep_the_callers_gradient_as_its_own():
+    x, dout = leaf(3), np.ones(3)
+    x.backward(dout)
+    assert not np.shares_memory(x.grad, dout)
+    x.grad *= 0.5                                               # as clipping does
+    assert dout.tolist() == [1.0] * 3

@@ -198,3 +198,18 @@ def test_momentum_is_quicker_in_the_valley_and_on_bigrams():
         assert steps - 1 <= result.valley_steps[name] < 1.35 * steps, name
     assert result.edge[0] < 1 < result.edge[1]
     assert result.steps["momentum"] < result.steps["descent"]
+
+
+def test_a_parameter_after_one_without_a_gradient_still_moves():
+    p, q = parameter([1.0]), parameter([2.0])
+    q.grad = np.ones(1)
+    SGD({"p": p, "q": q}).step(0.5)
+    assert p.data.tolist() == [1.0] and q.data.tolist() == [1.5]
+
+
+@pytest.mark.parametrize("state", [{"v.p": np.zeros((2, 3))}, {}, {"v.q": np.zeros((3, 2))},
+                                   {"v.p": np.zeros((3, 2)), "v.q": np.zeros(1)}])
+def test_a_state_of_another_shape_or_with_other_names_is_refused(state):
+    optimizer = SGD({"p": parameter(np.ones((3, 2)))}, momentum=0.9)
+    with pytest.raises(ValueError, match="shape \\(2, 3\\)|does not fit"):
+        optimizer.load_state_dict(state)
