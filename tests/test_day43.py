@@ -276,6 +276,9 @@ def test_any_number_of_threads_gives_the_same_bits(rng, small):
     for i in ids:
         assert (one.step(i) == all_.step(i)).all()
     assert Engine(SMALL, small, threads=1000).threads == MANY
+    for none in (0, -1):
+        with pytest.raises(ValueError, match=f"{none} threads cannot work"):
+            Engine(SMALL, small, threads=none)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

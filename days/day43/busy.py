@@ -4,8 +4,10 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from statistics import median
 
 HOG = "while True:\n pass"
+TURNS = 4                         # of the three rivals, on each machine
 
 
 @contextmanager
@@ -36,11 +38,15 @@ def rate(engine, last, position, seconds, stubborn=False):
 
 
 def rates(alone, team, last, position, seconds, load):
-    """[machine, tokens/s by one thread, by a stubborn team, by the engine] quiet and busy."""
+    """[machine, tokens/s by one thread, by a stubborn team, by the engine] quiet and busy.
+
+    seconds: for each rival. They take turns; medians over the turns.
+    """
     rows = []
     for name, n in (("quiet", 0), (f"{load} other programs", load)):
-        with hogs(n):
-            rows.append([name, rate(alone, last, position, seconds),
-                         rate(team, last, position, seconds, stubborn=True),
-                         rate(team, last, position, seconds)])
+        with hogs(n):                       # in turns, since the memory's rate drifts
+            found = [[rate(alone, last, position, seconds / TURNS),
+                      rate(team, last, position, seconds / TURNS, stubborn=True),
+                      rate(team, last, position, seconds / TURNS)] for _ in range(TURNS)]
+        rows.append([name, *(median(column) for column in zip(*found))])
     return rows

@@ -34,7 +34,8 @@ class Engine:
     many work on a token; None: as many as Numba has. `embed` need not be an array: indexed by
     ids (n,) it gives rows (n, C), by one id a row (C,); then there must be a `head`.
     dtype: of the cache, float32, or float16 for half the bytes.
-    Raises ValueError where weights and architecture do not fit, or a matrix has no format.
+    Raises ValueError where weights and architecture do not fit, a matrix has no format, or threads
+    are below 1.
     """
 
     def __init__(self, arch, weights, format=FLOAT32, T_max=None, threads=None,
@@ -43,6 +44,8 @@ class Engine:
         if np.dtype(dtype) not in (np.float16, np.float32):
             raise ValueError(f"an engine's cache is float16 or float32, not {np.dtype(dtype)}")
         self.arch, self.cache = arch, KVCache(arch, T_max, dtype)
+        if threads is not None and threads < 1:
+            raise ValueError(f"{threads} threads cannot work on a token: wanted at least 1")
         most = min(numba.config.NUMBA_NUM_THREADS, MOST)
         self.threads = min(threads or most, most)
         formats = {"*": format} if isinstance(format, Format) else format
