@@ -4,7 +4,7 @@ A scale that reaches the largest number spends its 255 steps on it. Cutting off,
 large ones makes the step finer for all others. What `quantize` wants is a function
 (rows (…, n), bits, symmetric) -> lowest, highest, two (…). `min_max` is in int8.py.
 Left out: choosing ranges by the model's loss, and learning them.
-Source: Wu and others (2020), section 3.3; Nagel and others (2021), section 3.1.
+Source: Wu and others (2020), section 3, on calibration; Nagel and others (2021), section 3.1.
 """
 
 import numpy as np
