@@ -78,6 +78,8 @@ MISTAKES = [
 ]
 
 EQUIVALENT = [
+    ("llm/quantize/gptq.py", "mean = diagonal[~dead].mean() if not dead.all() else 0.0",
+     "where all inputs are dead, each gets a 1 and the mean is not used"),
     ("llm/quantize/gptq.py", "last = min(first + block, K)", "the smaller of two in any order"),
     ("llm/quantize/int4.py", "return np.clip(np.rint(steps), 0, (1 << bits) - 1).astype(np.uint8)",
      "0 clipped from below by steps is steps clipped from below by 0"),

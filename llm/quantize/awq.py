@@ -8,7 +8,7 @@ The division x / s costs nothing at run time where it can be folded into whateve
 `divide_outputs`: a norm's gain, or the columns of a linear layer with no bend in between.
 Left out: AWQ's clipping of groups, and scaling what a bend such as GELU makes, which cannot be
 folded.
-Source: Lin and others 2024 (AWQ), section 3.2.
+Source: Lin and others 2024 (AWQ), section 3.2, equations 2 to 5.
 """
 
 from dataclasses import dataclass

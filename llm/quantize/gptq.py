@@ -6,7 +6,7 @@ output's weights with the Hessian H = 2XᵀX, the same for all outputs. Inputs a
 another; a weight is rounded, and all later weights of its output move to where the quadratic,
 with that weight now fixed, has its minimum (Optimal Brain Surgeon).
 Left out: choosing the order by the error itself (OBQ), and learning the scales along.
-Sources: Frantar, Ashkboos, Hoefler, Alistarh 2022 (GPTQ), steps 1 to 3; Hassibi and Stork 1993.
+Sources: Frantar, Ashkboos, Hoefler, Alistarh 2022 (GPTQ), steps 1 to 3; Hassibi and Stork 1992.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ def layer_error(w, other, H):
 def surgeon(w, H, k, value):
     """Optimal Brain Surgeon: fix weight k of w (K,) at `value`, move the others as is best.
 
-    Returns the new w and how much the error ½ dᵀHd grows. Sources: Hassibi and Stork 1993,
+    Returns the new w and how much the error ½ dᵀHd grows. Sources: Hassibi and Stork 1992,
     equation 5, with the value 0; Frantar and others 2022, equation 2.
     """
     inverse = np.linalg.inv(H)
