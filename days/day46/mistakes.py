@@ -51,3 +51,8 @@ MISTAKES = [
         symptom="At a high temperature the student hardly learns, and whoever adds the text's own "
                 "loss finds that the teacher is not heard."),
 ]
+
+EQUIVALENT = [
+    ("llm/generate/speculative.py", "count = min(count, target.room - len(unread))",
+     "the smaller of two in any order"),
+]
