@@ -252,3 +252,10 @@ def test_the_scale_is_chosen_on_other_places_than_it_is_reported_on():
     at = result.sharpness.index(result.chosen[-1])
     assert mean == pytest.approx(result.counted[1][-1] - result.nats[at][-1])
     assert 0 < error < 0.5
+
+
+def test_a_bias_in_float64_leaves_float32_as_it_is():
+    draw = np.random.default_rng(0)
+    q, k, v = (draw.standard_normal((2, 3, 4)).astype(np.float32) for _ in range(3))
+    out, saved = attention(q, k, v, bias=draw.standard_normal((3, 3)))
+    assert out.dtype == np.float32 and {a.dtype.name for a in saved} == {"float32"}

@@ -246,3 +246,9 @@ def test_counted_and_measured_agree_in_every_row():
         assert row.parameters == row.parameters_measured
         assert row.flops == row.flops_measured and row.backward == 2
         assert row.saved == row.saved_measured
+
+
+def test_the_start_scales_of_a_feed_forward_can_be_given(rng):
+    module = FeedForward(40, rng, std=0.02, out_std=0.005)
+    assert module.up.w.data.std() == pytest.approx(0.02, rel=0.05)
+    assert module.down.w.data.std() == pytest.approx(0.005, rel=0.05)

@@ -437,3 +437,8 @@ def test_the_start_is_as_foretold_and_one_batch_can_be_learned_by_heart():
     assert result.overfit[-1] < 0.2 < 4 < result.overfit[0]
     assert result.recited[0] > 0.9 * result.recited[1]
     assert result.unseen[1] > result.unseen[0]               # learned by heart, not understood
+
+
+def test_the_rate_of_dropout_reaches_both_branches_of_every_block(rng):
+    model = GPT(replace(SMALL, dropout=0.25), rng)
+    assert [part.dropout.rate for b in model.blocks for part in (b.mix, b.think)] == [0.25] * 4
