@@ -16,7 +16,7 @@ MISTAKES = [
         right="    order = np.arange(D).reshape(D // 2, 2).T.reshape(D) ",
         wrong="    order = np.arange(D) ",
         symptom="The model writes good English for a sentence or two, then loses its thread; the "
-                "known next token is right, the perplexity is half as large again."),
+                "known next token is right, the loss is half as large again."),
     Mistake(
         title="the last four scales of a K-quant lose their high bits",
         file="llm/weights/kquants.py",
@@ -42,8 +42,8 @@ MISTAKES = [
         file="llm/generate/evaluate.py",
         right="    return -scores.sum() / sum(len(tokenizer.table[i]) for i in ids[1:].tolist())",
         wrong="    return -scores.mean()",
-        symptom="The model with the larger vocabulary looks three times worse than the other, on a "
-                "text that it predicts better."),
+        symptom="All losses are two to four times as large, and the model with the larger vocabulary "
+                "can look worse than the other on a text that it predicts better."),
 ]
 
 EQUIVALENT = [
