@@ -42,7 +42,7 @@ MISTAKES = [
         file="llm/generate/evaluate.py",
         right="    return -scores.sum() / sum(len(tokenizer.table[i]) for i in ids[1:].tolist())",
         wrong="    return -scores.mean()",
-        symptom="All losses are two to four times as large, and the model with the larger vocabulary "
+        symptom="All losses are 2 to 4 times as large, and the model of the larger vocabulary "
                 "can look worse than the other on a text that it predicts better."),
 ]
 
