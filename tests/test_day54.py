@@ -533,7 +533,8 @@ def test_the_account_of_smollm2():
 
 # Twins
 
-CASES = [((3, 4), (6,), 2), ((2, 5, 64), (32, 16, 16), 8), ((300, 48), (96,), 3), ((1, 4), (1,), 1)]
+CASES = [((3, 4), (6,), 2), ((2, 5, 64), (32, 16, 16), 8), ((300, 48), (96,), 3), ((1, 4), (1,), 1),
+         ((7, 9), (5, 4), 7)]         # four of the rank, and three that are left
 
 
 @pytest.mark.parametrize("shape, widths, r", CASES)

@@ -14,15 +14,25 @@ from llm.kernels.threads import share
 
 @njit(fastmath=True, parallel=True, error_model="numpy", cache=True)
 def add_product(y, h, b, ends):
-    """y (N, M) += h_p b in the columns of part p, which ends at ends[p]; h (N, P·r), b (r, M)."""
+    """y (N, M) += h_p b in the columns of part p, which ends at ends[p]; h (N, P·r), b (r, M).
+
+    Four rows of b at a time: y is read and written once for four products, not for each.
+    """
     r = b.shape[0]
     for i in prange(y.shape[0]):
         low = 0
         for p in range(ends.size):
-            for k in range(r):
-                factor, row = h[i, p * r + k], b[k]
+            first = p * r
+            for k in range(0, r - 3, 4):
+                f0, f1 = h[i, first + k], h[i, first + k + 1]
+                f2, f3 = h[i, first + k + 2], h[i, first + k + 3]
                 for j in range(low, ends[p]):
-                    y[i, j] += factor * row[j]
+                    y[i, j] += (f0 * b[k, j] + f1 * b[k + 1, j]) + (
+                        f2 * b[k + 2, j] + f3 * b[k + 3, j])
+            for k in range(r - r % 4, r):
+                factor = h[i, first + k]
+                for j in range(low, ends[p]):
+                    y[i, j] += factor * b[k, j]
             low = ends[p]
 
 
