@@ -1,76 +1,142 @@
-"""Day 52 · SmolLM2 past its window of 8,192 tokens: as trained, and with stretched rotary angles.
+"""Day 52 · SmolLM2 past its window of 8,192 tokens: as trained, and with slower rotary angles.
 
-    python experiments/long_context.py            # about half an hour; writes long_context.json
+    python experiments/long_context.py [--pieces 3] [--tokens 10240] [--fast]
 
-One long piece of held-out Shakespeare is read through a cache, and the nats per byte are noted by
-position. "interpolated" divides every position by s (position interpolation, Chen et al. 2023);
-"other base" turns slowly by a base that is s^(D/(D−2)) times larger and leaves the fast angles
-alone ("NTK-aware", in Peng et al. 2023, section 3.1). Both are done without any training.
-Left out: YaRN's mixture of the two, and training on long texts, which is what really helps.
+Pieces of held-out Shakespeare are read through a cache, and the nats a byte are noted by position.
+No way is trained. Day 31 has the first four; with s the stretch and D the channels of a head:
+
+    as trained   every pair of channels turns as it did
+    all hands    every pair turns s times slower (Chen et al. 2023)
+    larger base  the first pair as before, the last s times slower ("NTK-aware")
+    by parts     s times slower if a pair makes less than one turn in the window, else as before
+    YaRN         a ramp between pairs of 1 and of 32 turns, and queries and keys 0.1·ln s + 1 times
+                 as long (Peng et al. 2023, sections 3.2 and 3.3)
+
+Finished readings are kept in experiments/long_context.json: stop with Ctrl-C and call again.
+Left out: training on long texts.
 """
 
 import argparse
 import json
-import time
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from days.day31.cures import factors
+from days.harness import machine, nearby, print_table, progress, say, write_atomically
+from llm.data.download import TextError
 from llm.data.text import load as load_text
 from llm.functions.probability import log_softmax
 from llm.generate import decode as decoder
 from llm.generate.cache import KVCache
 from llm.generate.pretrained import load
+from llm.layers.rotary import angles, rotate_half_split
 
 CHUNK, BIN, STRETCH = 256, 1024, 2.0
-turn = decoder.turn
+KEPT = Path(__file__).with_suffix(".json")
 
 
-def by_position(arch, weights, tokenizer, ids, scale):
-    """[nats per byte of the BIN tokens that end at each multiple of BIN]."""
-    decoder.turn = lambda x, positions, base: turn(x, positions / scale, base)
-    cache, nats = KVCache(arch, len(ids)), []
+def ways(D, window, base, stretch=STRETCH):
+    """{name: (speed of each pair (D/2,) relative to the trained one, length of q and k)}."""
+    named = {name: (speed, 1.0) for name, speed in factors(D, window, stretch, base).items()
+             if not name.startswith("hand ")}
+    turns = angles(2, D, base)[1] * window / (2 * np.pi)
+    kept = np.clip((turns - 1) / (32 - 1), 0, 1)
+    return named | {"YaRN": (kept + (1 - kept) / stretch, 0.1 * np.log(stretch) + 1)}
+
+
+def turner(speed, length):
+    """A `turn` for day 42's decoder: pair i by positions[t] · base^(−2i/D) · speed[i]."""
+    def turn(x, positions, base):
+        angle = np.asarray(positions)[:, None] * angles(2, x.shape[-1], base)[1] * speed
+        cos, sin = (np.array(length * f(angle), x.dtype) for f in (np.cos, np.sin))
+        return rotate_half_split(x, cos, sin)
+    return turn
+
+
+def by_position(model, weights, ids, way, tick):
+    """[nats a byte of the BIN tokens that end at each multiple of BIN]."""
+    arch = replace(model.arch, T=len(ids))
+    cache, nats, before = KVCache(arch, len(ids)), [], decoder.turn
+    decoder.turn = turner(*way)
     try:
         for first in range(0, len(ids) - 1, CHUNK):
             part = ids[first:first + CHUNK + 1]
             z = decoder.decode(arch, weights, part[:len(part[1:])], cache)
             z = log_softmax(z.astype(np.float64))
             nats.append(-z[np.arange(len(z)), part[1:]])
+            tick(len(z))
     finally:
-        decoder.turn = turn
+        decoder.turn = before
     nats = np.concatenate(nats)
-    size = np.array([len(tokenizer.table[i]) for i in ids[1:].tolist()])
+    size = np.array([len(model.tokenizer.table[i]) for i in ids[1:].tolist()])
     ends = range(BIN, len(nats) + 2, BIN)
-    return [float(nats[e - BIN:e].sum() / size[e - BIN:e].sum()) for e in ends]
+    return [round(float(nats[e - BIN:e].sum() / size[e - BIN:e].sum()), 5) for e in ends]
+
+
+def measure(pieces, tokens, path):
+    """Read every piece in every way that `path` does not hold yet."""
+    model = load()
+    ids = np.asarray(model.tokenizer.encode(load_text("shakespeare").validation))
+    if pieces * tokens > len(ids):
+        raise ValueError(f"{pieces} pieces of {tokens:,} tokens are more than the {len(ids):,} of "
+                         "the held-out text")
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    facts = {"tokens": tokens, "bin": BIN, "window": model.arch.T, "stretch": STRETCH}
+    if {k: record.get(k) for k in facts} != facts:
+        record = facts | {"nats_per_byte": {}}
+    weights, found = model.weights(), record["nats_per_byte"]
+    todo = ways(model.arch.D, model.arch.T, model.arch.rotary)
+    for piece in range(pieces):
+        part = ids[piece * tokens:(piece + 1) * tokens]
+        for name, way in todo.items():
+            read = found.setdefault(name, [])
+            if len(read) > piece:
+                continue
+            with progress(tokens - 1, f"piece {piece + 1}, {name}") as tick:
+                read.append(by_position(model, weights, part, way, tick))
+            record["machine"] = machine()
+            write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
+    return record
+
+
+def table(record):
+    """Rows: each way's mean nats a byte inside the window, just past it, and at the end."""
+    inside, rows = record["window"] // BIN, [["angles", "last of the window", "first past it",
+                                             "the end", "over all of the window"]]
+    for name, pieces in record["nats_per_byte"].items():
+        mean = np.mean(pieces, axis=0)
+        places = [mean[min(inside, len(mean)) - 1], *([mean[inside], mean[-1]]
+                  if len(mean) > inside else [np.nan, np.nan]), mean[:inside].mean()]
+        rows.append([name, *(f"{x:.3f}" for x in places)])
+    return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tokens", type=int, default=14336, help="length of the text (14336)")
-    parser.add_argument("--pieces", type=int, default=2, help="how many such texts (2)")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--tokens", type=int, default=10240, help="length of a piece (10240)")
+    parser.add_argument("--pieces", type=int, default=3, help="how many (3)")
+    parser.add_argument("--fast", action="store_true", help="one piece of 2048, kept in runs/")
+    parser.add_argument("--out", type=Path, help="another file for what has been read")
     options = parser.parse_args()
-    model = load()
-    weights, T = model.weights(), options.tokens
-    text = load_text("shakespeare").validation
-    ids = model.tokenizer.encode(text)
-    D = model.arch.D
-    arch = replace(model.arch, T=T)
-    ways = {"as trained": (arch, 1.0), "interpolated": (arch, STRETCH), "other base": (
-        replace(arch, rotary=arch.rotary * STRETCH ** (D / (D - 2))), 1.0)}
-    found = {name: [] for name in ways}
-    for piece in range(options.pieces):
-        for name, (shape, scale) in ways.items():
-            start = time.perf_counter()
-            part = ids[piece * T:(piece + 1) * T]
-            found[name].append(by_position(shape, weights, model.tokenizer, part, scale))
-            print(piece, name, np.round(found[name][-1], 3), f"{time.perf_counter() - start:.0f} s",
-                  flush=True)
-    result = {"tokens": T, "bin": BIN, "window": model.arch.T, "stretch": STRETCH,
-              "nats_per_byte": found}
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    if options.pieces < 1 or options.tokens < BIN:
+        parser.error(f"--pieces must be at least 1 and --tokens at least {BIN}")
+    path = options.out or (Path("runs/long_context-fast.json") if options.fast else KEPT)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = measure(1 if options.fast else options.pieces,
+                     2048 if options.fast else options.tokens, path)
+    print_table(table(record), "nats a byte of held-out Shakespeare, SmolLM2")
+    say(f"kept in {nearby(path)}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        say("stopped; finished readings are kept: call again to go on")
+        sys.exit(130)
+    except (TextError, ValueError, OSError) as error:
+        say(f"long_context: {error}")
+        sys.exit(2)

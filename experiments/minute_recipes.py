@@ -57,6 +57,10 @@ KEEPS = replace(EARLIER, why="as `earlier`, with three earlier tokens and a memo
                 earlier=3, memory_floor=0.3)
 TABLES = replace(READER, why="the control of `earlier`, without the memory: whole passes, and "
                  "tables for two earlier tokens", whole=True, earlier=2)
+LONG = replace(TABLES, why="for 900 seconds: a network of twice the width and four blocks, which "
+               "reads the text almost five times; no memory, since from the second pass on it "
+               "would hold the answers", goal="C", C=192, L=4, H=6, std=0.072, rate=2e-3,
+               decay=0.1, warmup=200)
 COUNTS = Recipe("the network learns what counting leaves over: its logits are added to the log p "
                 "of a Kneser–Ney 4-gram over the same tokens, counted without the position itself",
                 goal="B", counts=4, leave_out=True, whole=True)
@@ -74,6 +78,7 @@ RECIPES = {
     "earlier": EARLIER,
     "memory-first": FIRST,
     "earlier-keeps": KEEPS,
+    "long": LONG,
     "counting": Recipe("counting alone, the Kneser–Ney 4-gram over 1,024 byte pairs that the "
                        "recipes with counts start from", goal="B", counts=4, parts=16,
                        network=False),
