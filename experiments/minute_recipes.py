@@ -58,7 +58,7 @@ KEEPS = replace(EARLIER, why="as `earlier`, with three earlier tokens and a memo
 TABLES = replace(READER, why="the control of `earlier`, without the memory: whole passes, and "
                  "tables for two earlier tokens", whole=True, earlier=2)
 LONG = replace(TABLES, why="for 900 seconds: a network of twice the width and four blocks, which "
-               "reads the text almost five times; no memory, since from the second pass on it "
+               "reads the text almost four times; no memory, since from the second pass on it "
                "would hold the answers", goal="C", C=192, L=4, H=6, std=0.072, rate=2e-3,
                decay=0.1, warmup=200)
 COUNTS = Recipe("the network learns what counting leaves over: its logits are added to the log p "
