@@ -198,7 +198,7 @@ def draw(record, path):
     places = np.linspace(-plan["reach"], plan["reach"], plan["side"])
     for axis, (name, way) in zip(axes, ways.items()):
         z = np.array(way["slice"]) - way["slice"][plan["side"] // 2][plan["side"] // 2]
-        lines = axis.contour(places, places, z, levels=[.02, .05, .1, .2, .4, .8], cmap="viridis")
+        lines = axis.contour(places, places, z, levels=[.05, .1, .2, .4, .8], cmap="viridis")
         axis.clabel(lines, fontsize=7)
         axis.plot(0, 0, "+", color="#222222")
         axis.set(title=f"{name}: rise of the loss", xlabel="first direction", aspect="equal")
@@ -211,7 +211,8 @@ def draw(record, path):
     axes[-1].set(title="straight lines between models", xlabel="from one model to the other",
                  ylabel="nats a character")
     axes[-1].title.set_fontsize(9)
-    axes[-1].legend(fontsize=5.5, frameon=False)
+    fig.legend(*axes[-1].get_legend_handles_labels(), loc="outside lower center", ncols=5,
+               fontsize=7.5, frameon=False)
     fig.suptitle("A random direction is a slope without a wall; the straight line to another "
                  "solution crosses one", x=.01, ha="left", fontsize=10)
     save(fig, path)

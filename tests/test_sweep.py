@@ -1,4 +1,4 @@
-"""The sweeps of day 63: a rate inside its grid, fresh seeds, and runs that are kept."""
+"""Day 63 · The sweeps: a rate inside its grid, fresh seeds, and runs that are kept."""
 
 import json
 
