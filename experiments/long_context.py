@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from days.day31.cures import factors
-from days.harness import machine, nearby, print_table, progress, say, write_atomically
+from days.harness import ROOT, machine, nearby, print_table, progress, say, write_atomically
 from llm.data.download import TextError
 from llm.data.text import load as load_text
 from llm.functions.probability import log_softmax
@@ -36,6 +36,8 @@ from llm.layers.rotary import angles, rotate_half_split
 
 CHUNK, BIN, STRETCH = 256, 1024, 2.0
 KEPT = Path(__file__).with_suffix(".json")
+NOTE = ROOT / "days" / "day52" / "past_window.md"
+MARKS = "<!-- long_context -->", "<!-- /long_context -->"
 
 
 def ways(D, window, base, stretch=STRETCH):
@@ -103,15 +105,26 @@ def measure(pieces, tokens, path):
 
 
 def table(record):
-    """Rows: each way's mean nats a byte inside the window, just past it, and at the end."""
-    inside, rows = record["window"] // BIN, [["angles", "last of the window", "first past it",
-                                             "the end", "over all of the window"]]
-    for name, pieces in record["nats_per_byte"].items():
-        mean = np.mean(pieces, axis=0)
-        places = [mean[min(inside, len(mean)) - 1], *([mean[inside], mean[-1]]
-                  if len(mean) > inside else [np.nan, np.nan]), mean[:inside].mean()]
-        rows.append([name, *(f"{x:.3f}" for x in places)])
+    """Rows: each way's mean nats a byte in the window, in its last eighth, and past it."""
+    inside, found = record["window"] // BIN, record["nats_per_byte"]
+    whole = min(map(len, found.values()))                    # pieces that every way has read
+    rows = [["angles", "all of the window", "its last eighth", "past it"]]
+    for name, pieces in found.items():
+        mean = np.mean(pieces[:whole], axis=0)
+        past = f"{mean[inside:].mean():.3f}" if len(mean) > inside else "–"
+        rows.append([name, f"{mean[:inside].mean():.3f}", f"{mean[:inside][-1]:.3f}", past])
     return rows
+
+
+def write_note(record):
+    """Put the table between its marks in days/day52/past_window.md."""
+    before, _, rest = NOTE.read_text(encoding="utf-8").partition(MARKS[0])
+    head, *body = table(record)
+    lines = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *body)]
+    pieces = min(map(len, record["nats_per_byte"].values()))
+    said = f"Means over {pieces} pieces of {record['tokens']:,} tokens, nats a byte."
+    write_atomically(NOTE, "\n".join([before + MARKS[0], "", *lines, "", said, "",
+                                      MARKS[1] + rest.partition(MARKS[1])[2]]).encode())
 
 
 def main():
@@ -127,6 +140,8 @@ def main():
     path.parent.mkdir(parents=True, exist_ok=True)
     record = measure(1 if options.fast else options.pieces,
                      2048 if options.fast else options.tokens, path)
+    if path == KEPT:
+        write_note(record)
     print_table(table(record), "nats a byte of held-out Shakespeare, SmolLM2")
     say(f"kept in {nearby(path)}")
 
