@@ -46,7 +46,7 @@ def shape(text, day):
             yield f"{what} {', '.join(f'## {name}' for name in names)}"
     if not (missing or extra or twice) and present != wanted:
         yield f"the headings are out of order: {', '.join(present)}"
-    count = words(text)
+    count = words(text.partition(f"\n## {review(day)}\n")[0])     # a look back on a phase is extra
     if count not in WORDS:
         yield f"{count} words of prose; {WORDS.start:,} to {WORDS.stop - 1:,} are wanted"
     start, end = section(text, TRADE_OFFS)
