@@ -12,7 +12,7 @@ class Recipe:
     """All that decides a run besides its seed and its length."""
 
     why: str = ""                  # what is tried, and why: one sentence of the leaderboard
-    goal: str = "A"                # "A": a GPT alone; "B": it may use counts
+    goal: str = "A"                # "A": a GPT alone; "B": it may use counts; "C": alone, 900 s
     V: int = 1024                  # bytes, and the byte pairs learned from the training text
     B: int = 8                     # windows a batch
     T: int = 128                   # tokens a window
