@@ -16,6 +16,7 @@ def normal(*shape):
 
 
 SCORES = np.array([[4, -100, 0], [2, 2, 1]])
+TIES = np.array([[[2.0, 1, 0], [3, 3, 1]], [[2, 2, 1], [0, 1, 2]]])   # equal maxima share evenly
 CASES = {
     "add": (tensor.add, torch.add, normal(2, 3, 4), normal(3, 1)),
     "sub": (tensor.sub, torch.sub, normal(4), normal(2, 1, 4)),
@@ -39,6 +40,15 @@ CASES = {
     "reshape": (lambda x: x.reshape(4, -1), lambda x: x.reshape(4, -1), normal(2, 3, 4)),
     "transpose": (lambda x: x.transpose(0, -1, 1), lambda x: x.permute(0, -1, 1), normal(2, 3, 4)),
     "take": (lambda x: x[[0, 0, 1], 1:], lambda x: x[[0, 0, 1], 1:], normal(2, 3, 4)),
+    "power": (lambda x: x**3, lambda x: x**3, normal(2, 3)),
+    "largest": (lambda x: x.max(axis=(0, -1)), lambda x: torch.amax(x, (0, -1)), TIES),
+    "exp": (ops.exp, torch.exp, normal(3, 4)),
+    "log": (ops.log, torch.log, 0.1 + rng.random((3, 4))),
+    "gelu_erf": (ops.gelu_erf, F.gelu, 3 * normal(3, 4)),
+    "log_softmax": (lambda x: ops.log_softmax(x, axis=1), lambda x: torch.log_softmax(x, 1),
+                    3 * normal(2, 5, 3)),
+    "cat": (lambda a, b: ops.cat(a, b, axis=1), lambda a, b: torch.cat((a, b), 1), normal(2, 1, 3),
+            normal(2, 4, 3)),
 }
 
 
