@@ -297,6 +297,16 @@ def test_numbers_of_numpy_are_plain_numbers():
     assert (Value(2.0) ** np.int64(-1)).data == 0.5
 
 
+@pytest.mark.parametrize("call", [
+    lambda a: Value(a), lambda a: Value(1.0) + a, lambda a: Value(1.0) * a,
+    lambda a: a * Value(1.0), lambda a: a - Value(1.0), lambda a: Value(1.0) - a,
+    lambda a: Value(1.0) / a, lambda a: Value(2.0) ** a])
+def test_an_array_is_refused_with_its_shape(call):
+    with pytest.raises(ValueError, match=r"one number, and this array has shape \(2, 1\)"):
+        call(np.ones((2, 1)))
+    assert isinstance(call(np.ones((1, 1))), Value)                # one number in brackets
+
+
 def test_a_root_of_a_negative_number_is_refused():
     with pytest.raises(ValueError, match="not a real number"):
         Value(-8.0) ** (1 / 3)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day13 import task
-from days.day13.cost import small_network, time_ratios
+from days.day13.cost import small_network, time_ratio
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.grad import scalar
@@ -17,7 +17,7 @@ from llm.models.vowels import LETTERS, VOWELS
 @dataclass(frozen=True)
 class Result:
     costs: list       # rows: n parameters, operations of f, of dual passes, of the tape
-    times: list       # rows: n, dual seconds / plain seconds, tape seconds / plain seconds
+    times: list       # rows: n, seconds of the tape's gradient / of the formula on floats
     nodes: int        # Values on the tape of the largest network above
     chain: int        # length of a chain of operations walked backward
     corpus: str
@@ -47,7 +47,7 @@ def measure(fast, seed):
         scalar.gradient(f, [tally.number(p) for p in theta])
         costs.append([len(theta), operations(f, theta), dual_operations(f, theta),
                       tally.operations])
-        times.append([len(theta), *time_ratios(f, theta, 1 if hidden > 16 else 3)])
+        times.append([len(theta), time_ratio(f, theta, 5 if fast else 40)])
     tape = f([scalar.Value(p) for p in theta])
     chain = 10_000
     x = y = scalar.Value(1.0)

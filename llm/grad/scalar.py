@@ -102,8 +102,16 @@ class Value:
 
 
 def plain(number):
-    """A NumPy scalar as Python's int or float, so that uint8 does not wrap at 255; else itself."""
-    return number.item() if hasattr(number, "item") else number
+    """A NumPy scalar as Python's int or float, so that uint8 does not wrap at 255; else itself.
+
+    Raises ValueError for an array of several numbers.
+    """
+    if not hasattr(number, "item"):
+        return number
+    if number.size != 1:
+        raise ValueError(f"a Value is one number, and this array has shape {number.shape}: make a "
+                         "Value of each entry, or take day 15's Tensor")
+    return number.item()
 
 
 def order(result):
