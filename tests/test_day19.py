@@ -158,6 +158,16 @@ def test_a_rate_that_falls_like_u_to_the_p_lowers_the_floor_by_the_power_p_over_
         assert left[1] == pytest.approx(predicted, rel=0.02)
 
 
+def test_a_cosine_leaves_less_than_a_linear_fall_only_where_lambda_eta_d_is_above_34():
+    rate, ends = 0.005, {}
+    for travel in (17, 68):
+        for name in ("cosine", "linear"):
+            fall = rates_of(MAKERS[name](rate, 0), round(travel / rate))
+            ends[name] = 2 * expected_losses(fall, np.ones(1), 1.0, floor(rate, 1, 1))[-1]
+        assert (ends["cosine"] < ends["linear"]) == (travel > 34)
+    assert ends["cosine"] == pytest.approx(1.6 * 68 ** (-2 / 3) * floor(rate, 1, 1), rel=0.05)
+
+
 def test_on_a_bowl_with_many_curvatures_falling_rates_beat_a_constant_one_and_one_over_t():
     rows = compare(np.geomspace(1, 1e-3, 20), 0.1, 400)
     loss = {name: end for name, _, end in rows}

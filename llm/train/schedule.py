@@ -40,7 +40,8 @@ class WarmupCosine:
 class WarmupStableDecay:
     """Linear warmup, a plateau, and over the last `decay` share of steps linearly to `floor`.
 
-    Source: Hu et al., MiniCPM (2024), section 4.
+    Source: Hu et al., MiniCPM (2024), section 4, which leaves open how the rate falls; linearly as
+    in Bergsma et al. (2025).
     """
 
     peak: float
@@ -57,8 +58,8 @@ class WarmupStableDecay:
 def exponential_range(lowest, highest):
     """For the range finder: a schedule that multiplies the rate evenly from lowest to highest.
 
-    Train with it for a few hundred steps and look where the loss falls fastest and where it
-    explodes: `suggest` does. Raises ValueError unless 0 < lowest < highest.
+    Train with it for a few hundred steps and look where the averaged loss is lowest: `suggest`
+    does. Raises ValueError unless 0 < lowest < highest.
     Source: Smith (2017), section 3.3.
     """
     if not 0 < lowest < highest:
