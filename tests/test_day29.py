@@ -7,7 +7,7 @@ import pytest
 
 from days.day29.model import AttentionLM, Places
 from days.day29.opened import Opened, habits, looks_back
-from days.day29.run import counted_pairs, measure
+from days.day29.run import counted_pairs, measure, table
 from llm.functions.causal import causal_attention
 from llm.functions.heads import (
     NO_RULE,
@@ -308,12 +308,14 @@ def test_habits_of_weights_that_are_known():
     assert habits(even, inputs == 1)[2] == pytest.approx((1 + 1.5) / 2)
 
 
-def test_heads_of_a_trained_model_cover_for_each_other():
+def test_removing_heads_one_by_one_understates_what_removing_all_costs():
     result = measure(fast=True, seed=0)
     assert all(loss < 4.44 for _, losses in result.losses for loss in losses)   # ln 84: nothing
     assert all(abs(sum(line) - 1) < 0.02 for head in result.patterns for line in head)
     (one, *_, one_frozen), (four, _, summed, together, frozen) = result.changes
     assert (one, four) == (1, 4)
     assert 0 < summed < together                # removed one by one they seem to matter less
+    assert result.together == [[together, frozen]]            # one seed: its mean is itself
+    assert table(result)[-1][-2:] == [f"{together:+.2f}", f"{frozen:+.2f}"]
     assert one_frozen < frozen                  # more heads, more that depends on the text
     assert [size for *_, size in result.times] == [4 * H * 256**2 / 1e6 for H in (1, 4)]

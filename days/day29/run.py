@@ -29,6 +29,7 @@ class Result:
                        # frozen], each a mean over the seeds
     seeds: list        # of each seed with four heads: rows [share on itself, on the one before,
                        # mean distance, share on spaces, rise if removed, averaged, frozen]
+    together: list     # of each of these seeds [rise if all four are removed, if all are frozen]
     own: float         # nats of the first of them on the texts of these measures
     pairs: float       # nats of counted pairs of characters on the same unseen text
     spaces: float      # share of spaces in the text: what a head without a preference would give
@@ -60,14 +61,14 @@ def measure(fast, seed):
                 rises.append([sum(single) / H, sum(single), layer.removed(every),
                               layer.frozen(every, pattern)])
                 if H == SHOWN:
-                    shown.append((model, layer, rows_of(layer, space, pattern)))
+                    shown.append((model, layer, rows_of(layer, space, pattern), rises[-1][2:]))
             losses.append([H, nats])
             changes.append([H, *np.mean(rises, axis=0).tolist()])
-    model, layer, _ = shown[0]
-    rows = [table for *_, table in shown]
+    model, layer, *_ = shown[0]
+    rows, together = ([part[i] for part in shown] for i in (2, 3))
     line = tokenizer.encode(LINE)[None]
     return Result(
-        corpus.name, steps, model.count_parameters(), losses, changes, rows, layer.own,
+        corpus.name, steps, model.count_parameters(), losses, changes, rows, together, layer.own,
         counted_pairs(ids, unseen, tokenizer.vocab_size), float(space.mean()),
         [[a, looks_back(layer.weights[:, first(rows[0], 1)], texts[0], tokenizer.encode(a)[0])]
          for a in "nta "],
@@ -109,8 +110,8 @@ def table(result):
     rows = [[h, f"{own:.0%}", f"{last:.0%}", f"{far:.1f}", f"{space:.0%}", f"{gone:+.2f}",
              f"{still:+.2f}"]
             for h, (own, last, far, space, gone, _, still) in enumerate(result.seeds[0], 1)]
-    *_, gone, still = next(row for row in result.changes if row[0] == SHOWN)
-    return [head, *rows, ["all", "", "", "", "", f"{gone:+.2f}", f"{still:+.2f}"]]
+    gone, still = result.together[0]
+    return [head, *rows, ["all four", "", "", "", "", f"{gone:+.2f}", f"{still:+.2f}"]]
 
 
 def show(result):
@@ -146,8 +147,10 @@ def draw(result, path):
     top, bottom = (fig.add_subplot(grid[i, 2]) for i in range(2))
     for H, nats in result.losses:
         top.semilogx([H] * len(nats), nats, "o", color="#1b4965", ms=5, alpha=0.7)
+        if len(nats) == 1:
+            top.annotate("one seed", (H, nats[0]), (0, 8), color="#1b4965", fontsize=8.5,
+                         textcoords="offset points", ha="center")
     heads = [row[0] for row in result.losses]
-    top.plot(heads, [np.mean(nats) for _, nats in result.losses], color="#1b4965", lw=1)
     top.set(ylabel="nats on unseen text", xlabel="heads, the same parameters")
     for column, label, color in ((3, "remove all at once", "#c8553d"), (4, "freeze all", "#5f8a3c"),
                                  (2, "remove each alone,\nsummed", "#e09f3e")):
