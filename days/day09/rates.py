@@ -1,4 +1,6 @@
-"""Day 09 · One descent at one rate, watched, and the rate beyond which it does not settle."""
+"""Day 09 · One descent at one rate, watched; the rate beyond which it does not settle; a clock."""
+
+import time
 
 import numpy as np
 
@@ -47,3 +49,17 @@ def around(counts, floor, safe, steps, advance):
         rows.append([multiple, steps, float(gap * steps / bigram.late_gap(counts, rate))])
         advance(1, f"{multiple} times that")
     return rows
+
+
+def gradient_times(ids, vocab_size):
+    """Median time of the gradient pair by pair over that from counts, for the same pairs."""
+    counts, w = bigram.count_pairs(ids, vocab_size), np.zeros((vocab_size, vocab_size))
+    ratios = []
+    for _ in range(3):
+        t0 = time.perf_counter()
+        bigram.loss_and_gradient(w, ids[:-1], ids[1:])
+        t1 = time.perf_counter()
+        for _ in range(20):
+            bigram.loss_and_gradient_of_counts(w, counts)
+        ratios.append(20 * (t1 - t0) / (time.perf_counter() - t1))
+    return float(np.median(ratios))

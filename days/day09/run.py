@@ -5,7 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.day09.rates import CLOSE, LOOK, MULTIPLES, around, edge_of_stability, follow
+from days.day09.rates import (
+    CLOSE,
+    LOOK,
+    MULTIPLES,
+    around,
+    edge_of_stability,
+    follow,
+    gradient_times,
+)
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.probability import kl, softmax
@@ -76,20 +84,6 @@ def measure(fast, seed):
         pairs_over_counts=gradient_times(ids[:50_001], tokenizer.vocab_size),
         descent_over_count=slowest / counting, edge=edge / safe, grid=grid,
         edge_context=tokenizer.characters[context])
-
-
-def gradient_times(ids, vocab_size):
-    """Median time of the gradient pair by pair over that from counts, for the same pairs."""
-    counts, w = bigram.count_pairs(ids, vocab_size), np.zeros((vocab_size, vocab_size))
-    ratios = []
-    for _ in range(3):
-        t0 = time.perf_counter()
-        bigram.loss_and_gradient(w, ids[:-1], ids[1:])
-        t1 = time.perf_counter()
-        for _ in range(20):
-            bigram.loss_and_gradient_of_counts(w, counts)
-        ratios.append(20 * (t1 - t0) / (time.perf_counter() - t1))
-    return float(np.median(ratios))
 
 
 def table(result):
