@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from days.day01.prices import price, prices
+from days.day01.prices import over_lines, price, prices
 from days.day01.run import measure
 from llm.data import download, text
 from llm.data.text import Corpus, TextError, load, load_or_default
@@ -69,6 +69,25 @@ def test_prices_of_a_text_equal_those_of_its_letters():
     for k in range(5):
         oracle = [price(train, words, t, k)[4] for t in range(k, len(words))]
         np.testing.assert_allclose(prices(train, words, k), oracle)
+
+
+def test_long_lines_are_priced_by_the_mean_of_their_letters_from_the_fifth_on():
+    train = "it was the best of times, it was the worst of times\n" * 6 + "      it"
+    lines = ["it was the best of times, it was the best of times",
+             60 * " " + "it was the best of times",
+             "this line has letters that were never seen", "short"]
+    found, rows = over_lines(train, "\n".join(lines))
+    assert found == 3
+    before = [np.inf] * 3
+    for k, median, infinite, dearer, indented in rows:
+        mean = [np.mean(prices(train, line[4 - k:], k)) for line in lines[:3]]
+        rises = [a < b < np.inf for a, b in zip(before, mean)]
+        assert median == pytest.approx(np.median(mean))
+        assert infinite == np.mean(np.isinf(mean)) and 0 < infinite < 1
+        assert dearer == pytest.approx(sum(rises) / np.isfinite(mean).sum())
+        assert indented == (rises[1] / sum(rises) if any(rises) else 0)
+        before = mean
+    assert rows[1][4] == 1                  # only the indented line is dearer with one character
 
 
 @pytest.mark.parametrize("sample", [

@@ -51,24 +51,27 @@ def over_lines(train, text):
     """Price every long line of `text` at each k from 0 to 4, by its mean bits a character.
 
     Returns the number of lines and rows [k, median bits, share of lines that cost infinitely much,
-    share of lines that cost more than with k − 1 where both are finite]. The first four characters
-    of a line are not priced: they are context for all k.
+    share of lines that cost more than with k − 1 where both are finite, share of these dearer ones
+    that begin with a space]. The first four characters of a line are not priced: they are context
+    for all k.
     """
-    starts, at = [], 0
+    starts, indented, at = [], [], 0
     for line in text.split("\n"):
         if len(line) >= SHORTEST:
             starts.append((at + LONGEST, at + len(line)))
+            indented.append(line[0] == " ")
         at += len(line) + 1
-    first, end = np.array(starts).T
-    rows, before = [], None
+    (first, end), indented = np.array(starts).T, np.array(indented)
+    rows, before = [], np.inf
     for k in range(LONGEST + 1):
         bits = np.concatenate([np.zeros(k), prices(train, text, k)])    # (len(text),)
         never = np.concatenate([[0], np.cumsum(np.isinf(bits))])
         total = np.concatenate([[0], np.cumsum(np.where(np.isinf(bits), 0, bits))])
         infinite = never[end] > never[first]                            # (lines,)
         mean = np.where(infinite, np.inf, (total[end] - total[first]) / (end - first))
-        finite = ~infinite
-        dearer = float(np.mean(mean[finite] > before[finite])) if k and finite.any() else 0.0
-        rows.append([k, float(np.median(mean)), float(np.mean(infinite)), dearer])
+        dearer = ~infinite & (mean > before)
+        rows.append([k, float(np.median(mean)), float(np.mean(infinite)),
+                     float(dearer.sum() / max((~infinite).sum(), 1)),
+                     float(indented[dearer].mean()) if dearer.any() else 0.0])
         before = mean
     return len(starts), rows

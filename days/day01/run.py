@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day01.prices import over_lines, price
+from days.day01.steps import forward
 from days.harness import main, print_table, save, say
 from llm.data.text import load_or_default
 from llm.tokens.chars import CharTokenizer
 
-B, T, C = 4, 64, 32   # lines, characters a line, numbers a character
 LINES = {"shakespeare": "A sad tale's best for winter", "python": "the value of the expression"}
 
 
@@ -33,7 +33,8 @@ class Result:
     context_bits: list      # mean bits over that line, knowing 0, 1, 2, 3 characters before
     unseen: int             # how many of its letters never followed the four before them
     lines: int              # how many long held-out lines were priced
-    by_context: list        # [k, median bits, share infinite, share dearer than with k - 1]
+    by_context: list        # [k, median bits, share infinite, share dearer than with k − 1, and
+                            # of the dearer ones the share that is indented by spaces]
     pipeline: list          # [step, expression, shape, type, bytes, FLOPs]
     untrained_hits: float   # share of next characters that random weights guess
 
@@ -65,26 +66,6 @@ def measure(fast, seed):
         lines=lines, by_context=by_context, pipeline=pipeline, untrained_hits=hits)
 
 
-def forward(tokenizer, text, rng):
-    """Text → ids → vectors → scores, with random weights; every shape, byte and FLOP."""
-    v = tokenizer.vocab_size
-    lines = [text[1000 + T * b:1000 + T * (b + 1)] for b in range(B)]
-    table = rng.standard_normal((v, C), dtype=np.float32)
-    w = rng.standard_normal((C, v), dtype=np.float32)
-    ids = np.stack([tokenizer.encode(line) for line in lines])    # (B, T)
-    vectors = table[ids]                                          # (B, T) -> (B, T, C)
-    scores = vectors @ w                                          # (B, T, C) -> (B, T, V)
-    guess = (table @ w).argmax(axis=1)                            # (V,): one guess a character
-    everything = tokenizer.encode(text)
-    hits = float(np.mean(guess[everything[:-1]] == everything[1:]))
-    steps = [("ids", "encode(text)", ids, 0), ("table", "random", table, 0),
-             ("vectors", "table[ids]", vectors, 0), ("w", "random", w, 0),
-             ("scores", "vectors @ w", scores, 2 * B * T * C * v)]
-    return [["text", f"{B} lines", f"({B},)", "str", B * T, 0]] + [
-        [name, how, str(array.shape), str(array.dtype), array.nbytes, flops]
-        for name, how, array, flops in steps], hits
-
-
 def table(result):
     """The way from text to scores, one row a step."""
     return [["step", "how", "shape", "type", "bytes", "FLOPs"]] + [
@@ -107,7 +88,7 @@ def show(result):
           + " · ".join(f"{bits:.2f}" for bits in result.context_bits))
     print_table([["characters before", "median bits", "infinite", "dearer than with one less"]] + [
         [k, f"{bits:.2f}", f"{infinite:.1%}", f"{dearer:.1%}" if k else ""]
-        for k, bits, infinite, dearer in result.by_context], f"{result.lines:,} held-out lines")
+        for k, bits, infinite, dearer, _ in result.by_context], f"{result.lines:,} held-out lines")
     print_table(table(result), "text → ids → vectors → scores (random weights)")
     print(f"untrained, the highest score is right {result.untrained_hits:.1%} of the time")
 
