@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 import unicodedata
 import zipfile
 
@@ -17,10 +18,12 @@ from days.day25.run import measure
 from llm.data.download import TextError
 from llm.tokens.bpe import BPE, VocabularyError
 from llm.tokens.engine import encoder, stream, words
+from llm.tokens.engine.specials import Finder
 from llm.tokens.engine.split import RULES, class_table, split
 from llm.tokens.engine.stream import encode_file, encode_stream
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files import gpt2 as gpt2_module
+from llm.tokens.files.added import NFC
 from llm.tokens.files.bpe import GPT2_ORDER, from_gpt2, to_json, visible
 from llm.tokens.files.gpt2 import load_gpt2, write_gpt2
 from llm.tokens.files.tiktoken import load_tiktoken
@@ -365,13 +368,11 @@ def test_damaged_gpt2_files_are_refused(tmp_path, small, name, damage, message):
 @pytest.mark.parametrize("change, message", [
     ({"model": None}, "only BPE"), ({"model": {"type": "Unigram", "vocab": []}}, "Unigram"),
     ({"normalizer": {"type": "NFKC"}}, "normalizer {'type': 'NFKC'} is not supported"),
-    ({"normalizer": {"type": "NFC"}, "added_tokens": [{"id": 999, "content": "é",
-                                                       "normalized": True}]}, "composed text"),
     ({"truncation": {"max_length": 8}}, "truncation"), ({"padding": {"length": 8}}, "padding"),
     ({"added_tokens": [{"id": 10**12, "content": "x"}]}, "an id is 1000000000000"),
     ({"added_tokens": [{"id": 10**7, "content": "x"}]}, "10000000"),
     ({"pre_tokenizer": None}, "pre_tokenizer"),
-    ({"added_tokens": [{"id": 1, "content": "x", "lstrip": True}]}, "lstrip"),
+    ({"added_tokens": [{"id": 97, "content": "x"}]}, "special token 'x' needs"),
     ({"added_tokens": [{"id": 1}]}, "content"), ({"added_tokens": 7}, "cannot read"),
 ])
 def test_unsupported_tokenizer_json_is_refused(tmp_path, small, change, message):
@@ -427,7 +428,7 @@ def test_a_word_that_is_a_piece_is_that_piece_whatever_merges_would_make(small, 
 
 def test_accents_are_composed_where_that_is_asked_for(small, tmp_path):
     loose, tight = "cafe\u0301 now", "café now"
-    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<|x|>": 999}, nfc=True)
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<|x|>": 999}, normalizer=NFC)
     assert tokenizer.encode(loose).tolist() == small.encode(tight).tolist()
     assert tokenizer.encode_batch([loose, tight])[0].tolist() == small.encode(tight).tolist()
     assert tokenizer.encode(f"<|x|>{loose}", "all").tolist() == [999, *small.encode(tight).tolist()]
@@ -436,7 +437,7 @@ def test_accents_are_composed_where_that_is_asked_for(small, tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     assert FastBPE.load(tmp_path / "tokenizer.json").encode(loose).tolist() == tokenizer.encode(
         tight).tolist()
-    with pytest.raises(ValueError, match="cannot be cut before it is composed"):
+    with pytest.raises(ValueError, match="cannot be cut before it is normalised"):
         next(encode_stream(tokenizer, [loose]))
 
 
@@ -565,3 +566,65 @@ def test_fast_and_readable_agree_and_the_cache_has_few_words():
     result = measure(fast=True, seed=0)
     assert result.same_ids and result.same_merges and result.round_trip
     assert result.distinct_words < result.words / 3
+
+
+MARKS = {"<mask>": ("lstrip",), "<x>": ("rstrip",), "lów": ("single_word",), "<a": (),
+         "e\u0301": ("normalized",)}
+
+
+def test_special_tokens_take_the_white_space_along_that_their_flags_say(small, tmp_path):
+    ids = {name: 500 + i for i, name in enumerate(MARKS)}
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", ids, flags=MARKS, normalizer=NFC)
+    for text, parts in (("<mask>", ["", "<mask>", ""]),
+                        ("new \t<mask> it", ["new", "<mask>", " it"]),
+                        ("a<x> \n\u3000b", ["a", "<x>", "b"]),
+                        ("<x>  <mask>", ["", "<x>", "", "<mask>", ""]),
+                        ("lów, lówer _lów lów\u0327 \u24d0lów lów",
+                         ["", "lów", ", lówer _lów lów\u0327 \u24d0lów ", "lów", ""]),
+                        ("a\x1f<mask>\x1f", ["a\x1f", "<mask>", "\x1f"]),
+                        ("é", ["", "e\u0301", ""]),
+                        ("caf\u00e9 cafe\u0301", ["caf", "e\u0301", " caf", "e\u0301", ""])):
+        assert tokenizer.cut(text, "all") == parts
+        plain = [small.encode(part).tolist() for part in parts[::2]]
+        wanted = [i for k, part in enumerate(parts) for i in (
+            [ids[part]] if k % 2 else plain[k // 2])]
+        assert tokenizer.encode(text, "all").tolist() == wanted
+    assert tokenizer.cut(" <mask>  lów", ["lów"]) == [" <mask>  ", "lów", ""]     # only the named
+    tokenizer.save(tmp_path / "tokenizer.json")
+    again = FastBPE.load(tmp_path / "tokenizer.json")
+    assert again.flags == {name: flags for name, flags in MARKS.items() if flags}
+    assert again.normalizer == NFC and again.specials == ids
+    with pytest.raises(ValueError, match="flags of special tokens"):
+        write_gpt2(FastBPE(small.pieces, small.merges, specials={END: 500},
+                           flags={END: ("lstrip",)}), tmp_path)
+
+
+def test_a_stream_is_refused_where_a_special_token_takes_white_space_along(small):
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<m>": 500, "<n>": 501},
+                        flags={"<m>": ("lstrip",)})
+    assert np.concatenate(list(encode_stream(tokenizer, ["low <m>"]))).tolist() == small.encode(
+        "low <m>").tolist()
+    assert next(encode_stream(tokenizer, ["<n>"], ["<n>"])).tolist() == [501]
+    with pytest.raises(ValueError, match="flags such as lstrip"):
+        next(encode_stream(tokenizer, ["low"], "all"))
+
+
+def test_tokens_with_white_space_in_a_row_take_time_in_proportion():
+    finder = Finder([" ", "<x>"], {" ": ("lstrip", "rstrip"), "<x>": ("lstrip",)})
+    start = time.perf_counter()
+    parts = finder.split(" " * 200_000 + "a" + " " * 200_000 + "<x>")
+    assert parts.count(" ") > 1000 and time.perf_counter() - start < 5
+
+
+def test_a_normalizer_whose_steps_blow_a_text_up_is_refused(small, tmp_path):
+    grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+    for steps, message in (([grow] * 40, "times as long"), ([NFC] * 70, "times as long"),
+                           ([{"type": "Prepend", "prepend": "x" * 2000}], "times as long"),
+                           ([{"type": "Replace", "pattern": {"Regex": "a"}, "content": "b"}],
+                            "only a pattern that is a String"), ([7], "cannot read"),
+                           ([{"type": "Lowercase"}], "Lowercase.*not supported")):
+        found = json.loads(to_json(small.pieces, small.merges, "gpt2", {}))
+        found["normalizer"] = {"type": "Sequence", "normalizers": steps}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(found), "utf-8")
+        with pytest.raises(VocabularyError, match=message):
+            FastBPE.load(tmp_path / "tokenizer.json")

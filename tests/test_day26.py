@@ -665,7 +665,6 @@ def test_a_long_word_does_not_underflow():
     ({"decoder": {"type": "ByteLevel"}}, "decoder.*ByteLevel"),
     ({"decoder": {"type": "WordPiece", "prefix": "@@"}}, "decoder.*@@"),
     ({"truncation": {"max_length": 8}}, "truncation"), ({"padding": {"pad_id": 0}}, "padding"),
-    ({"added_tokens": [{"id": 0, "content": "[PAD]", "lstrip": True}]}, "PAD.*lstrip"),
     ({"added_tokens": [{"id": 0, "content": "[PAD]", "normalized": True}]}, "PAD.*normalized"),
     ({"added_tokens": [{"id": 7, "content": "[PAD]"}]}, "PAD.*id 7"),
     ({"added_tokens": [{"id": 999, "content": "[X]"}]}, "999.*id is missing"),
@@ -729,7 +728,6 @@ def test_missing_word_piece_files_are_named(tmp_path):
     ({"pre_tokenizer": None}, "pre_tokenizer null"),
     ({"pre_tokenizer": {"type": "Metaspace", "replacement": "_"}}, "pre_tokenizer.*_"),
     ({"pre_tokenizer": {"type": "WhitespaceSplit"}}, "pre_tokenizer.*WhitespaceSplit"),
-    ({"added_tokens": [{"id": 0, "content": "<unk>", "lstrip": True}]}, "unk.*lstrip"),
     ({"added_tokens": [{"id": 7, "content": "<unk>"}]}, "'<unk>' has the id 7"),
     ({"added_tokens": [{"id": 999, "content": "<y>"}]}, "'<y>' has the id 999"),
     ({"added_tokens": 7}, "cannot read"), ({"model": {"type": "Unigram", "vocab": 7}}, "list"),
@@ -915,13 +913,21 @@ def test_the_most_useful_substrings_are_kept_and_none_goes_across_words():
     assert texts == {"abcd", "bcd", "cd", "xy", "ab"}
 
 
-@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word"])
-def test_special_tokens_that_swallow_spaces_are_refused(low_unigram, tmp_path, flag):
-    found = json.loads(unigram_json(low_unigram))
-    found["added_tokens"] = [{"id": 0, "content": "<unk>", flag: True}]
-    (tmp_path / "tokenizer.json").write_text(json.dumps(found), encoding="utf-8")
-    with pytest.raises(VocabularyError, match=flag):
-        Unigram.load(tmp_path)
+def test_special_tokens_may_take_white_space_along(small, low_unigram, tmp_path):
+    flags = {"[MASK]": ("lstrip", "rstrip"), "<s>": ("rstrip", "single_word")}
+    words = WordPiece(small.pieces, small.specials, bert=small.bert, flags=flags)
+    grams = Unigram(low_unigram.pieces, 0, True, "whole", "always", low_unigram.specials, flags)
+    for name, saved in (("words", words), ("grams", grams)):
+        saved.save(tmp_path / name)
+        for tokenizer in (saved, load_tokenizer(tmp_path / name)):
+            assert tokenizer.flags == {name: flags[name] for name in flags
+                                       if name in tokenizer.specials} or tokenizer is saved
+    assert words.cut("low [MASK]  low", "all") == ["low", "[MASK]", "low"]
+    assert grams.cut("low <s>\n low x<s> <s><t>", "all") == [
+        " low ", "<s>", " low x<s> ", "<s><t>", ""]
+    low = low_unigram.encode(" low x").tolist()
+    assert grams.encode("<s>  low x", "all").tolist() == [low_unigram.specials["<s>"], *low]
+    assert grams.encode("low x").tolist() == low
 
 
 def test_the_floor_costs_at_most_a_thousandth_of_a_nat_for_each_piece():

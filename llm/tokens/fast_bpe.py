@@ -3,11 +3,9 @@
 `FastBPE.train` learns merges as day 24 does, but inside the words of a splitting rule (`split.py`);
 `load` reads GPT-2's `vocab.json` + `merges.txt` and Hugging Face's `tokenizer.json`; `encode` is
 exact and linear in the text. Special tokens are recognised only where the caller allows them.
-Leaves out: other normalisation than NFC, vocabularies that are not byte-level, and dropout.
+Leaves out: dropout; vocabularies of characters, see below.
 """
 
-import re
-import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +14,9 @@ import numpy as np
 from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
 from llm.tokens.engine.encoder import Encoder
+from llm.tokens.engine.specials import Marked
 from llm.tokens.engine.split import rule_numbers
+from llm.tokens.files.added import normalizer as normalizer_of
 from llm.tokens.files.bpe import read_vocabulary, to_json
 from llm.tokens.learn.bpe import learn_merges
 
@@ -25,14 +25,17 @@ MOST_IDS = 1 << 24
 TASK = 1 << 18           # characters of text that one thread takes at a time
 
 
-class FastBPE:
+class FastBPE(Marked):
     """A vocabulary, its merges by rank, a splitting rule and special tokens."""
 
-    def __init__(self, pieces, merges, rule="gpt2", specials=None, whole_words=False, nfc=False):
-        """pieces {id: bytes}; merges (M, 3) ids a, b, new by rank; specials {text: id}.
+    def __init__(self, pieces, merges, rule="gpt2", specials=None, whole_words=False,
+                 normalizer=None, flags=None):
+        """pieces {id: bytes}; merges (M, 3) ids a, b, new by rank; specials {text: id}, and their
+        flags {text: of lstrip, rstrip, single_word, normalized} (see engine/specials.py).
 
         whole_words: a word that is a piece becomes that piece, even where merges would not make it
-        (tiktoken, Llama 3). nfc: text is put into Unicode's composed form first (Qwen, GPT-NeoX).
+        (tiktoken, Llama 3). normalizer: as a tokenizer.json has it; {"type": "NFC"} puts text into
+        Unicode's composed form first (Qwen, GPT-NeoX).
         Raises ValueError where these contradict each other. A vocabulary may lack bytes that its
         training text never had, but not printable ASCII.
         """
@@ -49,7 +52,8 @@ class FastBPE:
             raise ValueError("the vocabulary is smaller than the base alphabet: "
                              f"{len(lacking)} printable ASCII characters are missing, "
                              f"such as {chr(lacking[0])!r}")
-        self.whole_words, self.nfc = whole_words, nfc
+        self.whole_words, self.flags = whole_words, dict(flags or {})
+        self.normalizer, self.normalize = normalizer, normalizer_of(normalizer)
         self.encoder = Encoder(base, self.merges, rule, whole_words and {
             piece: i for i, piece in self.pieces.items() if len(piece) > 1})
         texts = {i: text.encode() for text, i in self.specials.items()}
@@ -91,7 +95,7 @@ class FastBPE:
         """
         if special:
             return self.encode_batch([text], special, threads=1)[0]
-        data = to_bytes(self.composed(text))
+        data = to_bytes(text if self.normalize is None else self.cut(text)[0])
         if len(data) < SHORT:
             return self.encoder.encode_short(data)
         array = np.frombuffer(data, dtype=np.uint8)
@@ -104,11 +108,14 @@ class FastBPE:
         texts = list(texts)
         for text in texts if set(map(type, texts)) - {str} else ():
             to_bytes(text)                                  # says what is wrong
-        if special:
-            pattern = self.pattern(special)
-            cut = [(to_bytes(text), pattern.split(text))[1] for text in texts]
-            plain = iter(self.encode_batch([p for parts in cut for p in parts[::2]], (), threads))
-            return [self.join(parts, plain) for parts in cut]
+        if not special and self.normalize is None:
+            return self.encode_plain(texts, threads)
+        cut = [self.cut(text, special) for text in texts]
+        plain = iter(self.encode_plain([part for parts in cut for part in parts[::2]], threads))
+        return [self.join(parts, plain) for parts in cut]
+
+    def encode_plain(self, texts, threads):
+        """A list of str without special tokens, normalised -> a list of (T,) int32."""
         read = np.cumsum([0, *map(len, texts)])
         cuts = [*np.searchsorted(read, np.arange(0, read[-1] + 1, TASK)).tolist(), len(texts)]
         tasks = [texts[a:b] for a, b in zip(cuts, cuts[1:])]
@@ -117,13 +124,8 @@ class FastBPE:
         with ThreadPoolExecutor(threads) as pool:
             return [ids for done in pool.map(self.encode_task, tasks) for ids in done]
 
-    def composed(self, text):
-        """The text in Unicode's form NFC ("e" and an accent become "é") where that is asked for."""
-        return unicodedata.normalize("NFC", text) if self.nfc and isinstance(text, str) else text
-
     def encode_task(self, texts):
         """A list of str -> their ids, each a view of one array."""
-        texts = [self.composed(text) for text in texts] if self.nfc else texts
         joined = "".join(texts)
         parts = texts if joined.isascii() else [to_bytes(text) for text in texts]
         data = joined.encode() if joined.isascii() else b"".join(parts)
@@ -131,25 +133,6 @@ class FastBPE:
         ids, offsets = self.encoder.encode(np.frombuffer(data, dtype=np.uint8), segments)
         ends = offsets.tolist()
         return [ids[a:b] for a, b in zip([0, *ends], ends)]
-
-    def pattern(self, special):
-        """What finds the special tokens named: leftmost, then longest. ValueError if unknown."""
-        if isinstance(special, str):
-            special = self.specials if special == "all" else [special]
-        names = list(special)
-        for name in names:
-            if name not in self.specials:
-                raise ValueError(f"unknown special token {name!r}; this vocabulary has "
-                                 f"{', '.join(map(repr, self.specials)) or 'none'}")
-        names.sort(key=len, reverse=True)
-        return re.compile(f"({'|'.join(map(re.escape, names))})") if names else re.compile("((?!))")
-
-    def join(self, parts, plain):
-        """The ids of one text cut into text, special, text, …"""
-        ids = [next(plain)]
-        for name in parts[1::2]:
-            ids += [np.array([self.specials[name]], dtype=np.int32), next(plain)]
-        return np.concatenate(ids)
 
     def decode(self, ids):
         """(T,) ids -> str; bytes that are not UTF-8 become U+FFFD. ValueError for unknown ids."""
@@ -165,7 +148,7 @@ class FastBPE:
     def save(self, path):
         """Write Hugging Face's tokenizer.json, atomically; `write_gpt2` writes the older pair."""
         write_atomically(path, to_json(self.pieces, self.merges, self.rule, self.specials,
-                                       self.whole_words, self.nfc))
+                                       self.whole_words, self.normalizer, self.flags))
 
     @classmethod
     def load(cls, path):

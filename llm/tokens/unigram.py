@@ -14,6 +14,7 @@ import numpy as np
 from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
 from llm.tokens.cut.segmenter import META, Segmenter, check_rule
+from llm.tokens.engine.specials import Marked
 from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files.bpe import read
@@ -26,12 +27,13 @@ BYTES = [f"<0x{b:02X}>" for b in range(256)]               # the pieces of byte 
 TASK = 1 << 18           # characters that one thread takes at a time
 
 
-class Unigram:
+class Unigram(Marked):
     """Pieces by id with their log probabilities, a splitting rule and special tokens."""
 
     def __init__(self, pieces, unk_id=0, byte_fallback=False, rule="spaces", prepend="never",
-                 specials=None):
-        """pieces [(str, log probability)] by id; specials {text: id}, which no text matches.
+                 specials=None, flags=None):
+        """pieces [(str, log probability)] by id; specials {text: id}, which no text matches, and
+        their flags as in FastBPE.
 
         unk_id: the id for what no piece covers, or None; byte_fallback: write its bytes as <0x00>
         … <0xFF> instead. rule: "spaces" starts a word at each space, "whole" makes one word of all,
@@ -41,6 +43,7 @@ class Unigram:
         self.pieces = [(piece, float(score)) for piece, score in pieces]
         self.specials, self.unk_id, self.byte_fallback = dict(specials or {}), unk_id, byte_fallback
         self.rule, self.prepend, self.vocab_size = rule, prepend, len(self.pieces)
+        self.flags = dict(flags or {})
         check(self.pieces, unk_id, rule, prepend, self.specials)
         names, scores = zip(*self.pieces)
         hidden = set(self.specials.values())
@@ -122,26 +125,19 @@ class Unigram:
         parts = self.cut(text, special)
         return self.join(parts, (self.segmenter.sample(p, alpha, rng) for p in parts[::2]))
 
-    def cut(self, text, special):
-        """[text, special token, text, …], with the spaces that `prepend` asks for."""
-        to_bytes(text)                                     # says what is wrong
-        parts = self.pattern(special).split(text) if special else [text]
-        for k in range(0, len(parts), 2):
-            if self.prepend == "always" or k == 0:
-                parts[k] = with_space(parts[k], self.prepend)
-        return parts
+    def spaced(self, text, first):
+        """A text between special tokens, with the space that `prepend` asks for."""
+        return with_space(text, self.prepend) if first or self.prepend == "always" else text
 
     def join(self, parts, plain):
         """The ids of one text that was cut; ValueError where it has a character without a piece."""
-        ids = FastBPE.join(self, parts, plain)
+        ids = super().join(parts, plain)
         if self.unk_id is None and (ids < 0).any():
             known = {piece for piece, _ in self.pieces} - set(self.specials)
             lacking = next(c for c in "".join(parts[::2]) if c.replace(" ", META) not in known)
             raise ValueError(f"this vocabulary has no piece for {lacking!r} and no unknown token; "
                              "remove the character, or use another vocabulary")
         return ids
-
-    pattern = FastBPE.pattern                              # it needs self.specials and no more
 
     def log_likelihood(self, text):
         """Log probability of a text, in nats: summed over all its segmentations."""

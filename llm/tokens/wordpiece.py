@@ -16,6 +16,7 @@ from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
 from llm.tokens.cut.bert import Bert
 from llm.tokens.cut.longest import Matcher
+from llm.tokens.engine.specials import Marked
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files.wordpiece import SPECIALS, read_vocabulary, to_json
 from llm.tokens.learn.wordpiece import SCORES, alphabet, count_words, learn_pieces
@@ -25,16 +26,16 @@ CONTRACTIONS = ((" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'")
                 (" 're", "'re"))           # what `cleanup` puts together, in this order
 
 
-class WordPiece:
+class WordPiece(Marked):
     """A list of pieces, the text preparation that goes with it, and special tokens."""
 
-    # Batches, threads and special tokens are as on day 25: these methods need only `specials`
-    # and `encode_task`.
-    encode_batch, pattern, join = FastBPE.encode_batch, FastBPE.pattern, FastBPE.join
+    # Batches and threads are as on day 25: these methods need only `encode_task`.
+    encode_batch, encode_plain = FastBPE.encode_batch, FastBPE.encode_plain
 
     def __init__(self, pieces, specials=SPECIALS, unknown="[UNK]", prefix="##", longest=100,
-                 bert=None, cleanup=True):
-        """pieces: list of str, the piece of id i at place i; specials: which of them are no text.
+                 bert=None, cleanup=True, flags=None):
+        """pieces: list of str, the piece of id i at place i; specials: which of them are no text;
+        flags: theirs, as in FastBPE.
 
         Words of more than `longest` characters are unknown. cleanup: `decode` puts signs such as
         the full stop to the word before. Raises ValueError where these contradict each other.
@@ -42,6 +43,7 @@ class WordPiece:
         self.pieces, self.ids = list(pieces), {piece: i for i, piece in enumerate(pieces)}
         check(self.pieces, self.ids, specials, unknown, longest)
         self.specials = {name: self.ids[name] for name in specials}
+        self.flags = dict(flags or {})
         self.unknown, self.prefix, self.longest = unknown, prefix, longest
         self.bert, self.cleanup = bert or Bert(), cleanup
         self.vocab_size = len(self.pieces)

@@ -9,6 +9,7 @@ Leaves out: threads; the pieces come in order.
 import numpy as np
 
 from llm.tokens.bpe import VocabularyError, to_bytes
+from llm.tokens.engine.specials import pattern_of
 from llm.tokens.engine.split import all_ends
 
 LOOK_AHEAD = 4           # code points after a word that may still change where it ends
@@ -17,12 +18,17 @@ LOOK_AHEAD = 4           # code points after a word that may still change where 
 def encode_stream(tokenizer, chunks, special=()):
     """Yield (T,) int32 arrays: joined, they are the ids of the joined chunks (str).
 
-    ValueError where the tokenizer composes accents: a letter and its accent might be cut apart.
+    ValueError where the tokenizer normalises: a letter and its accent might be cut apart; and
+    where a special token takes white space along, which might be cut from it.
     """
-    if getattr(tokenizer, "nfc", False):
-        raise ValueError("a stream cannot be cut before it is composed (NFC): compose the text "
-                         "with unicodedata.normalize, and use a tokenizer with nfc=False")
-    names = tokenizer.pattern(special) if special else None
+    if tokenizer.normalize is not None:
+        raise ValueError("a stream cannot be cut before it is normalised: normalise the text, for "
+                         "NFC with unicodedata.normalize, and use a tokenizer without normalizer")
+    finder = tokenizer.pattern(special)
+    if not finder.plain:
+        raise ValueError("a stream cannot be cut near special tokens with flags such as lstrip; "
+                         "allow others, or encode the text as a whole")
+    names = pattern_of(finder.early)
     longest = max(map(len, tokenizer.specials), default=0) if special else 0
     rest, wait = "", 0
     for chunk in chunks:
@@ -41,7 +47,7 @@ def encode_stream(tokenizer, chunks, special=()):
 def safe_cut(text, rule, names, longest):
     """The last place, in characters, where text may be cut whatever follows; 0 if there is none."""
     start, limit = 0, len(text) - max(2 * longest, LOOK_AHEAD)
-    for found in names.finditer(text) if names else ():
+    for found in names.finditer(text):
         if found.end() <= len(text) - longest:
             start = found.end()                    # a special token is a border on both sides
         else:

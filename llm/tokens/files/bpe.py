@@ -2,13 +2,13 @@
 
 Both write bytes as visible characters: printable ones stand for themselves, the other 68 are moved
 to U+0100 and up, so a space is Ġ (U+0120). Readers return the arguments of FastBPE.
-Leaves out: vocabularies that are not byte-level, normalizers, and special tokens that swallow
-spaces around them; each is refused by name.
+Leaves out: what is not known here, such as dropout or a normalizer; it is refused by name.
 """
 
 import json
 
 from llm.tokens.bpe import VocabularyError
+from llm.tokens.files.added import normalizer, read_added, write_added
 
 PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 GPT2_ORDER = PRINTABLE + [b for b in range(256) if b not in PRINTABLE]   # ids 0–255 of GPT-2
@@ -25,11 +25,8 @@ PATTERNS = {
     "qwen2": LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),
     "cl100k": LLAMA3.replace(r"\s*[\r\n]+", r"\s+\z|\s*[\r\n]+"),
 }
-
-
 MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix",
          "byte_fallback")                                 # parts of a model that we do not have
-NFC = {"type": "NFC"}
 
 
 def visible(piece):
@@ -123,23 +120,17 @@ def from_json(text):
     if not model.get("type", "BPE") == "BPE" or "merges" not in model or "vocab" not in model:
         raise ValueError(f"the model is {model.get('type')!r}; only BPE with vocab and merges is "
                          "read here")
-    for part in ("normalizer", "truncation", "padding", *MODEL):
+    for part in ("truncation", "padding", *MODEL):
         value = (model if part in MODEL else found).get(part)
-        if value and (part, value) != ("normalizer", NFC):
+        if value:
             raise ValueError(f"{part} {value!r} is not supported")
-    specials = {}
-    for token in found.get("added_tokens") or ():
-        if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
-            raise ValueError(f"the special token {token['content']!r} wants lstrip, rstrip or "
-                             "single_word, which is not supported")
-        if token.get("normalized") and found.get("normalizer") and not token["content"].isascii():
-            raise ValueError(f"the added token {token['content']!r} is looked for in composed "
-                             "text, which is not supported")
-        specials[token["content"]] = token["id"]
+    normalizer(found.get("normalizer"))                       # or it says what it does not know
+    specials, flags = read_added(found)
     vocab = {piece: i for piece, i in model["vocab"].items() if piece not in specials}
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     return {**assemble(vocab, merges, rule_of(found.get("pre_tokenizer")), specials,
-                       bool(model.get("ignore_merges"))), "nfc": bool(found.get("normalizer"))}
+                       bool(model.get("ignore_merges"))),
+            "normalizer": found.get("normalizer"), "flags": flags}
 
 
 def rule_of(pre):
@@ -171,7 +162,7 @@ def pre_tokenizer(rule):
     return {"type": "Sequence", "pretokenizers": [before[rule], level]} if rule in before else level
 
 
-def to_json(pieces, merges, rule, specials, whole_words=False, nfc=False):
+def to_json(pieces, merges, rule, specials, whole_words=False, normalizer=None, flags=None):
     """The bytes of a tokenizer.json that Hugging Face's tokenizers reads to the same ids."""
     names = {i: visible(piece) for i, piece in pieces.items()}
     both = set(names.values()) & set(specials)
@@ -179,16 +170,14 @@ def to_json(pieces, merges, rule, specials, whole_words=False, nfc=False):
         raise ValueError(f"the special token {both.pop()!r} is written like an ordinary piece; "
                          "give it another name")
     vocab = {**names, **{i: text for text, i in specials.items()}}   # else specials get other ids
-    added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
-              "normalized": False, "special": True} for text, i in specials.items()]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
              "use_regex": True}
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
              "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
              "ignore_merges": whole_words, "vocab": {vocab[i]: i for i in sorted(vocab)},
              "merges": [[names[a], names[b]] for a, b, _ in merges.tolist()]}
-    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
-             "normalizer": NFC if nfc else None, "pre_tokenizer": pre_tokenizer(rule),
-             "post_processor": None,
-             "decoder": level, "model": model}
+    whole = {"version": "1.0", "truncation": None, "padding": None,
+             "added_tokens": write_added(specials, flags or {}), "normalizer": normalizer,
+             "pre_tokenizer": pre_tokenizer(rule), "post_processor": None, "decoder": level,
+             "model": model}
     return json.dumps(whole, ensure_ascii=False, indent=1).encode()

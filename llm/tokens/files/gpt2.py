@@ -56,6 +56,9 @@ def write_gpt2(tokenizer, folder):
     if tokenizer.rule != "gpt2":
         raise ValueError(f"vocab.json and merges.txt mean the rule 'gpt2', not {tokenizer.rule!r}; "
                          "use save, which writes a tokenizer.json")
+    if tokenizer.normalizer or tokenizer.flags:
+        raise ValueError("vocab.json and merges.txt have no place for a normalizer or for flags of "
+                         "special tokens; use save, which writes a tokenizer.json")
     others = set(tokenizer.specials) - {END}
     if others:
         raise ValueError(f"vocab.json cannot say that {min(others)!r} is special, only {END}; use "

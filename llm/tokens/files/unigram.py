@@ -4,13 +4,14 @@ Besides the pieces, the file says how text is cut into words: Metaspace writes â
 cuts before each one; a regular expression of day 25 may cut first. Readers return the arguments
 of Unigram. Passed over: the post_processor, which puts special tokens around a text's ids, and the
 decoder, since pieces put together are the text.
-Leaves out: normalizers (the tables inside SentencePiece's own files among them) and special tokens
-that swallow spaces around them; each is refused by name.
+Leaves out: normalizers (the tables inside SentencePiece's own files among them); each is refused
+by name.
 """
 
 import json
 
 from llm.tokens.cut.segmenter import META
+from llm.tokens.files.added import read_added, write_added
 from llm.tokens.files.bpe import PATTERNS, parse, same
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -55,30 +56,24 @@ def from_json(text):
     for part in ("normalizer", "truncation", "padding"):
         if found.get(part):
             raise ValueError(f"{part} {json.dumps(found[part])[:100]} is not supported")
-    pieces, specials = [(piece, score) for piece, score in vocab], {}
-    for token in found.get("added_tokens") or ():
-        name, i = token["content"], token["id"]
-        if token.get("lstrip") or token.get("rstrip") or token.get("single_word"):
-            raise ValueError(f"the special token {name!r} wants lstrip, rstrip or single_word, "
-                             "which is not supported")
+    pieces, (specials, flags) = [(piece, score) for piece, score in vocab], read_added(found)
+    for name, i in sorted(specials.items(), key=lambda item: item[1]):
         if i == len(pieces):                               # it stands behind the model's pieces
             pieces.append((name, 0.0))
-        specials[name] = i
     rule, prepend = rule_of(found.get("pre_tokenizer"))
     return {"pieces": pieces, "unk_id": model.get("unk_id"), "rule": rule, "prepend": prepend,
-            "byte_fallback": bool(model.get("byte_fallback")), "specials": specials}
+            "byte_fallback": bool(model.get("byte_fallback")), "specials": specials, "flags": flags}
 
 
 def to_json(unigram):
     """The bytes of a tokenizer.json that Hugging Face's tokenizers reads to the same ids."""
-    added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
-              "normalized": False, "special": True} for text, i in unigram.specials.items()]
     decoder = {"type": "Metaspace", "replacement": META, "prepend_scheme": unigram.prepend,
                "split": True}
     if unigram.byte_fallback:
         decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, decoder]}
-    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
-             "normalizer": None, "pre_tokenizer": pre_tokenizer(unigram.rule, unigram.prepend),
+    whole = {"version": "1.0", "truncation": None, "padding": None,
+             "added_tokens": write_added(unigram.specials, unigram.flags), "normalizer": None,
+             "pre_tokenizer": pre_tokenizer(unigram.rule, unigram.prepend),
              "post_processor": None, "decoder": decoder,
              "model": {"type": "Unigram", "unk_id": unigram.unk_id,
                        "vocab": [list(piece) for piece in unigram.pieces],

@@ -10,6 +10,7 @@ import json
 
 from llm.data.download import write_atomically
 from llm.tokens.cut.bert import Bert
+from llm.tokens.files.added import read_added, write_added
 from llm.tokens.files.bpe import parse, read
 
 SETTINGS = {"clean_text": "clean", "handle_chinese_chars": "chinese",
@@ -52,22 +53,20 @@ def from_json(text):
         if found.get(part):
             raise ValueError(f"{part} {found[part]!r} is not supported: cut and fill batches "
                              "yourself")
-    vocab, specials = dict(model["vocab"]), []
-    for token in found.get("added_tokens") or ():
-        for option in ("lstrip", "rstrip", "single_word", "normalized"):
-            if token.get(option):
-                raise ValueError(f"the special token {token['content']!r} wants {option}, which "
-                                 "is not supported")
-        if vocab.setdefault(token["content"], token["id"]) != token["id"]:
-            raise ValueError(f"the special token {token['content']!r} has the id {token['id']}, "
-                             f"and in the vocabulary {vocab[token['content']]}")
-        specials.append(token["content"])
+    vocab, (specials, flags) = dict(model["vocab"]), read_added(found)
+    for name, i in specials.items():
+        if "normalized" in flags.get(name, ()):
+            raise ValueError(f"the special token {name!r} wants normalized, which is not supported")
+        if vocab.setdefault(name, i) != i:
+            raise ValueError(f"the special token {name!r} has the id {i}, and in the vocabulary "
+                             f"{vocab[name]}")
     cleanup = decoder(found.get("decoder"), model["continuing_subword_prefix"])
     pre = found.get("pre_tokenizer")
     if pre != {"type": "BertPreTokenizer"}:
         raise ValueError(f"the pre_tokenizer {json.dumps(pre)[:300]} is not supported; only "
                          "BertPreTokenizer is")
-    return {"pieces": by_id(vocab), "specials": specials, "unknown": model["unk_token"],
+    return {"pieces": by_id(vocab), "specials": [*specials], "flags": flags,
+            "unknown": model["unk_token"],
             "prefix": model["continuing_subword_prefix"], "bert": bert(found.get("normalizer")),
             "longest": model["max_input_chars_per_word"], "cleanup": cleanup}
 
@@ -109,13 +108,12 @@ def decoder(found, prefix):
 
 def to_json(tokenizer):
     """The bytes of a tokenizer.json that Hugging Face's tokenizers reads to the same ids."""
-    added = [{"id": i, "content": text, "single_word": False, "lstrip": False, "rstrip": False,
-              "normalized": False, "special": True} for text, i in tokenizer.specials.items()]
     settings = {theirs: getattr(tokenizer.bert, ours) for theirs, ours in SETTINGS.items()}
     model = {"type": "WordPiece", "unk_token": tokenizer.unknown,
              "continuing_subword_prefix": tokenizer.prefix,
              "max_input_chars_per_word": tokenizer.longest, "vocab": tokenizer.ids}
-    whole = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": added,
+    whole = {"version": "1.0", "truncation": None, "padding": None,
+             "added_tokens": write_added(tokenizer.specials, tokenizer.flags),
              "normalizer": {"type": "BertNormalizer", **settings},
              "pre_tokenizer": {"type": "BertPreTokenizer"}, "post_processor": None,
              "decoder": {"type": "WordPiece", "prefix": tokenizer.prefix,
