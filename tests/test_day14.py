@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
+from days.day14.cost import COST
 from llm.functions.embedding import one_hot
 from llm.grad import more, rules
 from llm.grad.check import check_pair, numerical_gradient
@@ -64,7 +65,7 @@ def test_the_hand_example_softmax_cross_entropy():
 
 ELEMENTWISE = [rules.relu, rules.tanh, rules.sigmoid, rules.silu, rules.gelu, rules.softmax]
 BROADCAST = [((2, 3), (2, 3)), ((2, 3), (3,)), ((3, 1), (1, 4)), ((), (2, 2)), ((2, 1, 3), (4, 1)),
-             ((1,), (5,)), ((1, 1), (2, 3)), ((0, 3), (1, 3)), ((1,), (0,))]
+             ((1,), (5,)), ((1, 1), (2, 3)), ((0, 3), (1, 3)), ((1,), (0,)), ((2, 1, 1), (3, 1))]
 
 
 def vjp_of(f):
@@ -153,10 +154,21 @@ def test_arrays_behind_one_another_get_their_own_gradients_back(shapes, axis):
 
 
 @pytest.mark.parametrize("shapes, axis", [([(2, 3), (2, 4)], 0), ([(2, 3), (3,)], 0),
+                                          ([(2, 3), (4, 3)], 1), ([(2, 3), (4, 3)], -1),
                                           ([(2, 3), (2, 3)], 2), ([(2, 3), (2, 3)], -3)])
 def test_arrays_that_do_not_fit_behind_one_another_are_told_with_their_shapes(shapes, axis):
     with pytest.raises(ValueError, match=r"cannot put \[\(2, 3\), .* along axis"):
         more.cat(*(np.zeros(shape) for shape in shapes), axis=axis)
+
+
+def test_what_does_not_fit_is_told_with_the_cure():
+    for arrays in ([[np.ones(2), np.ones(2)]], [np.ones(2), (np.ones(2),)]):
+        with pytest.raises(ValueError, match=r"one by one: cat\(a, b, axis=0\)"):
+            more.cat(*arrays)
+    with pytest.raises(ValueError, match=r"shape \(2,\): write exp\(k · log x\)"):
+        more.power(np.ones(2), np.ones(2))
+    with pytest.raises(ValueError, match=r"x \(0, 3\) is empty"):
+        more.largest(np.ones((0, 3)), axis=0)
 
 
 def test_corners_of_what_readers_reach_for():
@@ -274,6 +286,17 @@ def test_the_backward_of_a_matmul_costs_twice_its_forward():
         # a sum of k products takes k − 1 additions: one operation an entry less than derived
         assert forward + n * m == 2 * n * k * m
         assert backward + n * k + k * m == 2 * (forward + n * m)
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softmax", "sub", "mul", "div"])
+def test_the_flops_of_the_note_are_those_of_the_code(name):
+    tally, f = Tally(), getattr(rules, name)
+    arrays = [away_from_zero(3, 5) for _ in range(2 if name in ("sub", "mul", "div") else 1)]
+    counted = lambda a: np.array([tally.number(v) for v in a.ravel()], object).reshape(a.shape)
+    saved = [counted(a) if isinstance(a, np.ndarray) else a for a in f(*arrays)[1]]
+    vjp_of(f)(counted(normal(3, 5)), *saved)
+    short = 3 if name == "softmax" else 0        # a sum of 5 takes 4 additions, in 3 rows
+    assert tally.operations + short == 15 * COST[name][1]
 
 
 def test_what_is_ignored_counts_for_nothing():

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from llm.functions.probability import log_softmax
 from llm.grad import check, rules
 
 
@@ -17,12 +16,13 @@ def normalise_vjp(dout, y, norm):
     raise NotImplementedError
 
 
-def log_softmax_vjp(dout, logp):
-    """The VJP of log_softmax over the last axis, from its output alone.
+def running_sum_vjp(dout, axis):
+    """The VJP of y = np.cumsum(x, axis): y[t] is the sum of x[0] … x[t] along the axis.
 
-    dout, logp: (..., V). Returns dz (..., V). Example::
+    dout: of the shape of y, any number of axes; axis: one of them, perhaps negative. Returns dx of
+    the same shape and dtype; as many additions as the forward, and no matrix. Example::
 
-        log_softmax_vjp(np.array([1.0, 0.0]), np.log([0.25, 0.75]))      # [0.75, -0.75]
+        running_sum_vjp(np.array([1.0, 2.0, 4.0]), 0)                    # [7, 6, 4]
     """
     raise NotImplementedError
 
@@ -55,22 +55,19 @@ def check_normalise_vjp(f):
         assert np.abs(f(3 * y, *saved)).max() < 1e-12, "longer x, same y: dout = y must give 0"
 
 
-def check_log_softmax_vjp(f):
-    """The hand example, finite differences, and the day's own rules put together."""
-    np.testing.assert_allclose(f(np.array([1.0, 0.0]), np.log([0.25, 0.75])), [0.75, -0.75])
+def check_running_sum_vjp(f):
+    """The hand example, finite differences along every axis, a long array, and ends."""
+    np.testing.assert_array_equal(f(np.array([1.0, 2.0, 4.0]), 0), [7, 6, 4])
     rng = np.random.default_rng(0)
-
-    def pair(z):
-        logp = log_softmax(z)
-        return logp, (logp,)
-
-    for shape in [(4,), (3, 5), (2, 1, 6)]:
-        check.check_pair(pair, lambda *args: (f(*args),), 2 * rng.standard_normal(shape), rng=rng)
-    logits, targets = rng.standard_normal((3, 5)), np.array([0, 4, 2])
-    fused = rules.cross_entropy_vjp(1.0, *rules.cross_entropy(logits, targets)[1])[0]
-    dout = np.zeros((3, 5))
-    dout[np.arange(3), targets] = -1 / 3
-    np.testing.assert_allclose(f(dout, log_softmax(logits)), fused, atol=1e-15)
+    pair = lambda x, axis: (np.cumsum(x, axis), (axis,))
+    for shape, axis in [((4,), 0), ((3, 5), 0), ((3, 5), 1), ((2, 3, 4), -2), ((2, 3, 4), -1),
+                        ((3, 1), 1), ((0, 4), 0)]:
+        check.check_pair(pair, lambda dout, axis: (f(dout, axis),), rng.standard_normal(shape),
+                         rng=rng, axis=axis)
+    dout = rng.standard_normal(300_000)          # a matrix of slopes would have 90,000,000,000
+    dx = f(dout, 0)
+    assert dx[-1] == dout[-1], "the last x touches the last y only"
+    np.testing.assert_allclose(dx[0], dout.sum(), atol=1e-8)
 
 
 def check_whole_jacobian(f):

@@ -38,6 +38,10 @@ MISTAKES = [
 
 EQUIVALENT = [
     ("llm/grad/rules.py",
+     "rows = dout.reshape(-2, dout.shape[-1])                       # (N, Cout), N = all "
+     "leading axes",
+     "NumPy takes every negative length for the one to be found"),
+    ("llm/grad/rules.py",
      "dw = x.reshape(-2, x.shape[-1]).T @ rows                      # (Cin, Cout)",
      "NumPy takes every negative length for the one to be found"),
 ]

@@ -8,9 +8,9 @@ def normalise_vjp(dout, y, norm):
     return (dout - y * (dout * y).sum(axis=-1, keepdims=True)) / norm
 
 
-def log_softmax_vjp(dout, logp):
-    """∂logpⱼ/∂zᵢ = δᵢⱼ − pᵢ: each row gives dout − p · Σ dout."""
-    return dout - np.exp(logp) * dout.sum(axis=-1, keepdims=True)
+def running_sum_vjp(dout, axis):
+    """x[i] touches y[i], y[i + 1], …: a running sum from the other end."""
+    return np.flip(np.cumsum(np.flip(dout, axis), axis), axis)
 
 
 def whole_jacobian(f, f_vjp, x):

@@ -17,7 +17,11 @@ from llm.functions.probability import softmax as softmax_of
 
 
 def power(x, exponent):
-    """x to a plain number. Raises ValueError where an entry below 0 has no real power."""
+    """x to a plain number. Raises ValueError where that is an array, or an entry below 0 has no
+    real power."""
+    if np.ndim(exponent):
+        raise ValueError(f"a power takes a plain number, not an array of shape "
+                         f"{np.shape(exponent)}: write exp(k · log x)")
     exponent = float(exponent)
     if exponent % 1 and (x < 0).any():
         raise ValueError(f"x {np.shape(x)} has entries below 0, and only whole powers of those are "
@@ -66,7 +70,9 @@ def gelu_erf_vjp(dout, x):
 
 
 def largest(x, axis=None, keepdims=False):
-    """The maximum over `axis` (an int, a tuple, or None for all)."""
+    """The maximum over `axis` (an int, a tuple, or None for all). Raises ValueError if empty."""
+    if not x.size:
+        raise ValueError(f"x {np.shape(x)} is empty and has no largest entry")
     out = np.asarray(x.max(axis=axis, keepdims=keepdims))
     return out, (x, x.max(axis=axis, keepdims=True))
 
@@ -102,6 +108,8 @@ def log_softmax_vjp(dout, out, axis):
 
 def cat(*arrays, axis=0):
     """Arrays behind one another along an axis that is there. Raises ValueError, with all shapes."""
+    if any(isinstance(a, (list, tuple)) for a in arrays):
+        raise ValueError("cat takes its arrays one by one: cat(a, b, axis=0), not cat([a, b])")
     shapes = [np.shape(a) for a in arrays]
     if len({len(s) for s in shapes}) != 1 or not -len(shapes[0]) <= axis < len(shapes[0]) or len(
             {(*s[:axis % len(s)], *s[axis % len(s) + 1:]) for s in shapes}) != 1:
