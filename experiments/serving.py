@@ -33,11 +33,13 @@ class Ours:
 
     def write(self, prompts):
         from llm.generate.paged import BlockPool
+        from llm.generate.read_rows import step_for
         from llm.generate.request import Request
         from llm.generate.scheduler import Scheduler
         blocks = self.at_once * -(-(PROMPT + TOKENS) // 16)
         pool = BlockPool(self.arch, blocks, share=False)
-        scheduler = Scheduler(self.arch, self.weights, pool, self.at_once, rows=192)
+        scheduler = Scheduler(self.arch, self.weights, pool, self.at_once, rows=192,
+                              decode=step_for(self.arch, self.weights, pool))
         made = [Request(prompt, TOKENS, options={"temperature": 0}) for prompt in prompts]
         for request in made:
             scheduler.submit(request)

@@ -20,8 +20,9 @@ from days.day52.run import measure
 from days.day52.wrong import READERS, unpermuted
 from days.harness import UsageError
 from llm.data.download import TextError
-from llm.generate import llama, read_prompt
+from llm.generate import llama, read_prompt, read_rows
 from llm.generate.architecture import Architecture
+from llm.generate.batch import paged_decode
 from llm.generate.cache import KVCache
 from llm.generate.conversation import Conversation
 from llm.generate.decode import attend, decode
@@ -35,8 +36,11 @@ from llm.generate.evaluate import (
     top_predictions,
 )
 from llm.generate.jinja.values import TemplateError
+from llm.generate.paged import BlockPool
 from llm.generate.plain import Plain
 from llm.generate.pretrained import load
+from llm.generate.request import Request
+from llm.generate.scheduler import Scheduler
 from llm.generate.template import ChatTemplate, Message
 from llm.kernels import cpu, prompt
 from llm.kernels import llama as kernels
@@ -1498,6 +1502,75 @@ def test_models_that_the_fast_reader_does_not_know_are_read_all_the_same(tmp_pat
     assert read_prompt.can_read(arch, {}, 64) and not read_prompt.can_read(arch, {}, 4)
     for change in ({"norm": "layer"}, {"feed_forward": "gelu"}, {"rotary": None}, {"D": 40}):
         assert not read_prompt.can_read(replace(arch, **change), {}, 64)
+
+
+@every_path
+@pytest.mark.parametrize("write", [floats, q8_0, q4_1])
+def test_many_texts_at_once_get_the_logits_of_each_alone(tmp_path, rng, path, write):
+    model = made_model(tmp_path, rng, write=write)
+    arch, weights = model.arch, llama.packed_weights(model, path)
+    lengths, size = rng.permutation(np.arange(3, 17)), 4
+    texts = [rng.integers(0, arch.V, n) for n in lengths]
+    tables = rng.permutation(5 * len(texts)).reshape(len(texts), 5)
+    pool = BlockPool(arch, 5 * len(texts), size)
+    pool.k[:], pool.v[:] = np.nan, np.nan
+    assert read_rows.step_for(arch, weights, pool) is read_rows.read_rows
+    found = [[] for _ in texts]
+    for t in range(lengths.max()):                       # a token of each, then of fewer and fewer
+        rows = np.flatnonzero(lengths > t)
+        ids = np.array([texts[j][t] for j in rows])
+        logits = read_rows.read_rows(arch, weights, ids, np.full(len(rows), t), tables[rows], pool)
+        for j, row in zip(rows, logits):
+            found[j].append(row)
+    exact = path == "plain" or write is floats
+    for ids, logits in zip(texts, found):
+        alone = BlockPool(arch, 5, size)
+        at, own = np.arange(len(ids)), np.tile([4, 2, 0, 1, 3], (len(ids), 1))
+        once = read_rows.read_rows(arch, weights, ids, at, own, alone)      # as one piece
+        if not exact:                                    # sums of integers: to the last bit
+            assert (once == logits).all()
+        np.testing.assert_allclose(once, logits, atol=1e-4 * np.abs(once).max())
+        last = read_rows.read_rows(arch, weights, ids, at, own, alone, [len(ids) - 1, 0])
+        np.testing.assert_allclose(last, once[[-1, 0]], atol=1e-4 * np.abs(once).max())
+        theirs = BlockPool(arch, 5, size)
+        wanted = paged_decode(arch, weights, ids, at, own, theirs)
+        error = np.abs(once - wanted).max() / np.abs(wanted).max()
+        assert error < (1e-4 if exact else 0.2)
+        np.testing.assert_allclose(alone.k[0], theirs.k[0], atol=1e-5 if exact else 0.05)
+        np.testing.assert_allclose(alone.v[0], theirs.v[0], atol=1e-5 if exact else 0.05)
+    nothing = read_rows.read_rows(arch, weights, [1], [0], [[0]], BlockPool(arch, 1, size), [])
+    assert nothing.shape == (0, arch.V)
+    with pytest.raises(ValueError, match="do not belong together"):
+        read_rows.read_rows(arch, weights, [1, 2], [0], [[0]], pool)
+
+
+def test_the_scheduler_serves_the_same_with_either_step(tmp_path, rng):
+    model = made_model(tmp_path, rng)
+    arch, weights = model.arch, llama.packed_weights(model, "plain")
+    prompts = [rng.integers(0, arch.V, n).tolist() for n in (3, 9, 20, 1, 7)]
+    written = []
+    for decode_ in (paged_decode, read_rows.read_rows):
+        numba.set_num_threads(1)                         # whatever ran before left
+        scheduler = Scheduler(arch, weights, BlockPool(arch, 9, 4), 3, rows=8, decode=decode_)
+        made = [Request(p, 8, options={"temperature": 0}) for p in prompts]
+        for request in made:
+            scheduler.submit(request)
+        scheduler.run()
+        written.append([request.ids for request in made])
+    assert written[0] == written[1]
+    assert numba.get_num_threads() == numba.config.NUMBA_NUM_THREADS        # the products want all
+
+
+def test_only_llamas_with_packed_matrices_are_read_by_the_fast_step(tmp_path, rng):
+    model = made_model(tmp_path, rng)
+    arch, weights, pool = model.arch, llama.packed_weights(model), BlockPool(model.arch, 1)
+    assert read_rows.step_for(arch, weights, pool) is read_rows.read_rows
+    double = BlockPool(arch, 1, dtype=np.float64)
+    for other in ((replace(arch, norm="layer"), weights, pool), (arch, weights, double),
+                  (arch, {k: w for k, w in weights.items() if k != "head"}, pool),
+                  (arch, weights | {"norm.b": weights["norm.gain"]}, pool),
+                  (arch, model.weights(), pool)):
+        assert read_rows.step_for(*other) is paged_decode
 
 
 @pytest.mark.parametrize("write", [floats, q4_1, q8_0])

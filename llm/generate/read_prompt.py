@@ -15,11 +15,15 @@ from llm.kernels.prompt import attend_rows, gate_rows, place, rms_rows
 CHUNK = 192                                  # tokens at once: their activations stay in cache
 
 
-def can_read(arch, weights, T_max):
-    """Is this a model that `Reader` reads? Norms, rotation and gate of a Llama, no biases."""
+def is_llama(arch, weights):
+    """Does this model have the norms, the rotation and the gate of a Llama, and no biases?"""
     shape = arch.norm == "rms" and arch.feed_forward == "swiglu" and arch.rotary is not None
-    fits = arch.D % COLUMNS == 0 and T_max >= ROWS
-    return shape and fits and not any(name.endswith(".b") for name in weights)
+    return shape and not any(name.endswith(".b") for name in weights)
+
+
+def can_read(arch, weights, T_max):
+    """Is this a model that `Reader` reads, with a cache of T_max tokens?"""
+    return is_llama(arch, weights) and arch.D % COLUMNS == 0 and T_max >= ROWS
 
 
 class Reader:

@@ -22,12 +22,13 @@ class Scheduler:
 
     weights: as for `paged_decode`; rows: tokens a step at most, for which long prompts are read in
     pieces; at least `most`, so that nobody has to pause. static: fill all places, then let nobody
-    in until all are done, as servers did before Orca. attention: see `paged_decode`.
+    in until all are done, as servers did before Orca. attention: see `paged_decode`. decode: that
+    function, or a twin that takes and gives the same.
     Raises ValueError where these do not fit. Source: Yu et al. (2022), section 4.
     """
 
     def __init__(self, arch, weights, pool, most=16, rows=64, tokenizer=None, static=False,
-                 attention=attend):
+                 attention=attend, decode=paged_decode):
         check_weights(arch, weights)
         if not 1 <= most <= rows:
             raise ValueError(f"{most} requests at once and {rows} rows a step: each that runs "
@@ -36,6 +37,7 @@ class Scheduler:
             raise ValueError("this pool was made for another architecture")
         self.arch, self.weights, self.pool, self.attention = arch, weights, pool, attention
         self.most, self.rows, self.tokenizer, self.static = most, rows, tokenizer, static
+        self.decode = decode
         self.running, self.waiting = [], deque()     # both by arrival; all who run came earlier
 
     def submit(self, request):
@@ -82,8 +84,8 @@ class Scheduler:
             tables += [request.table] * count
             if end == len(request.known):
                 wanted.append(len(ids) - 1)
-        logits = iter(paged_decode(self.arch, self.weights, np.array(ids), np.array(positions),
-                                   padded(tables), self.pool, wanted, self.attention))
+        logits = iter(self.decode(self.arch, self.weights, np.array(ids), np.array(positions),
+                                  padded(tables), self.pool, wanted, self.attention))
         for request, count in plan:
             request.reread += max(0, min(count, request.most_read - request.read))
             request.read += count

@@ -14,6 +14,7 @@ from collections import deque
 
 from llm.generate.metrics import Metrics
 from llm.generate.paged import BlockPool
+from llm.generate.read_rows import step_for
 from llm.generate.scheduler import Scheduler
 
 
@@ -44,8 +45,9 @@ class Worker:
         if blocks < 1:
             raise ValueError(f"{memory:,} bytes for keys and values: {size} tokens take {block:,}")
         self.pool = BlockPool(arch, blocks, size)
-        self.scheduler = Scheduler(arch, model.rows(), self.pool, most, max(rows, most),
-                                   model.tokenizer)
+        weights = model.rows()
+        self.scheduler = Scheduler(arch, weights, self.pool, most, max(rows, most),
+                                   model.tokenizer, decode=step_for(arch, weights, self.pool))
         self.context = min(arch.T, blocks * size)
         self.limit, self.metrics = most + waiting, Metrics()
         self.inbox, self.lock = queue.Queue(), threading.Lock()
