@@ -883,13 +883,39 @@ def test_practice_resumes_and_never_overwrites(mini, capsys):
     assert "raise NotImplementedError" in mine.read_text()
     assert "raise NotImplementedError" not in (copy / "llm/functions/first.py").read_text()
     assert practice.practice(mini, 2) == 1
-    assert "0 of 1 tests pass" in capsys.readouterr().out
-    swap(copy, "llm/functions/second.py", "raise NotImplementedError", "return 4 * x")
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "0 of 1 tests pass. Next: test_of_three",
+        "  to write: llm/functions/second.py line 8, quadruple",
+        "  all of it: cd .course/practice02 && python -m pytest -x tests/test_day02.py"]
+    swap(copy, "llm/functions/second.py", "raise NotImplementedError", "return 5 * x")
+    assert practice.practice(mini, 2) == 1
+    assert "\n  assert 15 == 12\n" in capsys.readouterr().out
+    swap(copy, "llm/functions/second.py", "return 5 * x", "return 4 * x")
     assert practice.practice(mini, 2) == 0
     assert "return 4 * x" in mine.read_text()
     assert progress.read(mini)["02"] == {"practice": True}
     assert practice.practice(mini, 2, new=True) == 0
     assert "return 4 * x" not in mine.read_text()
+
+
+def test_practice_says_which_error_a_test_wants(mini, capsys):
+    swap(mini, "tests/test_day02.py", "def test_of_three():", "import pytest\n\n\n"
+         "def test_of_text():\n    with pytest.raises(ValueError, match='no number'):\n"
+         "        quadruple('3')\n\n\ndef test_of_three():")
+    practice.practice(mini, 2)
+    for body, said in [("", "to write: llm/functions/second.py line 8, quadruple"),
+                       ("raise ValueError('three')", "Expected regex: 'no number'"),
+                       ("return (", "second.py\", line 8")]:
+        if body:
+            code = (mini / ".course/practice02/llm/functions/second.py").read_text()
+            put(mini, ".course/practice02/llm/functions/second.py",
+                code[:code.index("    raise")] + f"    raise_ = 0; {body}\n")
+        capsys.readouterr()
+        assert practice.practice(mini, 2) == 1
+        out = capsys.readouterr().out
+        assert said in out
+        wants = "the test wants ValueError, its message matching 'no number'"
+        assert (wants in out) == (body != "return (")
 
 
 def test_practice_has_nothing_of_a_later_day(mini):
@@ -898,8 +924,17 @@ def test_practice_has_nothing_of_a_later_day(mini):
     assert not list((mini / ".course").glob("*.part"))
 
 
+def test_drills_come_in_another_order_than_in_the_note(mini):
+    assert {drill.next_one(mini, 2, 3) for _ in range(60)} == {1, 2, 3}
+    progress.record_drill(mini, 2, 3)
+    assert {drill.next_one(mini, 2, 3) for _ in range(60)} == {1, 2}
+    progress.record_drill(mini, 2, 1)
+    progress.record_drill(mini, 2, 2)
+    assert {drill.next_one(mini, 2, 3) for _ in range(60)} == {1, 2, 3}
+
+
 def test_drill_plants_grades_and_goes_on(mini, capsys):
-    assert drill.drill(mini, 2) == 0
+    assert drill.drill(mini, 2, 1) == 0
     assert "too large by one" in capsys.readouterr().out
     copy = mini / ".course/drill02"
     assert "double(double(x)) + 1" in (copy / "llm/functions/second.py").read_text()
@@ -909,11 +944,18 @@ def test_drill_plants_grades_and_goes_on(mini, capsys):
         drill.drill(mini, 2, 2)
     assert drill.drill(mini, 2, show=True) == 0
     assert "one more" in capsys.readouterr().out
-    swap(copy, "llm/functions/second.py", ")) + 1", "))")
+    swap(copy, "llm/functions/second.py", ")) + 1", "")
+    assert drill.drill(mini, 2) == 1
+    assert 'second.py", line 8' in capsys.readouterr().out     # where Python cannot even read it
+    swap(copy, "llm/functions/second.py", "(double(x", "(double(x))")
     assert drill.drill(mini, 2) == 0
+    assert "Next: python -m days drill 2" in capsys.readouterr().out
     assert progress.read(mini)["02"]["drills"] == [1]
     assert drill.drill(mini, 2) == 0
     assert "too small by one" in capsys.readouterr().out
+    swap(copy, "llm/functions/second.py", ")) - 1", "))")
+    assert drill.drill(mini, 2) == 0
+    assert "that was the last one" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("body, status, line", [

@@ -31,7 +31,9 @@ def test_each_day_tells_its_minutes_and_the_rest_what_is_left(root, capsys):
     text = shown(capsys)
     assert re.search(r"01 ▲ What is a language model\? +42 min\n", text)
     assert "0 of 3 days passed; 2 hours of reading and running are left." in text
-    progress.record(root, 1, "test")
+    progress.record(root, 1, "test")              # the supplied test passes without the learner
+    assert "0 of 3 days passed" in shown(capsys)
+    progress.record(root, 1, "check")
     assert "1 of 3 days passed; 84 minutes of reading and running" in shown(capsys)
 
 
@@ -39,13 +41,12 @@ def test_each_day_tells_its_minutes_and_the_rest_what_is_left(root, capsys):
     ([], ["first: python -m days doctor", "next: read days/day01/README.md, then python -m days "
           "run 1"]),
     (["1 run"], ["next: read tests/test_day01.py, then python -m days test 1"]),
-    (["1 run", "1 test"], ["left of day 1: its exercises, python -m days check 1",
-                           "next: read days/day02/README.md, then python -m days run 2"]),
-    (["1 test", "1 check"], ["left of day 1: a planted mistake to find, python -m days drill 1",
-                             "next: read days/day02/README.md"]),
-    (["1 test", "1 check", "1 drill"], ["next: read days/day02/README.md"]),
-    (["1 test", "2 test"], ["left of day 2: its exercises", "next: read days/day35/README.md"]),
-    (["1 test", "2 test", "35 test", "35 check", "35 drill"], ["all days are passed"])])
+    (["1 run", "1 test"], ["next: the exercises of day 1, python -m days check 1"]),
+    (["1 check"], ["left of day 1: a planted mistake to find, python -m days drill 1",
+                   "next: read days/day02/README.md, then python -m days run 2"]),
+    (["1 practice", "1 drill"], ["next: read days/day02/README.md"]),
+    (["1 check", "2 test"], ["next: the exercises of day 2"]),
+    (["1 check", "2 practice", "35 check", "35 drill"], ["all days are passed"])])
 def test_the_next_step_follows_what_was_done(root, capsys, steps, lines):
     for step in steps:
         day, what = step.split()

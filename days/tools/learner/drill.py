@@ -1,11 +1,15 @@
-"""Drills: one of the day's common mistakes, planted in a copy of the course for you to find."""
+"""Drills: one of the day's common mistakes, planted in a copy of the course for you to find.
+
+Which one is drawn at random from those not found yet: the note tells all of them, in its order.
+"""
 
 import json
+import random
 
 from days.harness import UsageError, console, write_atomically
 from days.tools.checks import parts
 from days.tools.data import course, ownership, scratch
-from days.tools.learner import progress
+from days.tools.learner import failure, practice, progress
 
 
 def drill(root, day, mistake=None, show=False, new=False):
@@ -52,9 +56,10 @@ def under_way(root, day, count):
 
 
 def next_one(root, day, count):
-    """The first mistake not found yet; the first of all when every one was."""
+    """One of the mistakes not found yet; one of all when every one was."""
     found = progress.read(root).get(f"{day:02d}", {}).get("drills", [])
-    return next((n for n in range(1, count + 1) if n not in found), 1)
+    everyone = range(1, count + 1)
+    return random.choice([n for n in everyone if n not in found] or everyone)
 
 
 def begin(root, day, mistakes, number):
@@ -67,7 +72,7 @@ def begin(root, day, mistakes, number):
         raise UsageError(f"cannot plant {error}; your own edits may be in the way") from None
     write_atomically(note(root, day), json.dumps({"mistake": number}).encode())
     screen = console()
-    screen.print(f"Drill {number} of {len(mistakes)}, day {day:02d}. One mistake is planted in "
+    screen.print(f"A drill of day {day:02d}, which has {len(mistakes)}. One mistake is planted in "
                  f"{folder.relative_to(root)}/llm.", markup=False, soft_wrap=True)
     screen.print(f"Symptom: {mistake.symptom}", markup=False, soft_wrap=True)
     screen.print(f"Find and mend it there, then: python -m days drill {day}   "
@@ -81,12 +86,16 @@ def resume(root, day, number, count):
     done = scratch.pytest(folder, day, "-x", "--tb=short")
     screen = console()
     if done.returncode:
-        screen.print(f"Not fixed yet: {scratch.last_words(done)}", markup=False, soft_wrap=True)
+        said = scratch.last_words(done)
+        screen.print(f"Not fixed yet: {said}", markup=False, soft_wrap=True)
+        if said.startswith("ERROR"):                    # a syntax error has a line, and no test
+            practice.told(screen, failure.first(done.stdout, folder))
         return 1
     progress.record_drill(root, day, number)
     scratch.remove(root, folder.name)
     note(root, day).unlink()
-    left = f"python -m days drill {day}" if number < count else "that was the last one"
+    found = progress.read(root)[f"{day:02d}"]["drills"]
+    left = f"python -m days drill {day}" if len(found) < count else "that was the last one"
     screen.print(f"Fixed: the test of day {day:02d} passes again. Next: {left}", markup=False,
                  soft_wrap=True)
     return 0

@@ -1,7 +1,9 @@
 """The course map in the terminal: phases, days, the minutes they take, and the learner's progress.
 
-The next step follows what was done: a day is run, then its test, then its exercises; what is left
-of a day is offered before the next day. With `plain` each line is words alone, for screen readers.
+A day is passed by its exercises, or by writing it oneself (`practice`): the test that comes with it
+passes without the learner. The next step follows what was done: a day is run, then its test, then
+its exercises; a mistake to find is offered before the next day. With `plain` each line is words
+alone, for screen readers.
 """
 
 from days.tools.data import course, hours
@@ -19,7 +21,7 @@ def show(root, plain=False):
     times = {n: hours.time(root, n) for n in course.DAYS}
     (words if plain else signs)(root, done, times)
     here = [n for n in course.DAYS if course.written(root, n)]
-    passed = [n for n in here if "test" in done.get(f"{n:02d}", {})]
+    passed = [n for n in here if is_passed(done, n)]
     left = sum(times[n].reading + times[n].running for n in here if n not in passed)
     if not plain:
         print("\n▲ is the spine, the shortest path to a GPT that speaks. Minutes are to read"
@@ -28,6 +30,11 @@ def show(root, plain=False):
     print(f"\n{len(passed)} of {len(here)} days passed; {span} of reading and running are left.")
     for step in next_steps(root, done):
         print(step)
+
+
+def is_passed(done, day):
+    """Has the learner solved the day's exercises, or written its code?"""
+    return not {"check", "practice"}.isdisjoint(done.get(f"{day:02d}", {}))
 
 
 def signs(root, done, times):
@@ -39,18 +46,19 @@ def signs(root, done, times):
     for index, (title, days) in enumerate(course.PHASES, 1):
         screen.print(Text(f"\nPhase {index} · {title}", style="bold"))
         for day in days:
-            screen.print(line(root, day, done.get(f"{day.number:02d}", {}), times[day.number]))
+            screen.print(line(root, day, done, times[day.number]))
 
 
 def line(root, day, done, time):
     """One day: tick, number, spine, title, minutes, what was done."""
     from rich.text import Text
-    steps = [step for step in STEPS if done.get(step)]
+    mine = done.get(f"{day.number:02d}", {})
+    steps = [step for step in STEPS if mine.get(step)]
     if steps == STEPS:
         steps = ["all four steps"]          # so that a line fits 80 columns
-    if done.get("drills"):
-        steps.append(f"drill {len(done['drills'])}")
-    tick = "✓" if "test" in done else " "
+    if mine.get("drills"):
+        steps.append(f"drill {len(mine['drills'])}")
+    tick = "✓" if is_passed(done, day.number) else " "
     title = day.title if len(day.title) <= WIDE else f"{day.title[:WIDE - 1].rstrip(' :,')}…"
     text = Text(f" {tick} {day.number:02d} {'▲' if day.spine else ' '} {title}")
     if time.reading:
@@ -88,16 +96,15 @@ def next_steps(root, done):
     if not done and here:
         yield "first: python -m days doctor, which checks this machine"
     begun = [n for n in here if done.get(f"{n:02d}")]
-    follow = next((n for n in here if "test" not in done.get(f"{n:02d}", {})), None)
+    follow = next((n for n in here if not is_passed(done, n)), None)
     last = begun[-1] if begun else None
-    if last is not None and "test" in done[f"{last:02d}"]:
-        if "check" not in done[f"{last:02d}"]:
-            yield f"left of day {last}: its exercises, python -m days check {last}"
-        elif not done[f"{last:02d}"].get("drills"):
-            yield f"left of day {last}: a planted mistake to find, python -m days drill {last}"
+    if last is not None and is_passed(done, last) and not done[f"{last:02d}"].get("drills"):
+        yield f"left of day {last}: a planted mistake to find, python -m days drill {last}"
     if follow is None:
         yield "all days are passed: write one yourself, python -m days practice 35" if (
             here) else "no day is written yet"
+    elif "test" in done.get(f"{follow:02d}", {}):
+        yield f"next: the exercises of day {follow}, python -m days check {follow}"
     elif "run" in done.get(f"{follow:02d}", {}):
         yield f"next: read tests/test_day{follow:02d}.py, then python -m days test {follow}"
     else:

@@ -8,7 +8,7 @@ import ast
 
 from days.harness import UsageError, console
 from days.tools.data import course, ownership, scratch
-from days.tools.learner import progress
+from days.tools.learner import failure, progress
 
 GONE = "raise NotImplementedError"
 
@@ -50,7 +50,7 @@ def begin(root, day, name):
 
 def resume(root, day, folder):
     """Run the day's test in the copy and tell how far it is."""
-    done = scratch.pytest(folder, day, "--tb=line", "-rfE")
+    done = scratch.pytest(folder, day, "--tb=short")
     passed, left = scratch.counts(done.stdout)
     screen = console()
     if done.returncode == 0:
@@ -59,19 +59,30 @@ def resume(root, day, folder):
                      f"Compare: git diff --no-index {folder.relative_to(root)}/llm llm",
                      markup=False, soft_wrap=True)
         return 0
-    if passed + left == 0 or done.returncode != scratch.CAUGHT:
+    found = failure.first(done.stdout, folder)
+    if found is None or passed + left == 0 or done.returncode != scratch.CAUGHT:
         screen.print(f"The tests cannot start yet: {scratch.last_words(done)}", markup=False,
                      soft_wrap=True)
+        told(screen, found)
         return 1
-    screen.print(f"{passed} of {passed + left} tests pass. Next: {first_failure(done.stdout)}",
-                 markup=False, soft_wrap=True)
+    screen.print(f"{passed} of {passed + left} tests pass. Next: {found.test}", markup=False,
+                 soft_wrap=True)
+    told(screen, found)
+    screen.print(f"  all of it: cd {folder.relative_to(root)} && python -m pytest -x "
+                 f"{course.test_file(day)}", markup=False, soft_wrap=True)
     return 1
 
 
-def first_failure(output):
-    """The first FAILED line of pytest's summary, without the path."""
-    lines = [line for line in output.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return lines[0].split("::", 1)[-1] if lines else "see the test"
+def told(screen, found, lines=6):
+    """Where the first failure ended, what the test wanted, and what came instead."""
+    if found is None:
+        return
+    unwritten = found.said and found.said[-1].startswith("NotImplementedError")
+    said = [f"to write: {found.place}"] if unwritten and found.place else [
+        *([f"in {found.place}"] if found.place else []), *found.said[:lines]]
+    wanted = [f"the test wants {found.wanted}"] if found.wanted else []
+    for line in [*said, *wanted]:
+        screen.print(f"  {line}", markup=False, soft_wrap=True)
 
 
 def blank(source):
