@@ -17,7 +17,7 @@ import pytest
 from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import record, write
-from days.tools.checks import debts, figures, mutants, notes, numbers, prose, replay, static
+from days.tools.checks import figures, mutants, notes, numbers, prose, replay, static
 from days.tools.data import course, first_run, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -179,14 +179,7 @@ def original(tmp_path_factory):
 
 
 @pytest.fixture
-def no_debts(monkeypatch):
-    """Every rule for every day: only the real tree has notes from before a rule."""
-    for name in [name for name in vars(debts) if name.isupper()]:
-        monkeypatch.setattr(debts, name, set())
-
-
-@pytest.fixture
-def mini(original, tmp_path, no_debts):
+def mini(original, tmp_path):
     """A copy of the miniature that a test may spoil."""
     return shutil.copytree(original, tmp_path / "a course")
 
@@ -457,18 +450,15 @@ def test_a_number_in_words_for_a_picture_is_found_anywhere():
     assert [(found.line, found.number) for found in numbers.unmarked(text)] == [(3, "29")]
 
 
-def test_older_notes_are_warned_of_and_their_numbers_listed(mini, monkeypatch, capsys):
+def test_numbers_without_a_run_are_faults_and_are_listed(mini, monkeypatch, capsys):
     swap(mini, "days/day02/README.md", "![one", "It was 4.2 % less.\n\n![one")
-    swap(mini, "days/day02/README.md", "**Reflect.**", "Reflect.")
-    for name in ("UNMARKED_NUMBERS", "NO_REFLECTION"):
-        monkeypatch.setattr(debts, name, {2})
     monkeypatch.setattr(cli, "ROOT", mini)
-    assert cli.main(["verify", "--quick", "--numbers"]) == 0
+    assert cli.main(["verify", "--quick", "--numbers"]) == 1
     said = capsys.readouterr().out
-    assert "1 older notes have 1 numbers in Measure" in said and "no **Reflect.** yet: 02" in said
+    assert "numbers in Measure that no run stands behind: 4.2" in said and "1 faults" in said
     assert "It was 4.2 % less." in said and "days/day02/README.md:" in said
-    assert cli.main(["verify", "--quick", "--days", "1"]) == 0
-    assert "warning" not in capsys.readouterr().out
+    assert cli.main(["verify", "--quick", "--numbers", "--days", "1"]) == 0
+    assert "It was 4.2 % less." not in capsys.readouterr().out
 
 
 def test_headings_are_named_as_github_does(tmp_path):
@@ -498,7 +488,7 @@ def test_a_link_to_a_day_is_written_once_there_is_a_note(mini):
         mini / "days/day02/README.md").read_text()
 
 
-def test_the_last_day_of_a_phase_may_look_back_on_it(no_debts):
+def test_the_last_day_of_a_phase_may_look_back_on_it():
     text = note(8, "first", "f", "x") + "## Phase 1 in review\n\nIt was long.\n"
     assert list(notes.shape(text, 8)) == []
     assert "strange heading" in next(notes.shape(text.replace("Phase 1", "Phase 2"), 8))

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from days.tools.checks import debts, numbers
+from days.tools.checks import numbers
 from days.tools.checks.prose import headings, section, unfenced, words
 from days.tools.data import course, generated, hours
 from days.tools.learner import tags
@@ -24,9 +24,7 @@ def faults(root, day, owners):
         return []
     text = (root / path).read_text(encoding="utf-8")
     found = [*shape(text, day), *fragments(text, root, day, owners), *stale(text, root, day),
-             *builds_on(text, root, day)]
-    if day not in debts.UNMARKED_NUMBERS:
-        found += numbers.faults(text)
+             *builds_on(text, root, day), *numbers.faults(text)]
     return [f"{path}: {fault}" for fault in found]
 
 
@@ -50,8 +48,7 @@ def shape(text, day):
     if count not in WORDS:
         yield f"{count} words of prose; {WORDS.start:,} to {WORDS.stop - 1:,} are wanted"
     start, end = section(text, TRADE_OFFS)
-    if day not in debts.NO_REFLECTION and not re.search(r"^\*\*Reflect\.\*\* \w", text[start:end],
-                                                        re.M):
+    if not re.search(r"^\*\*Reflect\.\*\* \w", text[start:end], re.M):
         yield f"## {TRADE_OFFS} has no paragraph that begins with **Reflect.**"
     if "<details>" not in unfenced(text):
         yield "no exercise has its answer folded in <details>"

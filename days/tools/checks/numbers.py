@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from days.tools.checks import prose
-from days.tools.data import generated
+from days.tools.data import course, generated
 
 GIVEN = re.compile(r"<!-- given: (.*?) -->", re.S)
 NUMBER = re.compile(r"(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)(?:e[-+]?\d+)?")
@@ -51,6 +51,16 @@ def unmarked(text):
                              if not start <= m.start() < end)]
     return [Found(text.count("\n", 0, m.start()) + 1, m.group(), around(text, m))
             for span in spans for m in NUMBER.finditer(told, *span) if m.group() not in given]
+
+
+def listed(root, days=None):
+    """One line for every number of the chosen days (None: all) that needs a marker."""
+    for day in days or course.DAYS:
+        if course.written(root, day):
+            text = course.part(root, day, "README.md").read_text(encoding="utf-8")
+            for found in unmarked(text):
+                yield (f"days/day{day:02d}/README.md:{found.line}: {found.number}   "
+                       f"… {found.around} …")
 
 
 def faults(text):

@@ -3,7 +3,8 @@
 import time
 
 from days.harness import console, say
-from days.tools.checks import debts, replay, static
+from days.tools.checks import replay, static
+from days.tools.checks.numbers import listed
 from days.tools.data import scratch
 
 
@@ -22,9 +23,9 @@ def verify(root, quick=False, days=None, jobs=2, numbers=False):
         faults += tally.faults
     screen = console()
     if numbers:
-        for line in debts.listed(root, days):
+        for line in listed(root, days):
             screen.print(line, markup=False, soft_wrap=True)
-    for line in [*debts.warnings(root, days), *(made if quick else [])]:
+    for line in made if quick else []:
         screen.print(f"  warning: {line}", markup=False, soft_wrap=True)
     for fault in faults:
         screen.print(f"  {fault}", markup=False, soft_wrap=True)
