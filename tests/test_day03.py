@@ -134,6 +134,12 @@ def test_python_and_numpy_numbers_on_either_side():
             same(theirs, ours)
 
 
+def test_a_product_takes_a_numpy_array_and_a_sum_a_list_of_axes():
+    x, a = random_pair(np.random.default_rng(8), (2, 3), np.float32)
+    same(x @ x.T, a @ x.T)
+    same(np.asarray(x.sum(axis=(0, 1))), a.sum(axis=[0, 1]))
+
+
 def test_two_thousand_reductions_match_numpy():
     rng = np.random.default_rng(5)
     for _ in range(2000):
@@ -212,14 +218,19 @@ def test_repr_shows_values_shape_and_dtype():
     (lambda a: a.reshape(4, 2), r"cannot reshape 6 elements to \(4, 2\)"),
     (lambda a: a.reshape(-1, -1), r"at most one -1"),
     (lambda a: a.reshape(-1, 0), r"6 elements"),
+    (lambda a: a.reshape((3, 2)), r"cannot reshape to \(\(3, 2\),\): give whole numbers"),
+    (lambda a: a.reshape(3.0, 2), "give whole numbers"),
     (lambda a: a.transpose(0, 0), r"\(2, 3\): name each axis once"),
     (lambda a: a.sum(axis=2), r"axis 2 of shape \(2, 3\)"),
     (lambda a: a.sum(axis=(0, -2)), r"each once"),
     (lambda a: a[2], r"index 2 is out of range for axis 0 of shape \(2, 3\)"),
     (lambda a: a[0, 0, 0], r"3 indices for an array of shape \(2, 3\)"),
     (lambda a: a["x"], r"use ints, slices"),
+    (lambda a: a[True], r"index True for shape \(2, 3\): use ints, slices"),
+    (lambda a: a[..., ...], r"two ... in the key for an array of shape \(2, 3\)"),
     (lambda a: a @ a, r"cannot multiply \(2, 3\) @ \(2, 3\): 3 columns against 2 rows"),
     (lambda a: a @ array(2.0), r"use \* with a number"),
+    (lambda a: a @ 2, r"\(2, 3\) @ \(\); use \* with a number"),
     (lambda a: a[:0].max(axis=0), r"no largest or smallest of nothing: shape \(0, 3\)"),
     (lambda a: a.item(), r"the shape is \(2, 3\)"),
     (lambda a: len(array(1)), "no length"),

@@ -98,7 +98,7 @@ def table(r):
 def show(r):
     print_table(table(r), f"a is {r.side} × {r.side}, float32")
     print(f"A packed copy of a.T costs {r.copy_ns:.1f} ns an element. A sum of 16 numbers takes "
-          f"{r.call_us:.0f} µs.\nLoops, ns an element: "
+          f"{r.call_us:.0f} µs.\nLoops, ns an element:\n"
           + " · ".join(f"{name} {ns:.2f}" for name, ns in r.loops.items()) + "\n")
     print_table([["every k-th", "bytes apart", "additions", "ms", "time", "ns an addition"]] + [
         [k, gap, f"1/{k}" if k > 1 else "all", f"{ms:.1f}", f"{share:.0%}", f"{ns:.2f}"]

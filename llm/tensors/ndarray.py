@@ -40,7 +40,7 @@ class Array(View):
         return self * -1
 
     def __matmul__(self, other):
-        return matmul(self, other)
+        return matmul(self, as_array(other, self.dtype))
 
     def __setitem__(self, key, value):
         view = self[key]
@@ -159,7 +159,8 @@ def matmul(a, b):
 
 def _axes(axis, shape):
     """The axes to reduce, counted from 0, each once."""
-    wanted = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    several = isinstance(axis, (tuple, list))
+    wanted = range(len(shape)) if axis is None else axis if several else (axis,)
     axes = {a % len(shape) for a in wanted if -len(shape) <= a < len(shape)}
     if len(axes) < len(wanted):
         raise ValueError(f"axis {axis} of shape {shape}: name axes it has, each once")

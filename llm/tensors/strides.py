@@ -31,6 +31,8 @@ def sliced(shape, strides, offset, key):
     axes = sum(part is not None and part is not Ellipsis for part in key)
     if axes > len(shape):
         raise ValueError(f"{axes} indices for an array of shape {shape}: drop {axes - len(shape)}")
+    if sum(part is Ellipsis for part in key) > 1:
+        raise ValueError(f"two ... in the key for an array of shape {shape}: keep one")
     fill = (slice(None),) * (len(shape) - axes)
     at = next((i for i, part in enumerate(key) if part is Ellipsis), len(key))
     key = key[:at] + fill + key[at + 1:]
@@ -55,7 +57,7 @@ def sliced(shape, strides, offset, key):
 
 def index(i, n, axis, shape):
     """i as 0 ≤ i < n; negative i counts from the end."""
-    if not hasattr(i, "__index__"):
+    if not hasattr(i, "__index__") or isinstance(i, bool):
         raise ValueError(f"index {i!r} for shape {shape}: use ints, slices, None or ...")
     if not -n <= i < n:
         raise ValueError(f"index {i} is out of range for axis {axis} of shape {shape}")
@@ -84,6 +86,8 @@ def broadcast_strides(shape, strides, target):
 
 def completed(shape, size):
     """`shape` with its one -1 worked out, so that it holds `size` elements."""
+    if not all(hasattr(n, "__index__") for n in shape):
+        raise ValueError(f"cannot reshape to {shape}: give whole numbers, as in reshape(3, -1)")
     known = math.prod(n for n in shape if n != -1)
     if -1 in shape and known and size % known == 0:
         shape = tuple(size // known if n == -1 else n for n in shape)
