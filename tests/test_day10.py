@@ -139,6 +139,9 @@ def test_wrong_shapes_are_told():
         linear(np.zeros((2, 4)), np.zeros((4, 5)), np.zeros(1))
     with pytest.raises(ValueError, match=r"x \(3,\) and y \(2,\)"):
         through(np.zeros(3), np.zeros(2))
+    for knots, x, y in ((3, 4, 5), ((3, 1), 4, 4), (3, (4, 1), (4, 1))):
+        with pytest.raises(ValueError, match=r"least_squares: knots \(3.* x \(4.* y \([45]"):
+            least_squares(np.zeros(knots), np.zeros(x), np.zeros(y))
     with pytest.raises(ValueError, match="rise"):
         through(np.array([0., 0]), np.array([1., 2]))
 

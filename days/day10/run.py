@@ -1,16 +1,13 @@
 """Day 10 · Sums of hinges draw a curve, and what six activations cost beside a product."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from days.day10.clock import ACTIVATIONS, CIN, COUT, ROWS, clock
 from days.harness import main, print_table, save
 from llm.functions import dense
 from llm.functions.hinges import least_squares, network, through
-
-ACTIVATIONS = [dense.relu, dense.tanh, dense.sigmoid, dense.silu, dense.gelu, dense.gelu_erf]
-ROWS, CIN, COUT = 768, 128, 512  # the widening layer of a small GPT: B·T tokens, C → 4C
 
 
 @dataclass(frozen=True)
@@ -29,6 +26,7 @@ class Result:
     linear_gflops: float  # what it reaches
     leading_axes: float   # time of x @ w on (64, 8, C) as it is / reshaped to (512, C)
     where_over_ours: float  # time of the sigmoid with np.where / with np.maximum
+    add_over_relu: float  # time of z + 1 / of ReLU
     tanh_form_error: float  # largest |gelu − gelu_erf| over −10 … 10
     matched_error: float    # the same for the cubic term that agrees with erf's series
 
@@ -59,15 +57,14 @@ def measure(fast, seed):
         if m in (4, 8, 16):
             fits.append([m, drawn[::20].tolist()])
     rng = np.random.default_rng(seed)
-    seconds, shares, leading, where = clock(rng, 5 if fast else 100)
+    timed = clock(rng, 5 if fast else 100)
     wide = np.linspace(-10, 10, 20_001)
     return Result(
         hinges=hinges, worst=worst, bound=bound, rms=rms, rms_fitted=rms_fitted, fits=fits,
         activations=[f.__name__ for f in ACTIVATIONS],
         at_minus_one=[float(f(-1.0)) for f in ACTIVATIONS],
-        at_one=[float(f(1.0)) for f in ACTIVATIONS], share_of_linear=shares,
-        linear_flops=2 * ROWS * CIN * COUT, linear_gflops=2 * ROWS * CIN * COUT / seconds / 1e9,
-        leading_axes=leading, where_over_ours=where,
+        at_one=[float(f(1.0)) for f in ACTIVATIONS],
+        linear_flops=2 * ROWS * CIN * COUT, **timed,
         tanh_form_error=float(np.abs(dense.gelu(wide) - dense.gelu_erf(wide)).max()),
         matched_error=float(np.abs(matched(wide) - dense.gelu_erf(wide)).max()))
 
@@ -76,32 +73,6 @@ def matched(x):
     """The tanh form of GELU with the cubic term of erf's own series."""
     cubic = 2 / (3 * np.pi) - 1 / 6
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + cubic * x**3)))
-
-
-def where_sigmoid(x):
-    """The sigmoid with a branch for each entry."""
-    e = np.exp(-np.abs(x))
-    return np.where(x >= 0, np.float32(1), e) / (1 + e)
-
-
-def clock(rng, repeats):
-    """Medians: seconds of the product, activations over it, 3-d product and np.where over ours."""
-    x = rng.standard_normal((ROWS // 64, 64, CIN), dtype=np.float32)
-    w = rng.standard_normal((CIN, COUT), dtype=np.float32) / np.float32(np.sqrt(CIN))
-    z = dense.linear(x, w)
-    short, square = rng.standard_normal((64, 8, CIN), dtype=np.float32), w[:, :CIN].copy()
-    jobs = [lambda: dense.linear(x, w), lambda: short @ square,
-            lambda: dense.linear(short, square), lambda: where_sigmoid(z),
-            *(lambda f=f: f(z) for f in ACTIVATIONS)]
-    times = np.empty((repeats, len(jobs)))
-    for i in range(repeats):
-        for j in rng.permutation(len(jobs)):  # another order each time: who comes first finds z
-            started = time.perf_counter()     # in memory, who comes second finds it in the cache
-            jobs[j]()
-            times[i, j] = time.perf_counter() - started
-    middle = np.median(times, axis=0)
-    return (float(middle[0]), (middle[4:] / middle[0]).tolist(), float(middle[1] / middle[2]),
-            float(middle[3] / middle[4 + ACTIVATIONS.index(dense.sigmoid)]))
 
 
 def table(result):

@@ -71,7 +71,7 @@ def gelu_erf(x):
 
     Φ(x) = ½ erfc(−x/√2), not ½(1 + erf(x/√2)): the sum cancels for x < 0. NumPy has no erfc;
     Python's, element by element, is right to the last digits of float64.
-    Source: Hendrycks & Gimpel 2016, equation 1.
+    Source: Hendrycks & Gimpel 2016, section 2, the exact form.
     """
     x = np.asarray(x)
     z = (x.astype(np.float64) * -math.sqrt(0.5)).ravel().tolist()

@@ -35,8 +35,12 @@ def least_squares(knots, x, y):
     """The hinges at `knots` (m,), weighted to fit y best in the mean square: → w1, b1, w2, b2.
 
     x and y (N,): the points to fit. Solves (m + 1) linear equations; N·m² FLOPs or so.
+    Raises: ValueError with the shapes.
     """
     knots, x, y = np.asarray(knots), np.asarray(x), np.asarray(y)
+    if knots.ndim != 1 or x.ndim != 1 or x.shape != y.shape:
+        raise ValueError(f"least_squares: knots {knots.shape} must be (m,), and x {x.shape} and "
+                         f"y {y.shape} both (N,)")
     features = np.hstack([relu(x[:, None] - knots), np.ones_like(x)[:, None]])  # (N, m + 1)
     weights = np.linalg.lstsq(features, y, rcond=None)[0]
     return np.ones((1, len(knots)), knots.dtype), -knots, weights[:-1, None], weights[-1:]
