@@ -106,6 +106,13 @@ def test_the_learned_table_starts_small(rng, std):
 def test_past_its_table_a_learned_position_says_so_with_the_cure(rng):
     with pytest.raises(ValueError, match="7 tokens, but positions were learned for 6 only: crop"):
         LearnedPositions(6, 4, rng)(Tensor(np.zeros((1, 7, 4), np.float32)))
+    with pytest.raises(ValueError, match=r"\(6, 4\) cannot be added to tokens \(1, 6, 3\)"):
+        LearnedPositions(6, 4, rng)(Tensor(np.zeros((1, 6, 3), np.float32)))
+
+
+def test_alibi_without_heads_is_refused():
+    with pytest.raises(ValueError, match="got 0 heads"):
+        ALiBi(0)
 
 
 def test_alibi_slopes_are_those_of_the_paper():
@@ -149,7 +156,8 @@ def test_under_alibi_more_text_drowns_a_key_that_was_found():
     for T in (32, 1000):
         scores = np.where(far(T) == 10, math.log(32), 0) - far(T) / 256
         shares.append((np.exp(scores) / np.exp(scores).sum())[T - 11])
-    assert shares == pytest.approx([0.51, 0.11], abs=0.005)
+        shares.append(np.exp(-far(T) / 256).sum() - math.exp(-10 / 256))      # the other keys
+    assert shares == pytest.approx([0.51, 29.2, 0.11, 250.4], rel=0.01)
 
 
 def test_the_mean_distance_of_equal_keys_is_one_over_e_to_the_slope_minus_one():

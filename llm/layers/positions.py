@@ -26,13 +26,19 @@ def sinusoids(T, channels, dtype=np.float32):
 
 
 class LearnedPositions(Module):
-    """x (B, T, C) -> x + table[:T]; the table (T_max, C) is trained, and ends at T_max."""
+    """x (B, T, C) -> x + table[:T]; the table (T_max, C) is trained, and ends at T_max.
+
+    Raises ValueError if T > T_max, or if x has other channels than the table.
+    """
 
     def __init__(self, T_max, channels, rng, std=0.02, dtype=np.float32):
         self.table = parameter((std * rng.standard_normal((T_max, channels))).astype(dtype))
 
     def __call__(self, x):
-        T, T_max = x.shape[-2], self.table.shape[0]
+        T, (T_max, C) = x.shape[-2], self.table.shape
+        if x.shape[-1] != C:
+            raise ValueError(f"a table of positions {self.table.shape} cannot be added to tokens "
+                             f"{x.shape}: make both with the same number of channels")
         if T_max < T:
             raise ValueError(f"{T} tokens, but positions were learned for {T_max} only: "
                              "crop the input or use a rule that extrapolates")
@@ -49,10 +55,14 @@ class SinusoidalPositions(Module):
 class ALiBi(PositionRule):
     """Head h adds −m_h · (t − s) to the score of key s for query t, m_h = 2^(−8h/H), h = 1 … H.
 
-    Source: Press et al. (2022), section 3.
+    Raises ValueError if H < 1.
+    Source: Press et al. (2022), section 3 (the authors' code has other slopes where H is no power
+    of two).
     """
 
     def __init__(self, H):
+        if H < 1:
+            raise ValueError(f"ALiBi needs a slope for each head, got {H} heads: give H ≥ 1")
         self.bias = functools.lru_cache(maxsize=1)(self.bias)     # one T after another: built once
         self.slopes = 2.0 ** (-8 * np.arange(1, H + 1) / H)
 
