@@ -159,6 +159,10 @@ def test_wrong_shapes_are_told():
         logits(p, 0)
     with pytest.raises(ValueError, match=r"ids \(2,\) .* L of 3"):
         windows(np.array([1, 2]), 2)
+    for seen, new in ((2, 5), (5, 2), (0, 5)):
+        with pytest.raises(ValueError, match=rf"seen \({seen},\) and new \({new},\) .* 3 ids"):
+            known_share(np.zeros(seen, int), np.zeros(new, int), 3, 4)
+    assert known_share(np.array([1, 2]), np.array([1, 2]), 2, 4) == 1  # a single run each
     with pytest.raises(ValueError, match="T 0"):
         init(5, 0, 4, 8, np.random.default_rng(0))
 

@@ -1,20 +1,16 @@
 """Day 11 · What a longer context costs to count and to compute, before anything is learned."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
 
+from days.day11.trials import CHANNELS, HIDDEN, race, ratios, untrained
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
-from llm.functions.embedding import embedding, one_hot
-from llm.functions.probability import cross_entropy
 from llm.models.window import flops, init, known_share, logits, parameter_count, windows
 from llm.tokens.chars import CharTokenizer
 
-CHANNELS, HIDDEN = 32, 128
 CONTEXTS = [1, 2, 3, 4, 5, 6, 8]
-STARTS = 10  # random models for each untrained loss
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,8 @@ class Result:
     seconds_ratio: list    # time of the forward pass / that of the first T
     losses: list           # nats, untrained, on validation text, mean over the starts
     loss_spread: list      # their standard deviation
-    parts: list            # at T = 4, means and deviations: log-sum-exp − ln V, logit of the target
+    parts: list            # at T = 4: [mean, deviation] of log-sum-exp − ln V, of the target's
+                           # logit, of the mean of all logits
     uniform: float         # ln V
     scales: list           # of the output layer, at T = 4
     scale_gaps: list       # loss − ln V, mean over the starts
@@ -71,43 +68,12 @@ def measure(fast, seed):
                              3 if fast else 15),
         losses=[float(s[:, 0].mean()) for s in starts], tested_on=len(new),
         loss_spread=[float(s[:, 0].std(ddof=1)) for s in starts],
-        parts=[[float(s.mean()), float(s.std(ddof=1))] for s in starts[3].T[1:3]],
+        parts=[[float(s.mean()), float(s.std(ddof=1))] for s in starts[3].T[1:4]],
         uniform=float(np.log(size)), scales=scales,
         scale_gaps=[float(s[0] - np.log(size)) for s in scaled],
-        scale_predicted=[float(s[3] / 2) for s in scaled], vocabularies=vocabularies,
+        scale_predicted=[float(s[4] / 2) for s in scaled], vocabularies=vocabularies,
         lookup_ratio=[race(v, np.random.default_rng(seed), 3 if fast else 25)
                       for v in vocabularies])
-
-
-def untrained(size, context, batch, seed, scale=1.0):
-    """(STARTS, 4): loss, its two parts (see Result) and the variance of the logits of a row."""
-    rows = []
-    for start in range(STARTS):
-        rng = np.random.default_rng([seed, start])
-        z = logits(init(size, context, CHANNELS, HIDDEN, rng, scale), batch[0]).astype(np.float64)
-        loss, target = cross_entropy(z, batch[1]), z[np.arange(len(z)), batch[1]].mean()
-        rows.append([loss, loss + target - np.log(size), target, z.var(axis=-1).mean()])
-    return np.array(rows)
-
-
-def ratios(jobs, repeats):
-    """Median time of each job over that of the first; the jobs take turns."""
-    times = np.empty((repeats, len(jobs)))
-    for i in range(repeats):
-        for j, job in enumerate(jobs):
-            started = time.perf_counter()
-            job()
-            times[i, j] = time.perf_counter() - started
-    middle = np.median(times, axis=0)
-    return (middle / middle[0]).tolist()
-
-
-def race(vocab_size, rng, repeats):
-    """Time of one_hot(ids) @ table over embedding(table, ids), the one-hot rows given."""
-    table = rng.standard_normal((vocab_size, CHANNELS), dtype=np.float32)
-    ids = rng.integers(0, vocab_size, 1024)
-    hot = one_hot(ids, vocab_size)
-    return ratios([lambda: embedding(table, ids), lambda: hot @ table], repeats)[1]
 
 
 def table(result):

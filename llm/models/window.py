@@ -25,7 +25,7 @@ def init(vocab_size, context, channels, hidden, rng, scale=1.0, dtype=np.float32
 
     The table is standard normal, biases are 0, w2 is `scale`/√hidden: `scale` sets how sure of
     itself the untrained model is; 0 makes it uniform.
-    Raises: ValueError where a size is not a positive integer.
+    Raises: ValueError where a size is below 1.
     """
     if min(vocab_size, context, channels, hidden) < 1:
         raise ValueError(f"sizes must be 1 or more, not V {vocab_size}, T {context}, "
@@ -83,8 +83,12 @@ def known_share(seen, new, context, vocab_size):
     """The share of the runs of T tokens of `new` that occur anywhere in `seen`: ids (L,), (M,).
 
     What a table of counts with one row a context could say anything about.
-    Raises: ValueError where a run does not fit in 64 bits (T > 10 for V = 84).
+    Raises: ValueError where one of them is shorter than T, and where a run does not fit in 64
+    bits (T > 10 for V = 84).
     """
+    if min(len(seen), len(new)) < context:
+        raise ValueError(f"seen ({len(seen)},) and new ({len(new)},) must both have {context} ids "
+                         "or more, one run; take a smaller context")
     known = np.sort(pack(seen, context, vocab_size))
     codes = pack(new, context, vocab_size)
     place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
