@@ -4,9 +4,10 @@
 
 Day 21's window model and 500 steps of AdamW. Held equal: the text, and for a seed the first weights
 and the order of the windows. Each kind has a grid of rates with steps of √2 that grows until the
-best is inside, judged by one seed on one piece of unseen text. Three fresh seeds are scored on
-another. For each, also: how far one AdamW step turns the weights of a layer, before and after they
-are doubled, where a norm follows and the loss does not change. Three minutes on one core.
+best has two rates on either side, judged by three seeds on one piece of unseen text. Five fresh
+seeds are scored on another, and compared seed by seed. For each norm, also: how far one AdamW step
+turns the weights of a layer as they are and doubled, which leaves the loss as it was. Two minutes
+on one core.
 """
 
 import argparse
@@ -38,13 +39,18 @@ from llm.models.neural_ngram import draws, log_probabilities, train
 from llm.tokens.chars import CharTokenizer
 from llm.train.adam import AdamW
 
-START = {"no norm": 0.002, "LayerNorm": 0.003, "BatchNorm": 0.006}
-CHOOSE, REPORT, GROW, STEP = 0, (10, 20, 30), 6, math.sqrt(2)
+START = {"no norm": 0.002, "no norm, gain 1.5": 0.002, "LayerNorm": 0.003, "BatchNorm": 0.006}
+GAINS = {"no norm, gain 1.5": 1.5}                 # of the first weights, where it is not 1
+CHOOSE, REPORT, GROW, STEP = (0, 10, 20), (100, 110, 120, 130, 140), 8, math.sqrt(2)
+BEYOND = 2              # rates that a grid has on either side of its best
+COMPARED = [("no norm", "LayerNorm"), ("no norm, gain 1.5", "LayerNorm"),
+            ("LayerNorm", "BatchNorm"), ("no norm, gain 1.5", "BatchNorm")]
 
 
 def trained(kind, rate, seed, seen, size, steps):
     """The model after so many steps, told in each call what its norms want to know."""
-    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, 8, np.random.default_rng(seed), NORMS[kind])
+    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, 8, np.random.default_rng(seed),
+                       NORMS.get(kind), GAINS.get(kind, 1.0))
     optimizer = AdamW(model.named_parameters(), decay=0.0)
     train(Flagged(model, flag(kind)), draws(seen, CONTEXT, BATCH, np.random.default_rng(seed + 1)),
           rate, steps=steps, update=lambda _, r: optimizer.step(r))
@@ -75,19 +81,22 @@ def measure(fast):
     texts = [tokenizer.encode(t) for t in (corpus.validation[:size],
                                            corpus.validation[size:3 * size])]
     rows = {}
-    with progress(len(NORMS), "norms") as bar:
-        for kind in NORMS:
+    with progress(len(START), "norms") as bar:
+        for kind in START:
             def nats(k, seed, piece, kind=kind):
                 model = trained(kind, START[kind] * STEP**k, seed, seen, tokenizer.vocab_size,
                                 steps)
                 return -float(log_probabilities(model, texts[piece]).mean())
-            grid = {k: nats(k, CHOOSE, 0) for k in (-1, 0, 1)}
+
+            def score(k, nats=nats):
+                return statistics.mean(nats(k, seed, 0) for seed in CHOOSE[:1 if fast else None])
+            grid = {k: score(k) for k in (-1, 0, 1)}
             for _ in range(0 if fast else GROW):
                 best = min(grid, key=grid.get)
-                if min(grid) < best < max(grid):
+                missing = [k for k in range(best - BEYOND, best + BEYOND + 1) if k not in grid]
+                if not missing:
                     break
-                k = best + (1 if best == max(grid) else -1)
-                grid[k] = nats(k, CHOOSE, 0)
+                grid[missing[0]] = score(missing[0])
             best = min(grid, key=grid.get)
             losses = [nats(best, seed, 1) for seed in REPORT]
             rows[kind] = {"rate": START[kind] * STEP**best,
@@ -98,7 +107,15 @@ def measure(fast):
             bar(1, f"{kind}: {rows[kind]['mean']:.3f} at {rows[kind]['rate']:.2g}")
     turned = {kind: [turns(kind, factor, seen, tokenizer.vocab_size, 5 if fast else 30)
                      for factor in (1, 2, 4)] for kind in ("LayerNorm", "BatchNorm")}
-    return {"kinds": rows, "turns": turned, "steps": steps, "fast": fast, "machine": machine()}
+    return {"kinds": rows, "turns": turned, "seeds": len(REPORT),
+            "less": {f"{this} − {that}": less(rows[this], rows[that]) for this, that in COMPARED},
+            "steps": steps, "fast": fast, "machine": machine()}
+
+
+def less(this, that):
+    """[mean, standard error] of this − that, seed by seed."""
+    apart = [a - b for a, b in zip(this["nats"], that["nats"], strict=True)]
+    return [statistics.mean(apart), statistics.stdev(apart) / math.sqrt(len(apart))]
 
 
 def show(record):
@@ -106,6 +123,8 @@ def show(record):
         [kind, f"{r['rate']:.3g}" + ("" if r["inside"] else ", at the edge"), f"{r['mean']:.3f}",
          f"{r['sd']:.3f}"] for kind, r in record["kinds"].items())],
         f"8 layers, {record['steps']} steps, fresh seeds, second piece of unseen text")
+    print_table([["difference", "nats", "± se"], *(
+        [name, f"{mean:+.3f}", f"{error:.3f}"] for name, (mean, error) in record["less"].items())])
     print_table([["|change| / |w| of a step, weights ×", "1", "2", "4"], *(
         [kind, *(f"{x:.4f}" for x in xs)] for kind, xs in record["turns"].items())])
 

@@ -90,6 +90,19 @@ def test_the_gradient_has_no_part_along_what_the_norm_cancels(rng, pair, axis):
     assert (dx * out).sum(axis=axis) == pytest.approx(0, abs=1e-12)
 
 
+def test_after_a_norm_the_gradient_of_the_weights_halves_as_they_double_and_is_at_right_angles(rng):
+    x, w, c = rng.standard_normal((7, 5)), rng.standard_normal((5, 6)), rng.standard_normal((7, 6))
+
+    def gradient(w):
+        saved = layernorm(x @ w, *plain(6), eps=0.0)[1]
+        return x.T @ layernorm_vjp(c, *saved)[0]
+
+    g = gradient(w)
+    np.testing.assert_allclose(gradient(2 * w), g / 2, rtol=1e-9)
+    assert (w * g).sum() == pytest.approx(0, abs=1e-12)
+    assert np.linalg.norm(w - g) ** 2 == pytest.approx(np.sum(w**2) + np.sum(g**2))
+
+
 def test_batchnorm_is_layernorm_of_the_transpose(rng):
     x = rng.standard_normal((5, 7))
     np.testing.assert_allclose(batchnorm(x, *plain(7))[0], layernorm(x.T, *plain(5))[0].T)
@@ -214,6 +227,8 @@ def test_a_refused_batch_leaves_the_running_statistics_alone():
     with pytest.raises(ValueError, match="batchnorm of .3, 1. wants"):
         norm(Tensor(np.ones((3, 1), np.float32)), training=True)
     assert not norm.mean.any()
+    with pytest.raises(ValueError, match="batchnorm of .3, 1. wants"):
+        norm(Tensor(np.ones((3, 1), np.float32)))
 
 
 def test_batchnorm_s_dependence_on_the_batch_shrinks_as_one_over_root_b():

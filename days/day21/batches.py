@@ -23,12 +23,15 @@ def companions(rng, times):
     return rows
 
 
-def nats_in_batches(model, ids, context, batch, rng):
-    """The loss on unseen text if BatchNorm went on using the statistics of the batch at hand."""
+def nats_in_batches(model, ids, context, batch, windows, rng):
+    """The loss on unseen text if BatchNorm went on using the statistics of the batch at hand.
+
+    A mean over that many windows, fewer in small batches, whose calls take longest.
+    """
     before = {name: array.copy() for name, array in model.state_dict().items()}
     batches, total = draws(ids, context, batch, rng), []
     with no_grad():
-        for _ in range(min(2048 // batch, 256)):
+        for _ in range(min(windows // batch, windows // 8)):
             contexts, targets = next(batches)
             total.append(float(ops.cross_entropy(model(contexts, **TRAINING), targets).data))
     model.load_state_dict(before)                   # the running statistics have moved

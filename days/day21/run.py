@@ -17,7 +17,7 @@ from llm.train.adam import AdamW
 
 CONTEXT, CHANNELS, HIDDEN, BATCH = 6, 16, 64, 64
 NORMS = {"no norm": None, "LayerNorm": LayerNorm, "BatchNorm": BatchNorm}
-RATES = {"no norm": 0.002, "LayerNorm": 0.003, "BatchNorm": 0.0042}    # experiments/norms.py
+RATES = {"no norm": 0.002, "LayerNorm": 0.0015, "BatchNorm": 0.0021}    # experiments/norms.py
 COLORS = {"no norm": "#777777", "LayerNorm": "#c2571a", "BatchNorm": "#1f5fa8"}
 
 
@@ -35,6 +35,7 @@ class Result:
     curves: dict          # norm → training loss of each step, over the seeds and 25 steps
     companions: list      # rows: batch, std of one row's output over its companions, predicted
     evaluated: list       # rows: batch, nats when BatchNorm uses that batch's statistics
+    windows: int          # that each of these is a mean over, from batches of 16 on
     running: float        # nats with the running statistics
     leak: dict            # norm → change at the first position when the last one changes
 
@@ -46,6 +47,7 @@ def measure(fast, seed):
     unseen = tokenizer.encode(corpus.validation[:3_000] if fast else
                               corpus.validation[20_000:40_000])
     size, deep, layers, steps = tokenizer.vocab_size, 20, 8, 200 if fast else 500
+    windows = 2_048 if fast else 16_384
     seeds = [seed + 10 * i for i in range(1 if fast else 3)]
     make = lambda kind, depth, gain, seed=seed: DeepWindow(
         size, CONTEXT, CHANNELS, HIDDEN, depth, np.random.default_rng(seed), NORMS[kind], gain)
@@ -76,7 +78,8 @@ def measure(fast, seed):
     return Result(
         corpus.name, deep, gains, scales, gradients, layers, steps, best, losses, curves,
         companions(rng, 100 if fast else 1000),
-        [[b, nats_in_batches(kept, unseen, CONTEXT, b, rng)] for b in (2, 4, 16, 64, 256)],
+        [[b, nats_in_batches(kept, unseen, CONTEXT, b, windows, np.random.default_rng(seed))]
+         for b in (2, 4, 16, 64, 256)], windows,
         -float(log_probabilities(kept, unseen).mean()), leaks(rng))
 
 
@@ -147,7 +150,7 @@ def draw(result, path):
         right.text(result.steps * 1.02, height, f"{kind}\nunseen: {result.best[kind][1]:.2f}",
                    color=COLORS[kind], va="center", fontsize=8.5)
     right.set(xlabel="step", ylabel="training loss, mean of 25 steps",
-              xlim=(0, 1.34 * result.steps))
+              xlim=(0, 1.34 * result.steps), xticks=np.linspace(0, result.steps, 6))
     ends = {kind: curve[-1] for kind, curve in result.curves.items()}
     right.set_title(f"{result.layers} layers, best rates: BatchNorm trains to "
                     f"{ends['BatchNorm']:.2f},\nLayerNorm to {ends['LayerNorm']:.2f}, "

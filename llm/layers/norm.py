@@ -47,6 +47,7 @@ class BatchNorm(Module):
 
     def __call__(self, x, training=False):
         if not training:
+            norm.check("batchnorm", x, self.gain, self.bias)
             rstd = 1 / np.sqrt(self.var + self.eps)
             return (x - Tensor(self.mean)) * (self.gain * Tensor(rstd)) + self.bias
         out = batchnorm(x, self.gain, self.bias, eps=self.eps)   # refuses what does not fit
