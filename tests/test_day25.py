@@ -18,8 +18,9 @@ from days.day25.run import measure
 from llm.data.download import TextError
 from llm.tokens.bpe import BPE, VocabularyError
 from llm.tokens.engine import encoder, stream, words
+from llm.tokens.engine.classes import class_table
 from llm.tokens.engine.specials import Finder
-from llm.tokens.engine.split import RULES, class_table, split
+from llm.tokens.engine.split import AT_SPACES, RULES, split
 from llm.tokens.engine.stream import encode_file, encode_stream
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files import gpt2 as gpt2_module
@@ -40,6 +41,11 @@ def random_text(rng, n, letters="ab c'"):
 def python_words(text, rule):
     """The rules once more, over the standard library's `re`, whose letters are unicodedata's."""
     letters = r"[^\W\d_]"
+    if rule == "o200k":                     # its classes as lists of what the samples have
+        upper, lower, sign = "A-ZÉ中\u0301", "a-zéſ中\u0301", r"(?:_|\u0301|[^\s\w])"
+        first, tail = r"(?:_|[^\r\n\w])?", "(?i:'(?:[sdmt]|ll|ve|re))?"
+        return re.findall(rf"{first}[{upper}]*[{lower}]+{tail}|{first}[{upper}]+[{lower}]*{tail}|"
+                          rf"[0-9]{{1,3}}| ?{sign}+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+", text)
     if rule == "smollm":
         parts = re.split("([0-9])", text)
         return [w for part in parts for w in (
@@ -126,12 +132,13 @@ def merged(ids, pair, new):
     return out
 
 
-@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k", "llama3", "qwen2"])
+@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k", "llama3", "qwen2", "o200k"])
 @pytest.mark.parametrize("seed", range(3))
 def test_words_equal_those_of_a_regular_expression(rule, seed):
     rng = np.random.default_rng(seed)
     samples = ["'s", "'S", "'LL", "'ve", "'re", "x", "é", "Q", " ", "  ", "\n", "\r", "\t", "7",
                "123", "!", "_", "'", "中", "\u3000", "\x85", "don't", "👍"]
+    samples += ["A", "AB", "aB", "\u0301", "/", "ſ"] * (rule == "o200k")
     for _ in range(400):
         text = "".join(samples[i] for i in rng.integers(0, len(samples), rng.integers(1, 25)))
         assert split(text, rule) == python_words(text, rule), repr(text)
@@ -251,11 +258,11 @@ def test_the_longer_of_two_special_tokens_counts():
     assert tokenizer.encode("<a><b><a>", "all").tolist() == [257, 256]
 
 
-@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k", "llama3"])
+@pytest.mark.parametrize("rule", ["gpt2", "smollm", "cl100k", "llama3", "o200k"])
 def test_a_stream_in_pieces_of_any_size_gives_the_same_ids(rule):
     rng = np.random.default_rng(1)
     samples = ["low", "'s", "'", "re", " ", "  ", "\n", "\r\n", "12", "345", "!", "é", "中文",
-               END, "<|x|>", "<|end", "of", "text|>"]
+               "AB", "C", "\u0301", "/", END, "<|x|>", "<|end", "of", "text|>"]
     tokenizer = FastBPE.from_merges(           # merges that betray where a word was cut
         [(32, 32), (10, 32), (32, 10), (10, 10), (13, 10), (39, 115), (39, 114), (49, 50),
          (108, 111), (32, 108), (33, 10), (256, 256)], rule, [END, "<|x|>"])
@@ -458,8 +465,9 @@ def test_a_file_of_tiktoken_by_hand_and_what_is_wrong_with_one(tmp_path):
             load_tiktoken(path)
     with pytest.raises(VocabularyError, match="there is no file"):
         load_tiktoken(tmp_path / "none.tiktoken")
-    with pytest.raises(ValueError, match="o200k's rule cuts words by upper and lower case"):
-        load_tiktoken(path, "o200k_base")
+    with pytest.raises(VocabularyError, match="no splitting rule 'o300k'"):
+        path.write_text("\n".join(lines) + "\n")
+        load_tiktoken(path, "o300k")
 
 
 def test_merges_without_a_version_line_keep_their_first_merge(small, tmp_path):
@@ -473,7 +481,7 @@ def test_two_ids_of_the_same_bytes_and_dropout_are_refused(small, tmp_path):
     with pytest.raises(ValueError, match="two ids of the vocabulary stand for the same bytes"):
         FastBPE(small.pieces | {900: b"lo"}, small.merges)
     found = json.loads(to_json(small.pieces, small.merges, "gpt2", {}))
-    for part, value in (("dropout", 0.1), ("byte_fallback", True), ("end_of_word_suffix", "</w>")):
+    for part, value in (("dropout", 0.1), ("end_of_word_suffix", "</w>")):
         path = tmp_path / "tokenizer.json"
         path.write_text(json.dumps(found | {"model": found["model"] | {part: value}}), "utf-8")
         with pytest.raises(VocabularyError, match=f"{part} .* is not supported"):
@@ -628,3 +636,111 @@ def test_a_normalizer_whose_steps_blow_a_text_up_is_refused(small, tmp_path):
         (tmp_path / "tokenizer.json").write_text(json.dumps(found), "utf-8")
         with pytest.raises(VocabularyError, match=message):
             FastBPE.load(tmp_path / "tokenizer.json")
+
+
+def test_the_rule_of_o200k_begins_a_word_at_a_capital_behind_a_small_letter():
+    for text, cut in (("camelCase HTTPServer", ["camel", "Case", " HTTPServer"]),
+                        ("AB'S it'LL", ["AB'S", " it'LL"]), ("中AAA", ["中", "AAA"]),
+                        ("中AAAx", ["中AAAx"]), ("A中B中CC d", ["A中B中", "CC", " d"]),
+                        ("\u0301A", ["\u0301", "A"]),
+                        ("!\u0301a!!\u0301a", ["!\u0301a", "!!\u0301", "a"]),
+                        ("1234x/\n/y", ["123", "4", "x", "/\n/", "y"]),
+                        ("'sab 'S", ["'sab", " '", "S"])):
+        assert split(text, "o200k") == cut
+    assert len(split("中" + "A" * 300_000, "o200k")) == 2
+
+
+LLAMA = {"▁": 3, "a": 4, "b": 5, "é": 6, "中": 7, "▁a": 8, "ab": 9, "▁ab": 10, "▁▁": 11}
+
+
+@pytest.fixture(scope="module")
+def llama():
+    """Pieces of characters; bytes are 20 to 275."""
+    ascii_ = {chr(c): 300 + c for c in range(0x21, 0x7F) if chr(c) not in LLAMA}
+    pieces = {i: text.replace("▁", " ").encode() for text, i in (LLAMA | ascii_).items()}
+    return FastBPE(pieces, [(3, 4, 8), (4, 5, 9), (8, 5, 10), (3, 3, 11)], "whole", {"<s>": 1},
+                   prepend="always", fallback={b: 20 + b for b in range(256)})
+
+
+def test_a_character_that_is_no_piece_becomes_its_bytes(llama):
+    assert llama.encode("ab").tolist() == [10]
+    assert llama.encode(" ab").tolist() == [10]                     # the space is there already
+    assert llama.encode("  ab▁a").tolist() == [3, 10, 8]            # the lower rank first
+    assert llama.encode("é中ü\n").tolist() == [3, 6, 7, 20 + 0xC3, 20 + 0xBC, 30]
+    assert llama.encode("a<s>b", "all").tolist() == [8, 1, 3, 5]
+    assert llama.encode("").tolist() == [] and llama.encode("<s>", "all").tolist() == [1]
+    for text in TEXTS:
+        if text[:1] != " ":
+            assert llama.decode(llama.encode(text)) == text
+    assert llama.decode([10]) == "ab" and llama.decode([1, 10]) == "<s> ab"
+    assert [ids.tolist() for ids in llama.encode_batch(TEXTS)] == [
+        llama.encode(text).tolist() for text in TEXTS]
+
+
+def test_a_text_is_cut_at_spaces_only_where_no_piece_has_one_behind_another_character(llama):
+    assert llama.encoder.numbers == AT_SPACES
+    rng = np.random.default_rng(0)
+    across = FastBPE(llama.pieces | {12: b"b "}, [*llama.merges.tolist(), (5, 3, 12)], "whole",
+                     prepend="first", fallback=llama.fallback)
+    assert across.encoder.numbers == RULES["whole"]
+    assert across.encode("b b").tolist() == [3, 12, 5]
+    whole = FastBPE(llama.pieces, llama.merges, "whole", prepend="always", fallback=llama.fallback)
+    whole.encoder.numbers = RULES["whole"]
+    for _ in range(100):
+        text = random_text(rng, 60, "  abé\n")
+        assert whole.encode(text).tolist() == llama.encode(text).tolist()
+    assert len(llama.encode("ab" * 300_000)) == 300_000
+
+
+def test_files_of_llama_2_are_read_back_and_what_is_wrong_with_one_is_said(llama, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    spaces = {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"},
+        {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}]}
+    for prepend, normalizer in (("always", None), ("first", None), ("never", spaces)):
+        saved = FastBPE(llama.pieces, llama.merges, "whole", {"<s>": 1}, normalizer=normalizer,
+                        prepend=prepend, fallback=llama.fallback)
+        saved.save(path)
+        again = FastBPE.load(path)
+        assert (again.pieces, again.fallback, again.prepend) == (
+            saved.pieces, saved.fallback, prepend)
+        for text in ("ab", " ab", "a<s>ab", "<s> b"):
+            assert again.encode(text, "all").tolist() == saved.encode(text, "all").tolist()
+        assert again.decode(again.encode("ab")) == "ab"
+    assert again.encode(" ab").tolist() == [3, 10]                  # Prepend does not look
+    assert FastBPE(llama.pieces, llama.merges, "whole", fallback=llama.fallback).decode(
+        [10]) == " ab"
+    found = json.loads(path.read_text("utf-8"))
+    model = found["model"]
+    less = {piece: i for piece, i in model["vocab"].items() if piece != "<0xE4>"}
+    for change, message in (
+            ({"model": model | {"ignore_merges": True}}, "ignore_merges and byte_fallback"),
+            ({"model": model | {"vocab": less}}, "1 bytes have no piece, such as <0xE4>"),
+            ({"model": model | {"vocab": model["vocab"] | {"<0xE4>": 21}}}, "of their own"),
+            ({"model": model | {"vocab": model["vocab"] | {" ": 999}}}, "same bytes"),
+            ({"model": model | {"merges": model["merges"][:-1]}}, "no merge makes 1 of the pieces"),
+            ({"pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "split": True,
+                                "prepend_scheme": "first"}}, "Metaspace that does not split")):
+        path.write_text(json.dumps(found | change), "utf-8")
+        with pytest.raises(VocabularyError, match=message):
+            FastBPE.load(path)
+    for options in ({"rule": "gpt2"}, {"whole_words": True}, {"prepend": "last"},
+                    {"prepend": "first", "fallback": None}):
+        with pytest.raises(ValueError, match="do not go together"):
+            FastBPE(llama.pieces, llama.merges, **{"rule": "whole", "fallback": llama.fallback,
+                                                   **options})
+    with pytest.raises(ValueError, match="pieces of characters"):
+        write_gpt2(llama, tmp_path)
+    with pytest.raises(ValueError, match="cannot be cut before"):
+        next(encode_stream(llama, ["a"]))
+
+
+def test_gpt2_may_put_a_space_before_a_text(small, tmp_path):
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", {"<s>": 500}, prepend="always")
+    low = small.encode(" low").tolist()
+    assert tokenizer.encode("low").tolist() == tokenizer.encode(" low").tolist() == low
+    assert tokenizer.encode("low<s>low", "all").tolist() == [*low, 500, *low]
+    assert tokenizer.encode("\nlow").tolist() == small.encode(" \nlow").tolist()
+    assert tokenizer.decode(low) == " low" and tokenizer.encode("").tolist() == []
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert FastBPE.load(tmp_path / "tokenizer.json").prepend == "always"

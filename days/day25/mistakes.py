@@ -12,7 +12,7 @@ MISTAKES = [
                 "after the indentation has lost its space."),
     Mistake(
         title="Python's idea of white space instead of Unicode's",
-        file="llm/tokens/engine/split.py",
+        file="llm/tokens/engine/classes.py",
         right="WHITE_SPACE = (*range(0x09, 0x0E), 0x20, 0x85,",
         wrong="WHITE_SPACE = (*range(0x09, 0x0E), *range(0x1C, 0x20), 0x20, 0x85,",
         symptom="Of two thousand random strings a handful differ from tiktoken; each has one of "

@@ -6,8 +6,9 @@ import time
 import numpy as np
 
 from llm.tokens.bpe import BPE
+from llm.tokens.engine.classes import class_table
 from llm.tokens.engine.merges import gather
-from llm.tokens.engine.split import RULES, class_table, word_ends
+from llm.tokens.engine.split import RULES, word_ends
 from llm.tokens.fast_bpe import FastBPE
 
 LINE = "I'll be there in 2026, won't I?"

@@ -3,7 +3,7 @@
 `FastBPE.train` learns merges as day 24 does, but inside the words of a splitting rule (`split.py`);
 `load` reads GPT-2's `vocab.json` + `merges.txt` and Hugging Face's `tokenizer.json`; `encode` is
 exact and linear in the text. Special tokens are recognised only where the caller allows them.
-Leaves out: dropout; vocabularies of characters, see below.
+Leaves out: dropout, and tokens for unknown characters.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +15,14 @@ from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
 from llm.tokens.engine.encoder import Encoder
 from llm.tokens.engine.specials import Marked
-from llm.tokens.engine.split import rule_numbers
+from llm.tokens.engine.split import AT_SPACES, rule_numbers
+from llm.tokens.engine.vocabulary import check, cuts_at_spaces, first_symbols
 from llm.tokens.files.added import normalizer as normalizer_of
 from llm.tokens.files.bpe import read_vocabulary, to_json
+from llm.tokens.files.llama import META, PREPEND
 from llm.tokens.learn.bpe import learn_merges
 
 SHORT = 2_000            # bytes: below, the fixed cost of a compiled call is what counts
-MOST_IDS = 1 << 24
 TASK = 1 << 18           # characters of text that one thread takes at a time
 
 
@@ -29,34 +30,39 @@ class FastBPE(Marked):
     """A vocabulary, its merges by rank, a splitting rule and special tokens."""
 
     def __init__(self, pieces, merges, rule="gpt2", specials=None, whole_words=False,
-                 normalizer=None, flags=None):
+                 normalizer=None, flags=None, prepend="never", fallback=None):
         """pieces {id: bytes}; merges (M, 3) ids a, b, new by rank; specials {text: id}, and their
         flags {text: of lstrip, rstrip, single_word, normalized} (see engine/specials.py).
 
         whole_words: a word that is a piece becomes that piece, even where merges would not make it
         (tiktoken, Llama 3). normalizer: as a tokenizer.json has it; {"type": "NFC"} puts text into
-        Unicode's composed form first (Qwen, GPT-NeoX).
+        Unicode's composed form first (Qwen, GPT-NeoX). prepend: where a space is put before a text
+        that has none: "always" (in each part between special tokens), "first" or "never".
+        fallback {byte: id}: pieces are characters, and others become their bytes (Llama 2).
         Raises ValueError where these contradict each other. A vocabulary may lack bytes that its
         training text never had, but not printable ASCII.
         """
         self.pieces, self.rule, self.specials = dict(pieces), rule, dict(specials or {})
         self.merges = np.array(merges, dtype=np.int64).reshape(-1, 3)
-        check(self.pieces, self.merges, self.specials)
+        check(self.pieces, self.merges, self.specials, fallback or {})
+        if prepend not in PREPEND or (fallback is None and prepend == "first") or (
+                fallback is not None and (rule != "whole" or whole_words)):
+            raise ValueError(f"prepend {prepend!r}, rule {rule!r}, whole_words {whole_words} do "
+                             "not go together; with fallback the rule is 'whole', and 'first' is "
+                             "for it only")
         self.merges = self.merges.astype(np.int32)
-        base = np.full(256, -1, dtype=np.int32)
-        for i, piece in self.pieces.items():
-            if len(piece) == 1:
-                base[piece[0]] = i
-        lacking = [c for c in range(0x20, 0x7F) if base[c] < 0]
-        if lacking:
-            raise ValueError("the vocabulary is smaller than the base alphabet: "
-                             f"{len(lacking)} printable ASCII characters are missing, "
-                             f"such as {chr(lacking[0])!r}")
+        base, chars = first_symbols(self.pieces, fallback)
         self.whole_words, self.flags = whole_words, dict(flags or {})
         self.normalizer, self.normalize = normalizer, normalizer_of(normalizer)
-        self.encoder = Encoder(base, self.merges, rule, whole_words and {
-            piece: i for i, piece in self.pieces.items() if len(piece) > 1})
+        self.prepend, self.fallback = prepend, fallback
+        self.as_is = normalizer is None and prepend == "never" and fallback is None
+        self.strips = fallback is not None and self.cut("x")[0] == " x"
+        at_spaces = fallback is not None and cuts_at_spaces(pieces)
+        whole = whole_words and {piece: i for i, piece in self.pieces.items() if len(piece) > 1}
+        self.encoder = Encoder(base, self.merges, AT_SPACES if at_spaces else rule_numbers(rule),
+                               whole, chars)
         texts = {i: text.encode() for text, i in self.specials.items()}
+        texts |= {i: bytes([b]) for b, i in (fallback or {}).items()}
         self.vocab_size = max(max(self.pieces), *texts, 0) + 1
         self.table = [self.pieces.get(i, texts.get(i, b"")) for i in range(self.vocab_size)]
 
@@ -95,7 +101,7 @@ class FastBPE(Marked):
         """
         if special:
             return self.encode_batch([text], special, threads=1)[0]
-        data = to_bytes(text if self.normalize is None else self.cut(text)[0])
+        data = to_bytes(text if self.as_is else self.cut(text)[0])
         if len(data) < SHORT:
             return self.encoder.encode_short(data)
         array = np.frombuffer(data, dtype=np.uint8)
@@ -108,7 +114,7 @@ class FastBPE(Marked):
         texts = list(texts)
         for text in texts if set(map(type, texts)) - {str} else ():
             to_bytes(text)                                  # says what is wrong
-        if not special and self.normalize is None:
+        if not special and self.as_is:
             return self.encode_plain(texts, threads)
         cut = [self.cut(text, special) for text in texts]
         plain = iter(self.encode_plain([part for parts in cut for part in parts[::2]], threads))
@@ -123,6 +129,12 @@ class FastBPE(Marked):
             return [ids for task in tasks for ids in self.encode_task(task)]
         with ThreadPoolExecutor(threads) as pool:
             return [ids for done in pool.map(self.encode_task, tasks) for ids in done]
+
+    def spaced(self, text, first):
+        """A text between special tokens as the encoder wants it, its spaces plain spaces."""
+        text = text if self.fallback is None else text.replace(META, " ")
+        wanted = self.prepend == "always" or (first and self.prepend == "first")
+        return " " + text if wanted and text[:1] not in ("", " ") else text
 
     def encode_task(self, texts):
         """A list of str -> their ids, each a view of one array."""
@@ -143,12 +155,14 @@ class FastBPE(Marked):
         if outside.any():
             raise ValueError(f"id {ids[outside][0]} is not in the vocabulary of "
                              f"{self.vocab_size} ids")
-        return b"".join([self.table[i] for i in ids.tolist()]).decode("utf-8", "replace")
+        text = b"".join([self.table[i] for i in ids.tolist()]).decode("utf-8", "replace")
+        return text[1:] if self.strips and text[:1] == " " else text
 
     def save(self, path):
         """Write Hugging Face's tokenizer.json, atomically; `write_gpt2` writes the older pair."""
         write_atomically(path, to_json(self.pieces, self.merges, self.rule, self.specials,
-                                       self.whole_words, self.normalizer, self.flags))
+                                       self.whole_words, self.normalizer, self.flags, self.prepend,
+                                       self.fallback, self.strips))
 
     @classmethod
     def load(cls, path):
@@ -157,22 +171,3 @@ class FastBPE(Marked):
             return cls(**read_vocabulary(Path(path)))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise VocabularyError(f"cannot read the vocabulary {path}: {error}") from None
-
-
-def check(pieces, merges, specials):
-    """Raise ValueError unless every merge joins two pieces into the piece it names."""
-    if len(set(pieces.values())) < len(pieces):
-        raise ValueError("two ids of the vocabulary stand for the same bytes")
-    for r, (a, b, new) in enumerate(merges.tolist()):
-        if pieces.get(a, b"") + pieces.get(b, b"") != pieces.get(new) or a not in pieces:
-            raise ValueError(f"merge number {r} joins ids {a} and {b} into {new}, but their bytes "
-                             f"are {pieces.get(a)}, {pieces.get(b)} and {pieces.get(new)}")
-    last = max([*pieces, *specials.values()], default=0)
-    if last >= MOST_IDS:
-        raise ValueError(f"an id is {last}, and a model has a row of numbers for each id up to the "
-                         f"largest: keep ids below {MOST_IDS}")
-    for text, i in specials.items():
-        if not text or i in pieces or i < 0:
-            raise ValueError(f"special token {text!r} needs a name and an id of its own, not {i}")
-    if len(set(specials.values())) < len(specials):
-        raise ValueError("two special tokens share an id")

@@ -5,17 +5,23 @@ normalizer, the pre_tokenizer, the flags of special tokens) is that of transform
 convert_slow_tokenizer.py and models/*/tokenization_*.py. Each is compared on 5,000 strings.
 """
 
+import base64
+import json
 import unicodedata
 
 import numpy as np
 import pytest
 
 from llm.data.text import load
+from llm.tokens.engine.split import split
+from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.tiktoken import load_tiktoken
 from llm.tokens.load import load_tokenizer
+from llm.tokens.unigram import BYTES
 from tests.oracle.strings import FIXED, STRINGS, TRICKY
 
 tokenizers = pytest.importorskip("tokenizers")
-from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
+from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402, E501
 
 NASTY = ["<s>", "</s>", "<unk>", "<mask>", "<extra_id_0>", "wörd", "thé", "<a", "b>", "▁", " ", " ",
          " ", "  ", "\t", "\n", "\r\n", "\xa0", "\u2003", "\u3000", "\x85", "\x1f", "\x00", "\x7f",
@@ -96,3 +102,89 @@ def test_a_mask_of_bert_may_take_blanks_along(tmp_path):
     theirs.add_special_tokens([AddedToken("<mask>", lstrip=True), AddedToken("<a>b", rstrip=True),
                                AddedToken("<a", single_word=True)])
     assert_same(theirs, tmp_path, texts=STABLE)
+
+
+def test_gpt2_with_a_space_before_the_text(tmp_path):
+    """As RoBERTa and GPT-2 with add_prefix_space."""
+    theirs = byte_level()
+    theirs.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    theirs.add_special_tokens(["<s>", "</s>", AddedToken("<mask>", lstrip=True)])
+    assert_same(theirs, tmp_path)
+
+
+def characters(vocab_size=1500):
+    """A tiny byte-fallback BPE: all bytes, and merges of characters."""
+    theirs = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    theirs.normalizer = normalizers.Replace(" ", "▁")
+    theirs.pre_tokenizer = pre_tokenizers.Metaspace("▁", "never")
+    theirs.train_from_iterator([CORPUS], trainers.BpeTrainer(
+        vocab_size=vocab_size, show_progress=False, limit_alphabet=150,
+        special_tokens=["<unk>", "<s>", "</s>", *BYTES]))
+    found = json.loads(theirs.to_str())
+    found["added_tokens"] = found["added_tokens"][:3]      # the bytes are no special tokens
+    return Tokenizer.from_str(json.dumps(found))
+
+
+@pytest.mark.parametrize("kind", ["legacy", "first", "always", "gemma", "across"])
+def test_llama_2_and_mistral(kind, tmp_path):
+    """LlamaConverter with legacy, LlamaTokenizer, and a normalizer without a first space."""
+    theirs = characters()
+    space = normalizers.Replace(" ", "▁")
+    theirs.normalizer = {"legacy": normalizers.Sequence([normalizers.Prepend("▁"), space]),
+                         "gemma": space}.get(kind)
+    theirs.pre_tokenizer = pre_tokenizers.Metaspace("▁", kind, split=False) if kind in (
+        "first", "always") else None
+    if kind == "across":                                   # pieces with a space inside and behind
+        theirs = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+        theirs.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), space])
+        theirs.train_from_iterator(CORPUS[:30_000].split("\n"), trainers.BpeTrainer(
+            vocab_size=1500, show_progress=False, special_tokens=["<unk>", "<s>", "</s>", *BYTES]))
+        found = json.loads(theirs.to_str())
+        found["added_tokens"] = found["added_tokens"][:3]
+        theirs = Tokenizer.from_str(json.dumps(found))
+    theirs.add_special_tokens([AddedToken("<mask>", lstrip=True), "<extra_id_0>"])
+    theirs.add_tokens([AddedToken("<a", normalized=True), AddedToken("thé", single_word=True)])
+    ours = assert_same(theirs, tmp_path)
+    assert ours.encoder.numbers[0] == (0 if kind == "across" else 1)
+    theirs.decoder = Tokenizer.from_file(str(tmp_path / "ours.json")).decoder
+    for text in TEXTS:
+        ids = ours.encode(text)
+        if "\ufffd" not in ours.decode(ids):
+            assert theirs.decode(ids.tolist(), skip_special_tokens=False) == ours.decode(ids)
+
+
+O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+"
+         r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}|"
+         r" ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")    # tiktoken, openai_public.py
+
+
+def test_the_words_of_o200k(tmp_path):
+    theirs = Tokenizer(models.BPE())
+    theirs.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(tokenizers.Regex(O200K), "isolated"),
+        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    theirs.train_from_iterator([CORPUS], trainers.BpeTrainer(
+        vocab_size=1500, show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    ours = assert_same(theirs, tmp_path)
+    assert ours.rule == "o200k"
+    cut = pre_tokenizers.Split(tokenizers.Regex(O200K), "isolated")
+    rng = np.random.default_rng(0)
+    letters = ["a", "B", "ǅ", "ʰ", "中", "\u0301", "'", "'s", "'LL", "'ſ", " ", "\n", "/", "!", "1",
+               "é", "É", "Ω", "ß", "\t", "_", "\U000e0100"]
+    for _ in range(5000):
+        text = "".join(letters[i] for i in rng.integers(0, len(letters), rng.integers(1, 20)))
+        assert split(text, "o200k") == [word for word, _ in cut.pre_tokenize_str(text)], repr(text)
+
+
+def test_the_file_of_tiktoken_with_the_words_of_o200k(tmp_path):
+    tiktoken = pytest.importorskip("tiktoken")
+    ours = FastBPE.train(CORPUS, 2000, "o200k")
+    theirs = tiktoken.Encoding("o200k", pat_str=O200K, special_tokens={},
+                               mergeable_ranks={piece: i for i, piece in ours.pieces.items()})
+    (tmp_path / "o.tiktoken").write_bytes(b"".join(
+        base64.b64encode(piece) + b" %d\n" % i for i, piece in ours.pieces.items()))
+    ours = load_tiktoken(tmp_path / "o.tiktoken", "o200k")
+    for text, ids in zip(TEXTS, theirs.encode_ordinary_batch(TEXTS), strict=True):
+        assert ours.encode(text).tolist() == ids, repr(text)

@@ -16,7 +16,7 @@ from numba import njit
 
 from llm.tokens.bpe import to_bytes
 from llm.tokens.chars import code_points
-from llm.tokens.engine.split import WHITE_SPACE, run, step
+from llm.tokens.engine.classes import WHITE_SPACE, run, step
 
 LETTERS, ALONE, BLANK = range(3)          # in a word; a word by itself; between words
 CONTROL, CHINESE, MARK = 4, 8, 16         # and what the normalizer asks about, as bits

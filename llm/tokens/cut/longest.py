@@ -11,9 +11,9 @@ import numpy as np
 from numba import njit
 
 from llm.tokens.cut.bert import BLANK, class_table, word_ends
+from llm.tokens.engine.classes import step
 from llm.tokens.engine.encoder import Encoder
 from llm.tokens.engine.merges import gather
-from llm.tokens.engine.split import step
 from llm.tokens.engine.trie import build, matches
 
 

@@ -13,7 +13,7 @@ from llm.tokens.cut.lattice import expect
 from llm.tokens.cut.paths import SPACE, sample, segment
 from llm.tokens.engine.encoder import MOST_BYTES, MOST_WORDS, Cache
 from llm.tokens.engine.merges import gather
-from llm.tokens.engine.split import RULES, class_table, rule_numbers, word_ends
+from llm.tokens.engine.split import RULES, rule_numbers, table_for, word_ends
 from llm.tokens.engine.words import room
 
 META = "▁"               # U+2581, which stands for a space in pieces
@@ -59,7 +59,8 @@ def ends_of(data, segments, rule):
         border[0] = False
         return np.flatnonzero(border)
     ends = np.empty(len(data), dtype=np.int64)
-    n, _, _ = word_ends(data, 0, 0, segments, class_table(), rule_numbers(rule), ends)
+    numbers = rule_numbers(rule)
+    n, _, _ = word_ends(data, 0, 0, segments, table_for(numbers), numbers, ends)
     return ends[:n]
 
 

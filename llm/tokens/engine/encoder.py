@@ -11,7 +11,8 @@ from numba import njit
 
 from llm.tokens.engine.heap import find, packed
 from llm.tokens.engine.merges import apply, gather
-from llm.tokens.engine.split import class_table, next_end, rule_numbers, word_ends
+from llm.tokens.engine.split import next_end, table_for, word_ends
+from llm.tokens.engine.vocabulary import NONE
 from llm.tokens.engine.words import Words, enter, hashed, room, slot_of
 
 BLOCK = 1 << 15          # words per block
@@ -28,8 +29,8 @@ def rank_table(merges, slots, keys, made):
 
 
 @njit(cache=True, nogil=True)
-def short(data, classes, rule, slots, hashes, starts, store, known, base, pair_slots, keys, made,
-          tokens, token_starts, ids):
+def short(data, classes, rule, slots, hashes, starts, store, known, base, chars, pair_slots, keys,
+          made, tokens, token_starts, ids):
     """The four passes in one over a text (N,) bytes: fills ids (N,); (ids, words known after).
 
     slots … known are the table of words as in `intern`, base … token_starts are as in `apply`.
@@ -44,7 +45,8 @@ def short(data, classes, rule, slots, hashes, starts, store, known, base, pair_s
             w = known
             known += 1
             enter(data, i, j, h, at, slots, hashes, starts, store, w)
-            apply(store, starts, w, known, base, pair_slots, keys, made, tokens, token_starts)
+            apply(store, starts, w, known, base, chars, pair_slots, keys, made, tokens,
+                  token_starts)
         for t in range(token_starts[w], token_starts[w + 1]):
             ids[n] = tokens[t]
             n += 1
@@ -90,12 +92,12 @@ class Encoder:
 
     given = None             # what `made_otherwise` returns: words that a new cache holds already
 
-    def __init__(self, base, merges, rule, whole=()):
-        """base (256,) int32: the id of each byte, or −1; merges (M, 3) int32 by rank.
-
-        whole: {bytes: id} of words that are looked up before they are merged.
+    def __init__(self, base, merges, numbers, whole=(), chars=NONE):
+        """base (256,) int32: the id of each byte, or −1; merges (M, 3) int32 by rank; numbers: the
+        splitting rule; whole: {bytes: id} of words that are looked up before they are merged;
+        chars (C,) int32: the id of each code point that is a piece, or −1.
         """
-        self.base, self.numbers, self.caches = base, rule_numbers(rule), []
+        self.base, self.chars, self.numbers, self.caches = base, chars, numbers, []
         self.missing = base < 0 if (base < 0).any() else None
         self.slots = np.zeros(1 << max(2 * len(merges), 8).bit_length(), dtype=np.int32)
         self.keys = np.empty(max(len(merges), 1), dtype=np.int64)
@@ -129,9 +131,9 @@ class Encoder:
             self.check_bytes(np.frombuffer(data, dtype=np.uint8))
         ids, cache = np.empty(len(data), dtype=np.int32), self.borrow()
         cache.prepare(len(data), len(data))                    # every byte may be a new word
-        n, known = short(data, class_table(), self.numbers, cache.slots, cache.hashes,
-                         cache.starts, cache.store, cache.n, self.base, self.slots, self.keys,
-                         self.made, cache.tokens, cache.token_starts, ids)
+        n, known = short(data, table_for(self.numbers), self.numbers, cache.slots, cache.hashes,
+                         cache.starts, cache.store, cache.n, self.base, self.chars, self.slots,
+                         self.keys, self.made, cache.tokens, cache.token_starts, ids)
         if known > cache.n:
             cache.n, cache.size = known, int(cache.starts[known])
         self.caches.append(cache)
@@ -165,8 +167,8 @@ class Encoder:
         i = segment = n = done = 0
         while done < len(segments):
             first = i
-            m, i, segment = word_ends(data, i, segment, segments, class_table(), self.numbers,
-                                      ends)
+            m, i, segment = word_ends(data, i, segment, segments, table_for(self.numbers),
+                                      self.numbers, ends)
             totals[0] = n
             n = gather(self.look_up(cache, data, first, ends[:m]), cache.tokens,
                        cache.token_starts, ids, n, totals[1:])
@@ -191,5 +193,5 @@ class Encoder:
 
     def ids_of_new(self, cache, known):
         """Merge the words from number `known` on, into the cache."""
-        apply(cache.store, cache.starts, known, cache.n, self.base, self.slots, self.keys,
-              self.made, cache.tokens, cache.token_starts)
+        apply(cache.store, cache.starts, known, cache.n, self.base, self.chars, self.slots,
+              self.keys, self.made, cache.tokens, cache.token_starts)

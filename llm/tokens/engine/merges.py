@@ -10,6 +10,7 @@ Leaves out: threads (see FastBPE.encode_batch) and any ordering but day 24's.
 import numpy as np
 from numba import njit
 
+from llm.tokens.engine.classes import code_at
 from llm.tokens.engine.heap import find, packed, pop, push, twice
 
 
@@ -122,12 +123,32 @@ def most_frequent(heap, waiting, slots, keys, counts, min_count):
     return -1, waiting
 
 
+@njit
+def symbols(store, begin, end, base, chars, ids):
+    """Fill ids with the first symbols of the word store[begin:end]; returns how many.
+
+    chars (C,) int32: the id of each code point that is a piece, or −1. Any other character is its
+    bytes, whose ids are base (256,) int32. A byte-level vocabulary has no chars.
+    """
+    n, i = 0, begin
+    while i < end:
+        if len(chars) and store[i] >= 0xC0:
+            code, j = code_at(store, i)
+            if code < len(chars) and chars[code] >= 0:
+                ids[n] = chars[code]
+                n, i = n + 1, j
+                continue
+        ids[n] = base[store[i]]
+        n, i = n + 1, i + 1
+    return n
+
+
 @njit(cache=True, nogil=True)
-def apply(store, starts, first, last, base, slots, keys, made, tokens, token_starts):
+def apply(store, starts, first, last, base, chars, slots, keys, made, tokens, token_starts):
     """Merge the words first … last − 1 of `store`; the ids of word w go to
     tokens[token_starts[w]:token_starts[w + 1]].
 
-    base (256,) int32: the id of each byte; pair keys[r] (see `find`) has rank r, makes made[r].
+    base, chars: see `symbols`; pair keys[r] (see `find`) has rank r, makes made[r].
     """
     longest = 0
     for w in range(first, last):
@@ -135,9 +156,8 @@ def apply(store, starts, first, last, base, slots, keys, made, tokens, token_sta
     after, before = np.empty(longest, np.int32), np.empty(longest, np.int32)
     ids, heap = np.empty(longest, np.int32), np.empty((3 * longest, 2), np.int64)
     for w in range(first, last):
-        n, waiting = starts[w + 1] - starts[w], 0
+        n, waiting = symbols(store, starts[w], starts[w + 1], base, chars, ids), 0
         for i in range(n):
-            ids[i] = base[store[starts[w] + i]]
             after[i], before[i] = i + 1, i - 1
         after[n - 1] = -1
         for i in range(n - 1):

@@ -12,7 +12,7 @@ import unicodedata
 import numpy as np
 
 from llm.tokens.bpe import to_bytes
-from llm.tokens.engine.split import WHITE_SPACE
+from llm.tokens.engine.classes import WHITE_SPACE
 
 FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
 BLANKS = "".join(map(chr, WHITE_SPACE))
@@ -84,9 +84,10 @@ class Marked:
     """What tokenizers share: a text is cut at its special tokens, and their ids are put between.
 
     A tokenizer has specials {text: id} and flags {text: flags}; `normalize` is None or str -> str.
+    as_is: text without special tokens is not changed. strips: decoding takes a first space off.
     """
 
-    flags, normalize = {}, None
+    flags, normalize, as_is, strips = {}, None, True, False
 
     def names(self, special):
         """The special tokens named, or "all": a list. ValueError if one is unknown."""

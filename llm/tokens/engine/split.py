@@ -1,24 +1,29 @@
 """Day 25 · Splitting text into words as GPT-2, SmolLM2 and GPT-4 do, without a regex engine.
 
 Their rules are regular expressions over Unicode. Here each is a small state machine over UTF-8
-bytes: a table gives every code point one of five classes, and the class of one, two or three code
-points decides where a word ends. The table comes from Python's `unicodedata`, so letters newer
-than this Python's Unicode version count as "other" until Python is updated.
-Leaves out: rules for other tokenizers (o200k), and normalisation of any kind.
+bytes: a table gives every code point one of a few classes (classes.py), and the class of one, two
+or three code points decides where a word ends.
+Leaves out: rules for other tokenizers, and normalisation of any kind.
 """
-
-import functools
-import unicodedata
 
 import numpy as np
 from numba import njit
 
 from llm.tokens.bpe import to_bytes
+from llm.tokens.engine.cased import cased_end, sign_end
+from llm.tokens.engine.classes import (
+    END,
+    LETTER,
+    NEWLINE,
+    NUMBER,
+    OTHER,
+    SPACE,
+    class_table,
+    run,
+    step,
+)
 
-OTHER, LETTER, NUMBER, SPACE, NEWLINE, END = range(6)
-WHITE_SPACE = (*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
-               0x2028, 0x2029, 0x202F, 0x205F, 0x3000)      # Unicode property White_Space
-PLAIN, GPT2, GPT4 = range(3)
+PLAIN, RUNS, GPT2, GPT4, CASED = range(5)
 RULES = {                    # style, digits in a word (0: any), newlines at the end kept apart
     "whole": (PLAIN, 0, 0),  # no splitting: one word, as on day 24
     "gpt2": (GPT2, 0, 0),
@@ -26,18 +31,9 @@ RULES = {                    # style, digits in a word (0: any), newlines at the
     "cl100k": (GPT4, 3, 0),  # as tiktoken has it now
     "llama3": (GPT4, 3, 1),  # the same pattern as first published
     "qwen2": (GPT4, 1, 1),
+    "o200k": (CASED, 3, 1),  # GPT-4o
 }
-
-
-@functools.cache
-def class_table():
-    """(0x110000,) uint8: the class of every code point. Letters and numbers end before 0x40000."""
-    table = np.zeros(0x110000, dtype=np.uint8)
-    kinds = {"L": LETTER, "N": NUMBER}
-    table[:0x40000] = [kinds.get(unicodedata.category(chr(c))[0], OTHER) for c in range(0x40000)]
-    table[list(WHITE_SPACE)] = SPACE
-    table[[0x0A, 0x0D]] = NEWLINE
-    return table
+AT_SPACES = RUNS, 0, 0       # "whole", where no piece has a space behind another character
 
 
 def rule_numbers(rule):
@@ -47,37 +43,9 @@ def rule_numbers(rule):
     return RULES[rule]
 
 
-@njit
-def step(data, i, end, classes):
-    """The class of the code point at byte i and the byte after it; (END, i) where text ends."""
-    if i >= end:
-        return END, i
-    b = np.int64(data[i])
-    if b < 0x80:
-        return np.int64(classes[b]), i + 1
-    if b < 0xE0:
-        return np.int64(classes[(b & 31) << 6 | data[i + 1] & 63]), i + 2
-    if b < 0xF0:
-        code = (b & 15) << 12 | (data[i + 1] & 63) << 6 | data[i + 2] & 63
-        return np.int64(classes[code]), i + 3
-    code = (b & 7) << 18 | (data[i + 1] & 63) << 12 | (data[i + 2] & 63) << 6 | data[i + 3] & 63
-    return np.int64(classes[code]), i + 4
-
-
-@njit
-def run(data, i, end, classes, kind, most):
-    """The end of the run of one class that starts at byte i, at most `most` code points long."""
-    while most:
-        if i < end and data[i] < 0x80:         # the fast path for ASCII
-            if classes[data[i]] != kind:
-                break
-            i, most = i + 1, most - 1
-            continue
-        found, j = step(data, i, end, classes)
-        if found != kind:
-            break
-        i, most = j, most - 1
-    return i
+def table_for(numbers):
+    """The class table that a rule, given as numbers, reads texts through."""
+    return class_table(numbers[0] == CASED)
 
 
 @njit
@@ -112,7 +80,7 @@ def white_space(data, i, end, classes, style, digits, apart):
         last, i = i, j
         kind, j = step(data, i, end, classes)
     at_end = kind == END or (style == GPT2 and digits and kind == NUMBER)
-    if style == GPT4 and newline and (apart or not at_end):
+    if style >= GPT4 and newline and (apart or not at_end):
         return newline
     return i if at_end or last == start else last
 
@@ -122,9 +90,18 @@ def word_end(data, i, end, classes, style, digits, apart):
     """Where the word that starts at byte i ends; text[i:end] is all the rule may look at."""
     if style == PLAIN:
         return end
-    length = contraction(data, i, end, style == GPT4)
-    if length:
-        return i + length
+    if style == RUNS:                                      # ` *[^ ]*`
+        while i < end and data[i] == 32:
+            i += 1
+        while i < end and data[i] != 32:
+            i += 1
+        return i
+    if style == CASED:
+        j = cased_end(data, i, end, classes)
+        if j > i:
+            return j + (contraction(data, j, end, True) if j < end else 0)
+    elif contraction(data, i, end, style == GPT4):
+        return i + contraction(data, i, end, style == GPT4)
     limit = digits if digits else end
     space = data[i] == 32
     kind, j = step(data, i, end, classes)
@@ -141,6 +118,8 @@ def word_end(data, i, end, classes, style, digits, apart):
         if kind == NUMBER:
             return run(data, i, end, classes, NUMBER, limit)
         if kind == OTHER or (space and after == OTHER):
+            if style == CASED:
+                return sign_end(data, j, end, classes)
             i = run(data, j, end, classes, OTHER, end)
             return run(data, i, end, classes, NEWLINE, end)
     return white_space(data, i, end, classes, style, digits, apart)
@@ -148,12 +127,12 @@ def word_end(data, i, end, classes, style, digits, apart):
 
 @njit
 def next_end(data, i, end, classes, rule):
-    """`word_end`, with a short cut: `[ ]?[A-Za-z]+` is a word to every rule that splits at all."""
+    """`word_end`, with a short cut: `[ ]?[A-Za-z]+` is a word to the rules of GPT-2 and GPT-4."""
     j = i + (data[i] == 32)
     k = j
     while k < end and data[k] < 0x80 and classes[data[k]] == LETTER:
         k += 1
-    if k > j and rule[0] != PLAIN and (k == end or data[k] < 0x80):
+    if k > j and rule[0] >= GPT2 and (k == end or data[k] < 0x80):
         return k
     return word_end(data, i, end, classes, rule[0], rule[1], rule[2])
 
@@ -181,7 +160,8 @@ def all_ends(data, rule):
     """Where each word of data (N,) uint8 ends: (M,) int64."""
     ends = np.empty(len(data), dtype=np.int64)
     segments = np.array([len(data)], dtype=np.int64)
-    n, _, _ = word_ends(data, 0, 0, segments, class_table(), rule_numbers(rule), ends)
+    numbers = rule_numbers(rule)
+    n, _, _ = word_ends(data, 0, 0, segments, table_for(numbers), numbers, ends)
     return ends[:n]
 
 

@@ -18,12 +18,12 @@ LOOK_AHEAD = 4           # code points after a word that may still change where 
 def encode_stream(tokenizer, chunks, special=()):
     """Yield (T,) int32 arrays: joined, they are the ids of the joined chunks (str).
 
-    ValueError where the tokenizer normalises: a letter and its accent might be cut apart; and
-    where a special token takes white space along, which might be cut from it.
+    ValueError where the tokenizer normalises: a letter and its accent might be cut apart, or a
+    space put before each part; and where a special token takes white space along.
     """
-    if tokenizer.normalize is not None:
+    if not tokenizer.as_is:
         raise ValueError("a stream cannot be cut before it is normalised: normalise the text, for "
-                         "NFC with unicodedata.normalize, and use a tokenizer without normalizer")
+                         "NFC with unicodedata.normalize, and use a tokenizer that changes none")
     finder = tokenizer.pattern(special)
     if not finder.plain:
         raise ValueError("a stream cannot be cut near special tokens with flags such as lstrip; "
@@ -58,7 +58,8 @@ def safe_cut(text, rule, names, longest):
     data = np.frombuffer(to_bytes(tail), dtype=np.uint8)
     ends = all_ends(data, rule)
     last = len(to_bytes(text[start:limit]))
-    for end in ends[:np.searchsorted(ends, last, side="right")][::-1].tolist():
+    safe = np.searchsorted(ends, last, side="right") - (rule == "o200k")     # see the note
+    for end in ends[:max(safe, 0)][::-1].tolist():
         done = data[:end].tobytes().decode()
         if not done[-1].isspace():
             return start + len(done)

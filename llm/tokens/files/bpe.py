@@ -8,6 +8,7 @@ Leaves out: what is not known here, such as dropout or a normalizer; it is refus
 import json
 
 from llm.tokens.bpe import VocabularyError
+from llm.tokens.files import llama
 from llm.tokens.files.added import normalizer, read_added, write_added
 
 PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -15,18 +16,21 @@ GPT2_ORDER = PRINTABLE + [b for b in range(256) if b not in PRINTABLE]   # ids 0
 CHARACTER = {b: chr(b) if b in PRINTABLE else chr(0x100 + i - len(PRINTABLE))
              for i, b in enumerate(GPT2_ORDER)}
 BYTE = {character: b for b, character in CHARACTER.items()}
-
 END = "<|endoftext|>"      # the one special token of GPT-2
+MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")     # what we do not have
 GPT4_PARTS = (r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
               r"\s*[\r\n]+|\s+(?!\S)|\s+")
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|" + GPT4_PARTS
+ENDINGS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+LLAMA3 = ENDINGS + "|" + GPT4_PARTS
+UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+LETTERS = r"[^\r\n\p{L}\p{N}]?"
 PATTERNS = {
     "llama3": LLAMA3,
     "qwen2": LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}"),
     "cl100k": LLAMA3.replace(r"\s*[\r\n]+", r"\s+\z|\s*[\r\n]+"),
+    "o200k": (f"{LETTERS}{UPPER}*{LOWER}+{ENDINGS}?|{LETTERS}{UPPER}+{LOWER}*{ENDINGS}?|"
+              + GPT4_PARTS.partition("|")[2].replace(r"+[\r\n]*", r"+[\r\n/]*")),
 }
-MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix",
-         "byte_fallback")                                 # parts of a model that we do not have
 
 
 def visible(piece):
@@ -84,8 +88,11 @@ def from_gpt2(vocab_json, merges_txt, specials=(END,), rule="gpt2"):
                                           if name in vocab})
 
 
-def assemble(vocab, merges, rule, specials, whole_words=False):
-    """Check pieces {visible: id} and merges [[left, right], …] against each other."""
+def assemble(vocab, merges, rule, specials, whole_words=False, read=piece_of):
+    """Check pieces {visible: id} and merges [[left, right], …] against each other.
+
+    read: the bytes that a visible piece stands for.
+    """
     for piece, i in vocab.items():
         if not isinstance(i, int) or i < 0:
             raise ValueError(f"the piece {piece!r} has {i!r} for an id")
@@ -109,7 +116,7 @@ def assemble(vocab, merges, rule, specials, whole_words=False):
     if unmade and not whole_words:
         raise ValueError(f"no merge makes {len(unmade)} of the pieces, such as {unmade[0]!r}; are "
                          "the merges cut short, or is it a special token that is not declared?")
-    return {"pieces": {i: piece_of(piece) for piece, i in vocab.items()}, "merges": triples,
+    return {"pieces": {i: read(piece) for piece, i in vocab.items()}, "merges": triples,
             "rule": rule, "specials": specials, "whole_words": whole_words}
 
 
@@ -128,16 +135,23 @@ def from_json(text):
     specials, flags = read_added(found)
     vocab = {piece: i for piece, i in model["vocab"].items() if piece not in specials}
     merges = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-    return {**assemble(vocab, merges, rule_of(found.get("pre_tokenizer")), specials,
-                       bool(model.get("ignore_merges"))),
-            "normalizer": found.get("normalizer"), "flags": flags}
+    whole, pre = bool(model.get("ignore_merges")), found.get("pre_tokenizer")
+    more = {"normalizer": found.get("normalizer"), "flags": flags}
+    if model.get("byte_fallback"):
+        if whole:
+            raise ValueError("ignore_merges and byte_fallback together are not supported")
+        more |= {"fallback": llama.take_bytes(vocab), "prepend": llama.prepend_of(pre)}
+        return assemble(vocab, merges, "whole", specials, read=llama.piece_of) | more
+    rule, more["prepend"] = rule_of(pre)
+    return assemble(vocab, merges, rule, specials, whole) | more
 
 
 def rule_of(pre):
-    """The splitting rule that a pre_tokenizer object means. ValueError if it is none of ours."""
+    """(rule, prepend) that a pre_tokenizer object means. ValueError if it is none of ours."""
     for rule in ("whole", "gpt2", "smollm", *PATTERNS):
-        if same(pre, pre_tokenizer(rule)):
-            return rule
+        for prepend in ("never", "always") if rule in ("whole", "gpt2") else ("never",):
+            if same(pre, pre_tokenizer(rule, prepend)):
+                return rule, prepend
     raise ValueError(f"the pre_tokenizer {json.dumps(pre)[:300]} is none of the rules of split.py")
 
 
@@ -151,9 +165,9 @@ def same(found, wanted):
     return found == wanted
 
 
-def pre_tokenizer(rule):
-    """The object that means `rule` in a tokenizer.json."""
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+def pre_tokenizer(rule, prepend="never"):
+    """The object that means `rule` and `prepend` in a tokenizer.json."""
+    level = {"type": "ByteLevel", "add_prefix_space": prepend == "always", "trim_offsets": True,
              "use_regex": rule in ("gpt2", "smollm")}
     before = {"smollm": {"type": "Digits", "individual_digits": True}}
     if rule in PATTERNS:
@@ -162,22 +176,25 @@ def pre_tokenizer(rule):
     return {"type": "Sequence", "pretokenizers": [before[rule], level]} if rule in before else level
 
 
-def to_json(pieces, merges, rule, specials, whole_words=False, normalizer=None, flags=None):
+def to_json(pieces, merges, rule, specials, whole_words=False, normalizer=None, flags=None,
+            prepend="never", fallback=None, strips=False):
     """The bytes of a tokenizer.json that Hugging Face's tokenizers reads to the same ids."""
-    names = {i: visible(piece) for i, piece in pieces.items()}
+    of_bytes = {i: f"<0x{b:02X}>" for b, i in (fallback or {}).items()}
+    names = {i: (visible if fallback is None else llama.written)(piece)
+             for i, piece in pieces.items()} | of_bytes
     both = set(names.values()) & set(specials)
     if both:
         raise ValueError(f"the special token {both.pop()!r} is written like an ordinary piece; "
                          "give it another name")
     vocab = {**names, **{i: text for text, i in specials.items()}}   # else specials get other ids
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-             "use_regex": True}
+    level = pre_tokenizer("gpt2")
     model = {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-             "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+             "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": fallback is not None,
              "ignore_merges": whole_words, "vocab": {vocab[i]: i for i in sorted(vocab)},
              "merges": [[names[a], names[b]] for a, b, _ in merges.tolist()]}
+    pre = pre_tokenizer(rule, prepend) if fallback is None else llama.pre_tokenizer(prepend)
     whole = {"version": "1.0", "truncation": None, "padding": None,
              "added_tokens": write_added(specials, flags or {}), "normalizer": normalizer,
-             "pre_tokenizer": pre_tokenizer(rule), "post_processor": None, "decoder": level,
-             "model": model}
+             "pre_tokenizer": pre, "post_processor": None,
+             "decoder": level if fallback is None else llama.decoder(strips), "model": model}
     return json.dumps(whole, ensure_ascii=False, indent=1).encode()

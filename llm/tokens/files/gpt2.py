@@ -53,12 +53,13 @@ def write_gpt2(tokenizer, folder):
     The pair says neither how text is cut nor which tokens are special. Raises ValueError, with
     nothing written, where a reader who assumes GPT-2's rule and <|endoftext|> would be wrong.
     """
+    if not tokenizer.as_is or tokenizer.flags:
+        raise ValueError("vocab.json and merges.txt have no place for a normalizer, a first space, "
+                         "pieces of characters, or flags of special tokens; use save, which writes "
+                         "a tokenizer.json")
     if tokenizer.rule != "gpt2":
         raise ValueError(f"vocab.json and merges.txt mean the rule 'gpt2', not {tokenizer.rule!r}; "
                          "use save, which writes a tokenizer.json")
-    if tokenizer.normalizer or tokenizer.flags:
-        raise ValueError("vocab.json and merges.txt have no place for a normalizer or for flags of "
-                         "special tokens; use save, which writes a tokenizer.json")
     others = set(tokenizer.specials) - {END}
     if others:
         raise ValueError(f"vocab.json cannot say that {min(others)!r} is special, only {END}; use "

@@ -4,7 +4,7 @@ tiktoken joins the two neighbours whose bytes together are the piece of the lowe
 that piece came about. So every way to cut a piece in two pieces is a merge here, and merges are
 ordered by the rank of what they make. A word that is a piece needs none of them.
 The file says neither how text is cut nor which tokens are special: the reader must know.
-Leaves out: the rule of o200k, which cuts words where small letters are followed by capitals.
+Leaves out: fetching a file, and knowing its rule and special tokens by its name.
 """
 
 import base64
@@ -21,9 +21,6 @@ def load_tiktoken(path, rule="cl100k", specials=None):
     VocabularyError for a file that is missing or damaged; ValueError for a rule we do not have.
     Source: tiktoken, load.py, `load_tiktoken_bpe`, and _educational.py, `bpe_encode`.
     """
-    if rule.startswith("o200k"):
-        raise ValueError("o200k's rule cuts words by upper and lower case, which is not supported; "
-                         "its vocabulary cut by another rule would give other ids")
     ranks = {}
     for n, line in enumerate(read(Path(path)).splitlines(), 1):
         try:

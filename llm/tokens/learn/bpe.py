@@ -9,7 +9,7 @@ import numpy as np
 
 from llm.tokens.bpe import to_bytes
 from llm.tokens.engine.merges import learn
-from llm.tokens.engine.split import class_table, rule_numbers, word_ends
+from llm.tokens.engine.split import rule_numbers, table_for, word_ends
 from llm.tokens.engine.words import Words, room
 
 BLOCK = 1 << 16          # words per block
@@ -17,7 +17,7 @@ BLOCK = 1 << 16          # words per block
 
 def count_words(texts, rule):
     """Distinct words of all texts, and how often each occurs: Words, (n,) int64."""
-    words, counts = Words(), np.zeros(1 << 11, dtype=np.int64)
+    words, counts, cut = Words(), np.zeros(1 << 11, dtype=np.int64), rule_numbers(rule)
     for text in texts:
         data = np.frombuffer(to_bytes(text), dtype=np.uint8)
         segments = np.array([len(data)], dtype=np.int64)
@@ -25,8 +25,7 @@ def count_words(texts, rule):
         i = segment = 0
         while i < len(data):
             first, known = i, words.n
-            m, i, segment = word_ends(data, i, segment, segments, class_table(),
-                                      rule_numbers(rule), ends)
+            m, i, segment = word_ends(data, i, segment, segments, table_for(cut), cut, ends)
             numbers = words.add(data, first, ends[:m])
             counts = room(counts, words.n)
             counts[known:words.n] = 0
