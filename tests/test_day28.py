@@ -169,6 +169,12 @@ def test_one_token_attends_to_itself(way):
     assert np.array_equal(way(q, k, v), v)
 
 
+@pytest.mark.parametrize("block", [0, -1])
+def test_a_block_without_queries_is_refused(block):
+    with pytest.raises(ValueError, match=f"1 query or more, not {block}"):
+        causal_attention_rows(Q, K, VALUES, block)
+
+
 @pytest.mark.parametrize("way", [causal_attention, causal_attention_rows])
 def test_misaligned_shapes_are_named(way):
     x = np.ones((5, 4))
@@ -186,6 +192,6 @@ def test_a_leaking_mask_reports_a_loss_that_no_honest_model_has():
     assert causal == pytest.approx(result.honest, rel=1e-3)
     assert max(shifted, unmasked) < 0.5 * causal
     assert result.told[0] == 0 and result.told[1] == 1 and min(result.told[2:]) > 1
-    assert result.spelled == 1.0
+    assert result.spelled == 1.0 and result.told[3] == result.shared
     zeroed = result.nats[3]                                         # the nats of the lost weight
     assert zeroed - causal == pytest.approx(result.missing, rel=1e-3) and result.missing > 0.3

@@ -30,6 +30,7 @@ class Result:
     missing: float       # mean of −ln of the row sums, zeroing after: nats of the lost weight
     row_sums: list       # by mask: mean sum of the weights of a row
     told: list           # by mask: how many earlier outputs changed with the last token
+    shared: int          # how many queries score the last key at all: others cannot notice its sign
     places: list         # middle of each bin of places
     curves: list         # by mask: nats in each bin
     spelled: float       # share of next characters read off a row sum, zeroing after
@@ -62,6 +63,7 @@ def measure(fast, seed):
     return Result(corpus.name, V, T, texts, MASKS, by_place.mean(axis=1).tolist(),
                   (each.std(axis=0, ddof=1) / texts**0.5).tolist(), float(np.mean(honest)),
                   float(np.mean(missing)), np.mean(sums, axis=0).tolist(), told,
+                  int((q[:-1] @ k[-1] != 0).sum()),
                   [float(np.sqrt(a * b)) for a, b in bins],
                   [[float(row[a:b].mean()) for a, b in bins] for row in by_place],
                   spelled(ids[:10_001], V),

@@ -36,8 +36,11 @@ def causal_attention_rows(q, k, v, block=1):
 
     Row by row (block = 1) exactly T(T + 1)/2 pairs are scored, and nothing is hidden. A larger
     block scores T(T + block)/2 pairs, hides a triangle of them, and keeps the matrix unit busy.
+    Raises ValueError as above, or for a block below 1.
     """
     check_causal(q, k, v)
+    if block < 1:
+        raise ValueError(f"a block holds 1 query or more, not {block}")
     parts = []
     for t in range(0, q.shape[-2], block):
         queries = q[..., t:t + block, :]                           # (..., b, D)
