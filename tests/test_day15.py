@@ -513,6 +513,44 @@ def test_misuse_raises_with_the_shapes(call, message):
         call()
 
 
+@pytest.mark.parametrize("value", [None, "2", 2j, [None, 1.0], np.array(["a"])])
+def test_what_is_no_real_number_is_refused_and_does_not_become_nan(value):
+    x = leaf(1)
+    for call in (Tensor, lambda v: x + v, lambda v: v - x, lambda v: x < v):
+        with pytest.raises(ValueError, match="real numbers only, not .*" + type(value).__name__):
+            call(value)
+
+
+@pytest.mark.parametrize("value", [True, 2, np.uint8(2), 2.0, [2.0], np.float64(2)])
+def test_numbers_of_every_kind_take_the_tensors_dtype(value):
+    x = leaf(1, dtype=np.float32)
+    assert (x * value).dtype == (value - x).dtype == np.float32
+    assert (x * value).data == x.data * float(np.sum(value))
+
+
+KEEPS = {"add": lambda h: h + h, "sub": lambda h: h - h, "sum": lambda h: h.sum(0),
+         "reshape": lambda h: h.reshape(-1), "transpose": lambda h: h.T,
+         "cat": lambda h: ops.cat(h, h), "relu": ops.relu, "tanh": ops.tanh, "exp": ops.exp,
+         "sigmoid": ops.sigmoid, "softmax": ops.softmax, "log_softmax": ops.log_softmax,
+         "gelu": ops.gelu, "gelu_erf": ops.gelu_erf, "silu": ops.silu, "power": lambda h: h**3,
+         "mul": lambda h: h * (h + 1.0), "div": lambda h: h / (h + 9.0)}
+
+
+@pytest.mark.parametrize("name", KEEPS)
+def test_each_operation_keeps_the_arrays_that_the_note_lists(name):
+    h = leaf(4, 5) + 0.0                              # no leaf, and nothing kept so far
+    out = KEEPS[name](h)
+    n = 4 * 5 * 8
+    if name in ("add", "sub", "sum", "reshape", "transpose", "cat"):
+        assert saved_bytes(out) == 0
+    elif name in ("mul", "div"):
+        assert saved_bytes(out) == (2 if name == "mul" else 3) * n
+    else:
+        by_output = name not in ("gelu", "gelu_erf", "silu", "power")
+        assert saved_bytes(out) == n
+        assert any(a is (out if by_output else h).data for a in out.node.saved)
+
+
 def test_an_input_that_is_left_out_needs_no_gradient():
     x, w = leaf(2, 3), leaf(3, 4)
     ops.linear(x, w).sum().backward()

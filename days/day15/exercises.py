@@ -7,15 +7,17 @@ from llm.grad.tensor import Tensor, primitive
 from llm.grad.walk import saved_bytes
 
 
-def concatenate_pair():
-    """Return (f, f_vjp), ready for `primitive`: two arrays side by side along the last axis.
+def choose_pair():
+    """Return (f, f_vjp), ready for `primitive`: each entry from one of two arrays.
 
-    f(a, b): a (..., N), b (..., M) → (out (..., N + M), saved). f_vjp(dout, *saved) → (da, db).
-    Save no array. Example::
+    f(mask, a, b), three arrays of one shape, mask of booleans: a where mask is true, b elsewhere.
+    f_vjp(dout, *saved) → (None, da, db). Keep one byte a number. An infinite gradient must reach
+    the array that was chosen, and the other gets 0, not NaN. Example::
 
-        f, f_vjp = concatenate_pair()
-        out, saved = f(np.array([1.0, 2.0]), np.array([3.0]))            # out: [1, 2, 3]
-        f_vjp(np.array([5.0, 6.0, 7.0]), *saved)                         # ([5, 6], [7])
+        f, f_vjp = choose_pair()
+        out, saved = f(np.array([True, False]), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+        # out: [1, 4]
+        f_vjp(np.array([5.0, 6.0]), *saved)                              # (None, [5, 0], [0, 6])
     """
     raise NotImplementedError
 
@@ -33,20 +35,25 @@ def accumulate_batches(loss, batches):
     raise NotImplementedError
 
 
-def check_concatenate_pair(make):
-    """The hand example, finite differences, and a record that holds no array."""
+def check_choose_pair(make):
+    """The hand example, finite differences, an infinity, and a record of one byte a number."""
     f, f_vjp = make()
-    out, saved = f(np.array([1.0, 2.0]), np.array([3.0]))
-    assert out.tolist() == [1, 2, 3]
-    assert [g.tolist() for g in f_vjp(np.array([5.0, 6.0, 7.0]), *saved)] == [[5, 6], [7]]
+    mask = np.array([True, False])
+    out, saved = f(mask, np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    assert out.tolist() == [1, 4]
+    none, *found = f_vjp(np.array([5.0, 6.0]), *saved)
+    assert none is None and [g.tolist() for g in found] == [[5, 0], [0, 6]]
+    _, da, db = f_vjp(np.array([np.inf, -np.inf]), *saved)
+    assert da.tolist() == [np.inf, 0] and db.tolist() == [0, -np.inf], "∞ · 0 is NaN"
     rng = np.random.default_rng(0)
-    for a, b in [((3,), (1,)), ((2, 3), (2, 4)), ((2, 1, 3), (2, 1, 3)), ((2, 0), (2, 2))]:
-        check.check_pair(f, f_vjp, rng.standard_normal(a), rng.standard_normal(b), rng=rng)
-    x = Tensor(rng.standard_normal((2, 3)), requires_grad=True)
-    both = primitive(f, f_vjp)(x, x)
-    assert saved_bytes(both) == 0, "only N is needed: an array that is saved is kept alive"
-    (both * np.arange(6.0)).sum().backward()
-    np.testing.assert_allclose(x.grad, [[3.0, 5.0, 7.0]] * 2)
+    for shape in [(3,), (2, 4), (2, 1, 3), (0, 2), ()]:
+        a, b = (np.asarray(rng.standard_normal(shape)) for _ in range(2))
+        check.check_pair(f, f_vjp, np.asarray(rng.random(shape) < 0.5), a, b, rng=rng)
+    x = Tensor(rng.standard_normal((4, 25)), requires_grad=True)
+    leaky = primitive(f, f_vjp)(x.data > 0, x + 0.0, x - 1.0)
+    assert saved_bytes(leaky) == 100, f"{saved_bytes(leaky)} bytes are kept for 100 numbers"
+    (leaky * 2.0).sum().backward()
+    np.testing.assert_allclose(x.grad, np.full((4, 25), 2.0))      # through one or the other
 
 
 def check_accumulate_batches(f):

@@ -35,15 +35,15 @@ class Tensor:
 
     Only leaves (made by hand, with requires_grad=True) keep a gradient; calls of `backward` add to
     it until it is set to None. Integers become float32. `node` is how it was made, None in a leaf.
-    Raises ValueError where integers are to have a gradient.
+    `==` compares objects: for entries write x.data == y. Raises ValueError where integers are to
+    have a gradient, and for what is not real numbers.
     """
 
     __slots__ = ("data", "grad", "requires_grad", "node", "__weakref__")
-    __array_priority__ = 1000                  # array + Tensor asks the Tensor, not NumPy
-    __array_ufunc__ = None
+    __array_ufunc__ = None                     # array + Tensor asks the Tensor, not NumPy
 
     def __init__(self, data, requires_grad=False):
-        data = np.asarray(data)
+        data = real(data)
         if data.dtype.kind != "f":
             if requires_grad:
                 raise ValueError(f"only floats have gradients, and this is {data.dtype}: "
@@ -146,7 +146,15 @@ def unpacked(numbers):
 
 def like(value, tensor):
     """A number takes the tensor's dtype: 0.5 * float32 stays float32."""
-    return value if isinstance(value, Tensor) else np.asarray(value, tensor.dtype)
+    return value if isinstance(value, Tensor) else real(value).astype(tensor.dtype, copy=False)
+
+
+def real(value):
+    """value as an array; None and text, which NumPy would turn into numbers, are refused."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"real numbers only, not {value!r} ({type(value).__name__})")
+    return array
 
 
 class primitive:
