@@ -744,3 +744,23 @@ def test_gpt2_may_put_a_space_before_a_text(small, tmp_path):
     assert tokenizer.decode(low) == " low" and tokenizer.encode("").tolist() == []
     tokenizer.save(tmp_path / "tokenizer.json")
     assert FastBPE.load(tmp_path / "tokenizer.json").prepend == "always"
+
+
+@pytest.mark.parametrize("rule", ["gpt2", "whole"])
+def test_training_does_not_learn_from_special_tokens(rule):
+    rng = np.random.default_rng(0)
+    parts = [random_text(rng, 20, "ab ") for _ in range(200)]
+    names = ["<|x|>", "<|x|>b", "<y>"]
+    text = "".join(part + ("<|x|>", "<|x|>", "<|x|>b")[n % 3] for n, part in enumerate(parts))
+    tokenizer = FastBPE.train(text, 330, rule, names)
+    assert tokenizer.vocab_size == 330 and set(tokenizer.specials) == set(names)
+    assert not any(set(b"<|x>") & set(piece) for i, piece in tokenizer.pieces.items() if i > 255)
+    between = re.split("<\\|x\\|>b|<\\|x\\|>", text)
+    same = FastBPE.train(iter(between), 327, rule)
+    assert tokenizer.merges.tolist() == same.merges.tolist()        # nothing is merged across
+    across = FastBPE.train(re.sub("<\\|x\\|>b|<\\|x\\|>", "", text), 327, rule)
+    assert across.merges.tolist() != same.merges.tolist()
+    ids = tokenizer.encode("<|x|>b<|x|>", "all").tolist()
+    assert ids == [tokenizer.specials["<|x|>b"], tokenizer.specials["<|x|>"]]
+    with pytest.raises(ValueError, match="encodes str"):
+        FastBPE.train([b"low"], 300, specials=["<|x|>"])

@@ -930,6 +930,26 @@ def test_special_tokens_may_take_white_space_along(small, low_unigram, tmp_path)
     assert grams.encode("low x").tolist() == low
 
 
+def test_training_does_not_learn_from_special_tokens():
+    rng = np.random.default_rng(0)
+    parts = ["".join("ab cd"[i] for i in rng.integers(0, 5, 25)) for _ in range(150)]
+    text = "<s>".join(parts)
+    words = WordPiece.train(text, 60, [*SPECIALS, "<s>"])
+    assert words.pieces == WordPiece.train(iter(parts), 60, [*SPECIALS, "<s>"]).pieces
+    assert not any("<" in piece or "s" in piece for piece in words.pieces[len(SPECIALS) + 1:])
+    for prepend, texts in (("never", parts), ("always", parts),
+                           ("first", [" " * (n == 0 and part[0] != " ") + part
+                                      for n, part in enumerate(parts)])):
+        grams = Unigram.train(text, 60, False, "whole", prepend, ["<s>"])
+        same = Unigram.train(iter(texts), 60, False, "whole",
+                             "never" if prepend == "first" else prepend, ["<s>"])
+        assert grams.pieces == same.pieces and grams.specials == {"<unk>": 0, "<s>": 59}
+        assert not any("<" in piece for piece, _ in grams.pieces[1:-1])
+    for kind in (WordPiece, Unigram):
+        with pytest.raises(ValueError, match="encodes str"):
+            kind.train([b"low"], 300, specials=["[UNK]", "<s>"])
+
+
 def test_the_floor_costs_at_most_a_thousandth_of_a_nat_for_each_piece():
     counts = np.array([0.0, 1e-5, 2e-4, 3.0, 40.0])
     exact = (counts[counts > 0] * np.log(counts[counts > 0] / counts.sum())).sum()

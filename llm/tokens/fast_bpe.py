@@ -14,7 +14,7 @@ import numpy as np
 from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
 from llm.tokens.engine.encoder import Encoder
-from llm.tokens.engine.specials import Marked
+from llm.tokens.engine.specials import Marked, without
 from llm.tokens.engine.split import AT_SPACES, rule_numbers
 from llm.tokens.engine.vocabulary import check, cuts_at_spaces, first_symbols
 from llm.tokens.files.added import normalizer as normalizer_of
@@ -82,7 +82,8 @@ class FastBPE(Marked):
         """Learn from a str, or from an iterable of str whose texts are taken one at a time.
 
         vocab_size counts the 256 bytes, the merges (fewer where no pair occurs min_count times
-        any more) and the specials, which come last. Same counts, same ties as day 24.
+        any more) and the specials, which come last and are taken out of the texts before anything
+        is counted. Same counts, same ties as day 24.
         """
         rule_numbers(rule)
         wanted = vocab_size - 256 - len(specials)
@@ -90,7 +91,8 @@ class FastBPE(Marked):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the base alphabet of 256 "
                              f"bytes and {len(specials)} special tokens; ask for more")
         texts = texts if not isinstance(texts, (str, bytes)) else [texts]
-        pairs = learn_merges(texts, wanted, rule, min_count, order)
+        parts = (part for parts in without(texts, specials) for part in parts)
+        pairs = learn_merges(parts, wanted, rule, min_count, order)
         return cls.from_merges(pairs, rule, specials, order)
 
     def encode(self, text, special=()):

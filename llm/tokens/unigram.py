@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from llm.data.download import write_atomically
-from llm.tokens.bpe import VocabularyError, to_bytes
+from llm.tokens.bpe import VocabularyError
 from llm.tokens.cut.segmenter import META, Segmenter, check_rule
-from llm.tokens.engine.specials import Marked
+from llm.tokens.engine.specials import Marked, without
 from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files.bpe import read
@@ -67,7 +67,8 @@ class Unigram(Marked):
 
         Ids: <unk>, the 256 bytes if byte_fallback, the pieces (all single characters, and others of
         up to `longest` characters; the most probable first), the specials. Fewer than vocab_size in
-        all only where no more substrings repeat. seeds, report: see learn_pieces. With the
+        all only where no more substrings repeat. The specials are taken out of the texts before
+        anything is counted. seeds, report: see learn_pieces. With the
         defaults every text comes back from its ids, but that ▁ becomes a space. ValueError for a
         vocab_size below the alphabet, an unknown rule, and a special token that texts would need.
         """
@@ -80,8 +81,9 @@ class Unigram(Marked):
         names = {UNKNOWN, *bytes_, *specials}
         check_rule(rule)
         texts = [texts] if isinstance(texts, (str, bytes)) else texts
-        texts = (with_space(text, prepend) for text in texts if to_bytes(text))    # or it says why
-        learned = learn_pieces(texts, vocab_size - len(names), rule, longest, seeds,
+        parts = (with_space(part, prepend) if not k or prepend == "always" else part
+                 for parts in without(texts, specials) for k, part in enumerate(parts) if part)
+        learned = learn_pieces(parts, vocab_size - len(names), rule, longest, seeds,
                                "".join(bytes_), report)
         # 12 decimals: the reader in Hugging Face changes the last bit of longer numbers
         learned = [(name, round(score, 12)) for name, score in (

@@ -16,7 +16,7 @@ from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError, to_bytes
 from llm.tokens.cut.bert import Bert
 from llm.tokens.cut.longest import Matcher
-from llm.tokens.engine.specials import Marked
+from llm.tokens.engine.specials import Marked, without
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files.wordpiece import SPECIALS, read_vocabulary, to_json
 from llm.tokens.learn.wordpiece import SCORES, alphabet, count_words, learn_pieces
@@ -59,7 +59,8 @@ class WordPiece(Marked):
     def train(cls, texts, vocab_size, specials=SPECIALS, min_count=2, lower=True, score="gain"):
         """Learn from a str, or from an iterable of str whose texts are taken one at a time.
 
-        vocab_size counts specials, alphabet and learned pieces, in that order; there are fewer
+        vocab_size counts specials, which are taken out of the texts before anything is counted,
+        alphabet and learned pieces, in that order; there are fewer
         where no pair that occurs min_count times is worth merging. score: "gain", by how much the
         text's likelihood rises (Schuster and Nakajima 2012); "ratio", n_ab/(n_a n_b), the same for
         one occurrence, which is how WordPiece is often told; "frequency", n_ab, which is byte-pair
@@ -68,7 +69,8 @@ class WordPiece(Marked):
         if score not in SCORES:
             raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")
         bert, prefix = Bert(lower=lower), "##"
-        words = count_words([texts] if isinstance(texts, (str, bytes)) else texts, bert)
+        texts = without([texts] if isinstance(texts, (str, bytes)) else texts, specials)
+        words = count_words((part for parts in texts for part in parts), bert)
         pieces = [*specials, *alphabet(words, prefix)]
         if vocab_size < len(pieces):
             raise ValueError(f"vocab_size {vocab_size} is smaller than the {len(specials)} special "

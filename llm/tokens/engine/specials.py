@@ -80,6 +80,14 @@ def pattern_of(names):
     return re.compile("|".join(map(re.escape, names)) if names else "(?!)")
 
 
+def without(texts, names):
+    """The parts of each text between the special tokens named, one text at a time."""
+    finder = Finder(list(names), {})
+    for text in texts:
+        to_bytes(text)                                     # says what is wrong
+        yield finder.split(text)[::2] if names else [text]
+
+
 class Marked:
     """What tokenizers share: a text is cut at its special tokens, and their ids are put between.
 
