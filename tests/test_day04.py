@@ -2,7 +2,7 @@
 
 import json
 import os
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -104,25 +104,44 @@ def test_reading_all_adds_each_number_once():
         roofline.read_all(np.ones((2, 3), np.float32))
 
 
-def fastest(functions, repeats):
-    """The least seconds of each function, taken in turns: what no other program disturbed."""
-    for function in functions:
-        function()
-    rounds = []
-    for _ in range(repeats):
-        rounds.append([])
-        for function in functions:
-            start = time.perf_counter()
-            function()
-            rounds[-1].append(time.perf_counter() - start)
-    return np.min(rounds, axis=0)
+class Watched(np.ndarray):
+    """An array that writes down the line of memory (64 bytes) of each element that is touched."""
+
+    lines = []
+
+    def __getitem__(self, key):
+        Watched.lines.append((id(self), (key[0] * self.shape[1] + key[1]) * self.itemsize // 64))
+        return self.view(np.ndarray)[key]
+
+    def __setitem__(self, key, value):
+        self[key]                              # written down as a read
+        self.view(np.ndarray)[key] = value
 
 
-def test_walking_along_rows_is_several_times_faster_than_down_columns():
-    a, b = product(np.random.default_rng(6), 192, 192, 192, np.float32)
-    along, down, both = fastest([lambda: matmul.row_order(a, b), lambda: matmul.dot_order(a, b),
-                                 lambda: matmul.column_order(a, b)], 5)
-    assert 3 * along < down and 3 * along < both            # about 15 times on a quiet machine
+def lines_fetched(loops, n, held, monkeypatch):
+    """Lines that a compiled way's own loops fetch, run in Python, if a cache holds `held` lines."""
+    a, b, c = (np.ones((n, n), np.float32).view(Watched) for _ in "abc")
+    c.view(np.ndarray)[:] = 0
+    monkeypatch.setattr(Watched, "lines", [])
+    monkeypatch.setattr(matmul, "np", SimpleNamespace(zeros=lambda shape, dtype: c))
+    assert (loops.py_func(a, b).view(np.ndarray) == n).all()
+    cache, fetched = {}, 0                     # a dict keeps its order: the oldest line is first
+    for line in Watched.lines:
+        fetched += line not in cache
+        cache.pop(line, None)
+        cache[line] = True
+        if len(cache) > held:
+            cache.pop(next(iter(cache)))
+    return fetched
+
+
+def test_walking_along_rows_fetches_a_sixteenth_of_the_lines(monkeypatch):
+    n = 32                                     # a row has 2 lines, and a column 32
+    along, down, both = (lines_fetched(loops, n, 8, monkeypatch)
+                         for loops in (matmul._ikj, matmul._ijk, matmul._jki))
+    assert along == n**3 // 16 + 2 * n * n // 16     # all of b for each row of a; a and c once
+    assert down == n**3 + 2 * n * n + n * n // 16    # b: a line for each step; a for each c_ij
+    assert both == 2 * n**3 + n * n                  # a and c: each step a line; b: each b_kj
 
 
 def test_blas_can_be_asked_without_failing_anywhere():
@@ -156,10 +175,17 @@ def test_mixed_types_give_the_wider_one(name):
     assert getattr(matmul, name)(b, a).dtype == np.float64
 
 
-@pytest.mark.parametrize("threads", [0, -1])
-def test_threads_below_one_are_refused(threads):
-    with pytest.raises(ValueError, match=f"at least 1, not {threads}"):
-        matmul.tiled(np.ones((8, 8)), np.ones((8, 8)), threads=threads)
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2"])
+def test_threads_below_one_or_in_parts_are_refused(threads):
+    for call in (matmul.tiled, lambda a, b, threads: roofline.read_all(a[0], threads)):
+        with pytest.raises(ValueError, match=f"at least 1, not {threads}"):
+            call(np.ones((8, 8), np.float32), np.ones((8, 8), np.float32), threads=threads)
+
+
+def test_a_number_of_threads_of_any_whole_type_gives_the_product():
+    a, b = product(np.random.default_rng(7), 8, 8, 8)
+    for threads in (True, np.int32(1), np.uint8(2), 10**6):
+        np.testing.assert_allclose(matmul.tiled(a, b, threads=threads), a @ b)
 
 
 @pytest.mark.parametrize("panel", [(-1, 5), (4, 0)])

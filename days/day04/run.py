@@ -116,7 +116,7 @@ def draw(r, path):
     ax.text(.27, peak * 1.2, f"the most that BLAS reached: {peak:.0f} GFLOP/s")
     ax.plot([row[1] for row in r.rows], [row[2] for row in r.rows], "o-", color="C0", ms=4, lw=1)
     for m, i, g, _ in (row for row in r.rows if row[0] in (1, 2, 16, 128, 1024)):
-        ax.text(i, g * .62, m, color="C0", ha="center", va="center", fontsize=9)
+        ax.text(i, g * (.62 if g < .9 * peak else 1.3), m, c="C0", ha="center", va="center", size=9)
     ax.text(1.1, 3.2, f"BLAS, this many rows times\na {r.b_shape[0]} × {r.b_shape[1]} matrix",
             color="C0")
     at, low = r.n / 6, 0.0

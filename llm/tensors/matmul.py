@@ -56,14 +56,15 @@ def tiled(a, b, threads=None):
 
     Rows of a are padded to a multiple of 4 and K to a multiple of 8 with zeros, which add nothing.
     """
+    threads = get_num_threads() if threads is None else threads
+    if not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise ValueError(f"threads must be a whole number and at least 1, not {threads}")
     a, b = _ready(a, b)
     m, n = a.shape[0], b.shape[1]
     a, b = _padded(a, ROWS, DEPTH), _padded(b, DEPTH, 1)
     if 0 in a.shape or n == 0:
         return np.zeros((m, n), a.dtype)
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads must be at least 1, not {threads}")
-    stripes = min(threads or get_num_threads(), a.shape[0] // ROWS)
+    stripes = min(int(threads), a.shape[0] // ROWS)
     return _tiled(a, b, stripes, *PANEL)[:m]
 
 

@@ -51,7 +51,10 @@ def read_all(x, threads=None):
     """
     if x.ndim != 1:
         raise ValueError(f"read_all takes one axis, got {x.shape}: pass x.ravel()")
-    return _read(x, threads or get_num_threads()).sum()
+    threads = get_num_threads() if threads is None else threads
+    if not isinstance(threads, (int, np.integer)) or threads < 1:
+        raise ValueError(f"threads must be a whole number and at least 1, not {threads}")
+    return _read(x, int(threads)).sum()
 
 
 @njit(fastmath=True, parallel=True, cache=True)
