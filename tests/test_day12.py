@@ -144,6 +144,20 @@ def test_counted_numbers_count_every_operation():
                                      + math.tanh(math.log(3)))
 
 
+def test_counted_exponents_count_and_a_power_of_two_duals_costs_eight():
+    assert operations(lambda x: 2.0 ** x[0], [3.0]) == 1
+    assert float(2.0 ** Tally().number(3.0)) == 8.0
+    assert dual_operations(lambda x: x[0] ** x[0], [3.0]) == 8
+
+
+def test_entries_far_below_one_are_judged_as_if_they_were_one(rng):
+    tiny = lambda x: (1e-7 * x * x, (x,))
+    check_pair(tiny, lambda d, x: (np.zeros_like(d),), rng.standard_normal(5), rng=rng)
+    large = lambda x: (1e-3 * x * x, (x,))
+    with pytest.raises(AssertionError, match="input 0 at"):
+        check_pair(large, lambda d, x: (np.zeros_like(d),), rng.standard_normal(5), rng=rng)
+
+
 @pytest.mark.parametrize("n", [1, 3, 10])
 def test_forward_mode_costs_n_passes_of_at_most_four_times_the_formula(rng, n):
     f = lambda xs: sum(tanh(x * x) / (x + 2.0) for x in xs)
@@ -254,6 +268,12 @@ def test_low_precision_is_refused_with_the_cure(rng):
         numerical_gradient(lambda z: z, np.zeros((2, 3)))
     with pytest.raises(ValueError, match=r"input 0 is float32 of shape \(2, 3\)"):
         check_pair(scaled_tanh, scaled_tanh_vjp, x, x, None, rng=rng)
+
+
+@pytest.mark.parametrize("step, x, at", [(0.0, [1.0], 0), (1e-20, [0.0, 1.0], 1)])
+def test_a_step_lost_in_rounding_is_refused(step, x, at):
+    with pytest.raises(ValueError, match=rf"lost .* 1.0 at \({at},\) of x \({len(x)},\)"):
+        numerical_gradient(np.sum, np.array(x), step)
 
 
 def test_the_best_float64_step_is_near_6e_minus_6():

@@ -128,8 +128,8 @@ def draw(result, path):
     ax.set(xlabel="step h", ylabel="relative error of the derivative", ylim=(3e-18, 3),
            xlim=(1e-13, 2))
     ratio = result.best["forward float64"][2] / result.best["central float64"][2]
-    ax.set_title(f"At its best step a central difference is about {float(f'{ratio:.1g}'):,.0f}"
-                 "× as accurate as a forward one (float64)")
+    fig.suptitle(f"In float64 the best central difference is about {float(f'{ratio:.1g}'):,.0f}× "
+                 "as accurate as the best forward one", x=.01, ha="left", fontsize=11)
     save(fig, path)
 
 

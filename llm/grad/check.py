@@ -20,7 +20,8 @@ def numerical_gradient(f, x, step=None):
     changed in place during the calls (so f may hold x itself) and restored bit for bit.
     step: h for every entry; None is eps^(1/3) · max(1, |entry|).
     Returns a float64 array of x's shape.
-    Raises ValueError where x or f(x) is not float64, or f(x) is not one number.
+    Raises ValueError where x or f(x) is not float64, f(x) is not one number, or the step is lost
+    in the rounding of an entry.
     Source: Nocedal & Wright, Numerical Optimization (2006), section 8.1, eq. 8.7.
     """
     if not isinstance(x, np.ndarray) or x.dtype != np.float64:
@@ -30,6 +31,9 @@ def numerical_gradient(f, x, step=None):
     for index in np.ndindex(x.shape):
         centre = x[index]
         h = STEP * max(1.0, abs(centre)) if step is None else step
+        if centre + h == centre - h:
+            raise ValueError(f"step {h} is lost in the rounding of {centre} at {index} of x "
+                             f"{x.shape}: take a larger one")
         try:
             x[index] = right = centre + h
             above = number(f(x))

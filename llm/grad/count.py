@@ -48,6 +48,9 @@ class Counted:
     def __pow__(self, other):
         return self.did(self.value ** plain(other))
 
+    def __rpow__(self, other):
+        return self.did(other ** self.value)
+
     def __rsub__(self, other):
         return self.did(other - self.value)
 
