@@ -15,6 +15,8 @@ from llm.functions.heads import (
     merge_heads,
     multi_head,
     multi_head_both_ways,
+    multi_head_dropped,
+    multi_head_dropped_vjp,
     multi_head_vjp,
     split_heads,
 )
@@ -226,6 +228,46 @@ def test_toggles_of_the_module_and_its_dtype(rng):
     assert usual.causal and usual.qkv.b is not None and usual.qkv.w.dtype == np.float32
 
 
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("rule", [NO_RULE, Reversed()])
+def test_dropped_weights_are_gone_and_the_others_grow(rng, rule, causal):
+    qkv, kept = rng.standard_normal((2, 4, 12)), rng.random((2, 2, 4, 4)) >= 0.4
+    out, saved = multi_head_dropped(qkv, kept, 2, rule, rate=0.4, causal=causal)
+    v, weights = saved[2:4]
+    for b, h, t in np.ndindex(2, 2, 4):                         # one by one, from the definition
+        by_hand = sum(weights[b, h, t, s] / 0.6 * v[b, h, s] for s in range(4) if kept[b, h, t, s])
+        assert out[b, t, 2 * h:2 * h + 2] == pytest.approx(by_hand + np.zeros(2))
+    check_pair(multi_head_dropped, multi_head_dropped_vjp, qkv, kept, rng=rng, H=2, rule=rule,
+               rate=0.4, causal=causal)
+    plain = (multi_head if causal else multi_head_both_ways)(qkv, 2, rule)[0]
+    assert multi_head_dropped(qkv, np.ones_like(kept), 2, rule, 0.0, causal)[0] == pytest.approx(
+        plain)
+    out, saved = multi_head_dropped(qkv.astype(np.float32), kept, 2, rule, 0.4, causal)
+    assert out.dtype == np.float32 == multi_head_dropped_vjp(out, *saved)[0].dtype
+    with pytest.raises(ValueError, match=r"kept of shape \(2, 4, 4\) for weights of shape \(2, 2, "):
+        multi_head_dropped(qkv, kept[0], 2)
+
+
+def test_the_module_drops_weights_only_where_a_call_brings_an_rng(rng):
+    module = MultiHeadAttention(6, 2, np.random.default_rng(1), dropout=0.25)
+    plain = MultiHeadAttention(6, 2, np.random.default_rng(1))
+    x = Tensor(rng.standard_normal((1, 5, 6)).astype(np.float32))
+    assert np.array_equal(module(x).data, plain(x).data) and module.draws and not plain.draws
+    assert np.array_equal(plain(x, np.random.default_rng(0)).data, plain(x).data)
+    draws = [module(x, rng).data for _ in range(3000)]
+    assert not np.array_equal(draws[0], draws[1])
+    assert np.mean(draws, axis=0) == pytest.approx(plain(x).data, abs=0.05)
+    kept = np.random.default_rng(7).random((1, 2, 5, 5), dtype=np.float32) >= 0.25
+    expected = module.project(Tensor(multi_head_dropped(module.qkv(x).data, kept, 2,
+                                                        rate=0.25)[0])).data
+    assert module(x, np.random.default_rng(7)).data == pytest.approx(expected)
+    both = MultiHeadAttention(6, 2, np.random.default_rng(1), dropout=0.25, causal=False)
+    assert (both(x, np.random.default_rng(7)).data != expected).any()
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"rate lies in \[0, 1\)"):
+            MultiHeadAttention(6, 2, rng, dropout=rate)
+
+
 def test_heads_that_do_not_divide_are_refused(rng):
     with pytest.raises(ValueError, match="3 heads do not divide 8 channels"):
         MultiHeadAttention(8, 3, rng)
@@ -238,7 +280,7 @@ def test_heads_that_do_not_divide_are_refused(rng):
 
 def test_the_layer_is_a_sum_over_heads_of_matrices_of_rank_d(rng):
     C, H, D = 6, 3, 2
-    module = MultiHeadAttention(C, H, rng)
+    module = MultiHeadAttention(C, H, rng, dtype=np.float64)
     x = rng.standard_normal((1, 5, C))
     qkv = module.qkv.w.data.astype(np.float64).reshape(C, 3, H, D)
     total = 0

@@ -133,8 +133,8 @@ def test_a_gate_of_another_shape_is_refused():
 
 def test_dropout_falls_on_what_is_added_never_on_the_stream(rng):
     x = Tensor(rng.standard_normal((30, 8)))
-    added = Residual(Scale(1.0), LayerNorm(8), dropout=0.5)(x, rng).data - x.data
-    branch = LayerNorm(8)(x).data
+    added = Residual(Scale(1.0), LayerNorm(8, dtype=np.float64), dropout=0.5)(x, rng).data - x.data
+    branch = LayerNorm(8, dtype=np.float64)(x).data
     dropped = np.isclose(added, 0, atol=1e-12)
     assert 0.3 < dropped.mean() < 0.7
     assert added[~dropped] == pytest.approx(2 * branch[~dropped])
@@ -165,7 +165,7 @@ def test_a_pre_norm_branch_that_is_zero_leaves_stream_and_gradient_untouched(rng
 
 def test_a_post_norm_stream_always_has_mean_0_and_variance_1(rng):
     x = Tensor(100 + 7 * rng.standard_normal((5, 32)))
-    out = Residual(Scale(2.0), LayerNorm(32), pre=False)(x).data
+    out = Residual(Scale(2.0), LayerNorm(32, dtype=np.float64), pre=False)(x).data
     assert out.mean(axis=-1) == pytest.approx(np.zeros(5), abs=1e-9)
     assert out.std(axis=-1) == pytest.approx(np.ones(5), rel=1e-4)
 
@@ -302,6 +302,24 @@ def test_what_is_dropped_is_zero_even_if_it_was_infinite():
     out, saved = dropout(np.array([np.inf, 1.0]), kept, 0.5)
     np.testing.assert_array_equal(out, [0, 2])
     np.testing.assert_array_equal(dropout_vjp(np.array([np.nan, 1.0]), *saved)[0], [0, 2])
+
+
+@pytest.mark.parametrize("pre", [True, False])
+def test_a_part_that_draws_gets_the_rng_first_and_no_other_part_gets_one(pre):
+    class Draws(Module):
+        draws = True
+
+        def __call__(self, x, rng=None):
+            return x if rng is None else x * float(rng.random())
+
+    x = np.random.default_rng(1).standard_normal((2, 8)).astype(np.float32)
+    layer = Residual(Draws(), LayerNorm(8), pre=pre)
+    factor = np.random.default_rng(5).random()
+    scaled = Residual(Scale(factor), LayerNorm(8), pre=pre)          # which takes no rng
+    assert layer(Tensor(x), np.random.default_rng(5)).data == pytest.approx(
+        scaled(Tensor(x), np.random.default_rng(5)).data)
+    assert layer(Tensor(x)).data == pytest.approx(
+        Residual(Scale(1.0), LayerNorm(8), pre=pre)(Tensor(x)).data)
 
 
 def test_post_norm_drops_too():

@@ -394,6 +394,16 @@ def test_another_activation_no_biases_and_float64_reach_every_part(rng):
     assert {p.dtype.name for p in straight.named_parameters().values()} == {"float64"}
 
 
+def test_attention_weights_are_dropped_where_it_is_asked_for(rng):
+    ids = rng.integers(0, SMALL.V, (2, 6))
+    block = functools.partial(make_block, attention_dropout=0.5)
+    model, usual = (GPT(SMALL, np.random.default_rng(0), block=b) for b in (block, make_block))
+    assert np.array_equal(model(ids).data, usual(ids).data)           # not without an rng
+    one, again, other = (model(ids, np.random.default_rng(n)).data for n in (1, 1, 2))
+    assert np.array_equal(one, again) and (one != other).any()
+    assert np.array_equal(usual(ids, np.random.default_rng(1)).data, usual(ids).data)
+
+
 def test_one_token_is_enough(rng):
     model = GPT(GPTConfig(V=2, T=1, C=2, L=1, H=1), rng)
     assert model(np.array([[1]])).shape == (1, 1, 2)

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import math
 import os
@@ -33,7 +34,7 @@ from llm.layers import attention, norm, residual
 from llm.layers.module import parameter
 from llm.layers.positions import ALiBi
 from llm.layers.rotary import Rotary
-from llm.models.gpt import GPT, GPTConfig, head
+from llm.models.gpt import GPT, GPTConfig, head, make_block
 from llm.train import adam, clip, fast_half
 from llm.train.adam import AdamW
 from llm.train.fast import fast, twins
@@ -151,6 +152,23 @@ def test_a_training_step_under_fast_runs_every_twin_forward_and_backward(monkeyp
     before = dict(runs)
     step()                                              # and outside none of them
     assert runs == before
+
+
+@pytest.mark.parametrize("rotary", [False, True])
+def test_dropout_on_attention_weights_is_the_same_inside_fast(rotary):
+    """It has no twin: inside `fast()` the reference runs, and everything around it is fast."""
+    config = GPTConfig(V=50, T=16, C=24, L=2, H=3, dropout=0.1, rotary=rotary)
+    block = functools.partial(make_block, attention_dropout=0.3, std=0.2)
+    ids = np.random.default_rng(3).integers(0, 50, (4, 16))
+    outcomes = []
+    for context in (fast(), contextlib.nullcontext()):
+        model = GPT(config, np.random.default_rng(0), block=block)
+        with context:
+            loss = model.loss(ids, ids, np.random.default_rng(1))
+            loss.backward()
+        outcomes.append([loss.data, *(p.grad for p in model.named_parameters().values())])
+    for quick, plain in zip(*outcomes):
+        np.testing.assert_allclose(quick, plain, rtol=1e-4, atol=1e-6)
 
 
 def test_attention_twin_does_not_see_the_future():

@@ -6,15 +6,15 @@ MISTAKES = [
     Mistake(
         title="the stream itself is normalised before it is added to",
         file="llm/layers/residual.py",
-        right="            return x + self.dropout(self.inner(self.norm(x)), rng)",
-        wrong="            return self.norm(x) + self.dropout(self.inner(self.norm(x)), rng)",
+        right="            return x + self.dropout(self.branch(self.norm(x), rng), rng)",
+        wrong="            return self.norm(x) + self.dropout(self.branch(self.norm(x), rng), rng)",
         symptom="A layer that adds nothing changes the stream all the same, and the gradient no "
                 "longer has a way past the norms."),
     Mistake(
         title="dropout falls on the stream, not on what is added",
         file="llm/layers/residual.py",
-        right="            return x + self.dropout(self.inner(self.norm(x)), rng)",
-        wrong="            return self.dropout(x + self.inner(self.norm(x)), rng)",
+        right="            return x + self.dropout(self.branch(self.norm(x), rng), rng)",
+        wrong="            return self.dropout(x + self.branch(self.norm(x), rng), rng)",
         symptom="The deeper the model, the less of a token is left: after 24 layers at rate 0.1 "
                 "only 8 % of the numbers were never dropped."),
     Mistake(

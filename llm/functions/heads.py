@@ -5,6 +5,8 @@ arithmetic is done by them. Where tokens stand enters through a position rule (d
 turn queries and keys, or add a bias to the scores, or do nothing, as here.
 """
 
+import math
+
 import numpy as np
 
 from llm.functions.attention import attention
@@ -81,6 +83,33 @@ def multi_head_both_ways(qkv, H, rule=NO_RULE):
     out, saved = attention(rule.turn(queries), rule.turn(keys), values,
                            bias=rule.bias(qkv.shape[1]))
     return merge_heads(out), (*saved, H, rule)
+
+
+def multi_head_dropped(qkv, kept, H, rule=NO_RULE, rate=0.0, causal=True):
+    """`multi_head` that looks away at random: a weight is 0 where `kept` (B, H, T, T) is False.
+
+    The others are divided by 1 − rate, so that the mean over draws of `kept`, each False with
+    probability `rate`, is the average without dropping. Raises ValueError where a shape does not
+    fit. Source: Radford et al. (2018), section 4.1: "attention dropouts with a rate of 0.1".
+    """
+    _, saved = (multi_head if causal else multi_head_both_ways)(qkv, H, rule)
+    v, weights = saved[2:4]
+    if kept.shape != weights.shape:
+        raise ValueError(f"kept of shape {kept.shape} for weights of shape {weights.shape}: "
+                         "draw one per weight")
+    scale = weights.dtype.type(1 / (1 - rate))
+    return merge_heads(np.where(kept, scale * weights, 0) @ v), (*saved, kept, scale)
+
+
+def multi_head_dropped_vjp(dout, q, k, v, weights, H, rule, kept, scale):
+    """`multi_head_vjp` with the gate twice: before the average for v, after it for the weights."""
+    dout = split_heads(dout, H)
+    dv = np.where(kept, scale * weights, 0).swapaxes(-1, -2) @ dout
+    dweights = np.where(kept, scale * (dout @ v.swapaxes(-1, -2)), 0)
+    dscores = weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
+    dscores /= math.sqrt(q.shape[-1])
+    parts = rule.turn_vjp(dscores @ k), rule.turn_vjp(dscores.swapaxes(-1, -2) @ q), dv
+    return np.concatenate([merge_heads(part) for part in parts], axis=-1), None
 
 
 def multi_head_vjp(dout, q, k, v, weights, H, rule):

@@ -36,5 +36,9 @@ class Residual(Module):
 
     def __call__(self, x, rng=None):
         if self.pre:
-            return x + self.dropout(self.inner(self.norm(x)), rng)
-        return self.norm(x + self.dropout(self.inner(x), rng))
+            return x + self.dropout(self.branch(self.norm(x), rng), rng)
+        return self.norm(x + self.dropout(self.branch(x, rng), rng))
+
+    def branch(self, x, rng):
+        """inner(x), with the rng where it draws (dropout on attention weights, day 29)."""
+        return self.inner(x, rng) if getattr(self.inner, "draws", False) else self.inner(x)

@@ -49,18 +49,20 @@ class GPTConfig:
             raise ValueError(f"{self.H} heads do not divide {self.C} channels evenly")
 
 
-def make_block(config, rng, std=0.02, activation=ops.gelu, bias=True, dtype=np.float32):
+def make_block(config, rng, std=0.02, activation=ops.gelu, bias=True, dtype=np.float32,
+               attention_dropout=0.0):
     """A block as in GPT-2: what is added to the stream starts smaller by 1/√(2L).
 
     2L branches add to the stream. Each adds a 1/(2L) of the variance it would add unscaled, so the
-    sum does not grow with depth. std: of the matrices that read the stream. Another activation, or
-    no biases: GPT(…, block=functools.partial(make_block, bias=False)).
+    sum does not grow with depth. std: of the matrices that read the stream. Another activation, no
+    biases, dropout on attention weights: GPT(…, block=functools.partial(make_block, bias=False)).
     Source: Radford et al. (2019), section 2.3.
     """
     out_std = std / math.sqrt(2 * config.L)
     rule = Rotary(config.C // config.H, config.T) if config.rotary else NO_RULE
     return Block(LayerNorm(config.C, dtype=dtype, bias=bias),
-                 MultiHeadAttention(config.C, config.H, rng, rule, std, out_std, bias, dtype=dtype),
+                 MultiHeadAttention(config.C, config.H, rng, rule, std, out_std, bias, dtype=dtype,
+                                    dropout=attention_dropout),
                  LayerNorm(config.C, dtype=dtype, bias=bias),
                  FeedForward(config.C, rng, 4, activation, std, out_std, bias, dtype),
                  config.dropout)
