@@ -510,7 +510,8 @@ def test_a_resumed_run_of_muon_equals_an_uninterrupted_one_bit_for_bit(names):
     (lambda s: s.update({"momentum.x": np.ones(1)}), "momentum.x"),
     (lambda s: s.update({"momentum.w": np.ones((2, 3))}), r"\(2, 3\) and the parameter \(3, 2\)"),
     (lambda s: s.update(t=np.array(-1)), "whole numbers"),
-    (lambda s: s.update({"v.b": -np.ones(2)}), "negative")])
+    (lambda s: s.update({"v.b": -np.ones(2)}), "negative"),
+    (lambda s: s.update({"v.b": np.array([1, np.nan])}), "or NaN")])
 def test_a_state_that_does_not_fit_muon_changes_nothing(damage, message):
     optimizer = Muon(muon_model())
     state = {key: np.array(a) + 1 for key, a in optimizer.state_dict().items()}

@@ -227,8 +227,9 @@ def test_batches_that_end_and_limits_without_sense_are_refused():
     for bad in ({"seconds": float("nan")}, {"seconds": -1.0}, {"steps": -1}):
         with pytest.raises(ValueError, match=str(next(iter(bad.values())))):
             go(**bad)
-    with pytest.raises(ValueError, match="accumulate=0"):
-        go(steps=1, accumulate=0)
+    for bad in (0, 1.5):
+        with pytest.raises(ValueError, match=f"accumulate={bad}"):
+            go(steps=1, accumulate=bad)
     with pytest.raises(ValueError, match="say how long"):
         go(seconds=np.inf)
     assert go(seconds=np.inf, steps=3).steps == 3 and go(steps=0).steps == go(seconds=0).steps == 0

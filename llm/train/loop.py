@@ -94,8 +94,8 @@ def check_limits(steps, seconds, accumulate):
         raise ValueError("say how long: fit(..., steps=2000) or fit(..., seconds=60)")
     if seconds is not None and not seconds >= 0 or steps is not None and steps < 0:
         raise ValueError(f"seconds {seconds} and steps {steps} must be at least 0")
-    if accumulate < 1:
-        raise ValueError(f"a step takes at least 1 batch, not accumulate={accumulate}")
+    if accumulate < 1 or accumulate % 1:
+        raise ValueError(f"a step takes 1 batch or more, not accumulate={accumulate}")
 
 
 @lowerable

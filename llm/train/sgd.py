@@ -109,7 +109,7 @@ def restore(mine, state, squares=()):
     """Copy arrays of `state` into those of `mine`.
 
     Raises ValueError, before any change, where names or shapes differ, an entry is no array of
-    real numbers, or one whose name begins with one of `squares` is negative.
+    real numbers, or one whose name begins with one of `squares` is negative or NaN.
     """
     if mine.keys() != state.keys():
         odd = sorted(mine.keys() ^ state.keys())
@@ -121,8 +121,8 @@ def restore(mine, state, squares=()):
         if np.asarray(state[key]).dtype.kind not in "fiu":
             raise ValueError(f"optimizer state {key} holds something else than real numbers: it is "
                              "damaged")
-        if key.startswith(squares) and np.min(state[key], initial=0) < 0:
-            raise ValueError(f"optimizer state {key} is a mean of squares and negative: it is "
-                             "damaged")
+        if key.startswith(squares) and not np.min(state[key], initial=0) >= 0:      # NaN is not
+            raise ValueError(f"optimizer state {key} is a mean of squares and negative, or NaN: it "
+                             "is damaged")
     for key, array in mine.items():
         array[...] = state[key]
