@@ -356,6 +356,9 @@ def test_what_cannot_be_read_is_refused_and_leaves_the_text_alone(small):
     for bad in (-1, 70):
         with pytest.raises(ValueError, match=f"id {bad}: the vocabulary has 0 … 69"):
             engine.step(bad)
+    for bad in ("a", 1.5, None, [1]):
+        with pytest.raises(ValueError, match="and no id: wanted an integer, as the tokenizer"):
+            engine.step(bad)
     with pytest.raises(ValueError, match="4 more tokens do not fit"):
         engine.prefill([1, 2, 3, 4])
     with pytest.raises(ValueError, match="nothing to read"):

@@ -1504,6 +1504,13 @@ def test_models_that_the_fast_reader_does_not_know_are_read_all_the_same(tmp_pat
         assert not read_prompt.can_read(replace(arch, **change), {}, 64)
 
 
+def test_a_chunk_that_would_be_written_beyond_its_arrays_is_refused(tmp_path, rng, monkeypatch):
+    model = made_model(tmp_path, rng)
+    monkeypatch.setattr(read_prompt, "CHUNK", read_prompt.CHUNK - 18)
+    with pytest.raises(ValueError, match="a chunk of 174 tokens is no multiple of the"):
+        llama.engine(model, T_max=256)
+
+
 @every_path
 @pytest.mark.parametrize("write", [floats, q8_0, q4_1])
 def test_many_texts_at_once_get_the_logits_of_each_alone(tmp_path, rng, path, write):

@@ -77,8 +77,11 @@ class Engine:
     def step(self, i):
         """Read one id -> logits (V,) for the next: a view that the next step overwrites.
 
-        Raises ValueError, with the text as it was, on an id outside 0 … V − 1 or a full cache.
+        Raises ValueError, with the text as it was, on what is no id of 0 … V − 1 or a full cache.
         """
+        if not isinstance(i, int | np.integer):
+            raise ValueError(f"{i!r} is a {type(i).__name__} and no id: wanted an integer, as the "
+                             "tokenizer's encode gives them")
         if not 0 <= i < self.arch.V:
             raise ValueError(f"id {i}: the vocabulary has 0 … {self.arch.V - 1}")
         self.cache.check_room(1)

@@ -12,7 +12,7 @@ import numpy as np
 from llm.kernels.floats import COLUMNS, ROWS
 from llm.kernels.prompt import attend_rows, gate_rows, place, rms_rows
 
-CHUNK = 192                                  # tokens at once: their activations stay in cache
+CHUNK = 192              # tokens at once: their activations stay in cache; a multiple of COLUMNS
 
 
 def is_llama(arch, weights):
@@ -34,6 +34,9 @@ class Reader:
     """
 
     def __init__(self, arch, weights, cache, cos, sin):
+        if CHUNK % COLUMNS:              # the last queries of a chunk would be written beyond it
+            raise ValueError(f"a chunk of {CHUNK} tokens is no multiple of the {COLUMNS} queries "
+                             "that attention takes at once")
         self.arch, self.weights, self.cache, self.cos, self.sin = arch, weights, cache, cos, sin
         zeros = lambda *shape: np.zeros(shape, np.float32)
         self.normal, self.inside = zeros(CHUNK, arch.C), zeros(CHUNK, arch.F)
