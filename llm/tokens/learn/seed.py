@@ -32,7 +32,7 @@ def common_prefix(symbols, rest, order, longest):
     shared = np.zeros(len(order), dtype=np.int64)
     agree = np.ones(len(here), dtype=bool)
     for d in range(longest):
-        agree &= (rest[here] > d) & (rest[there] > d)
+        agree &= rest[here] > d              # then there, too: the end of a word comes first
         agree[agree] = symbols[here[agree] + d] == symbols[there[agree] + d]
         shared[:-1] += agree
     return shared
