@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from days.day32.probes import by_length, coins, rms, taken
+from days.day32.probes import by_length, coins, common, early, gains, rms, taken
 from days.day32.run import measure, typical, with_error
 from days.day32.tower import C, Tower
 from llm.functions.dropout import draw_kept, dropout, dropout_vjp
@@ -257,6 +257,21 @@ def test_gelu_lets_more_through_backward_than_forward_and_a_sine_far_more(rng):
     assert rms(k * np.cos(k * z))**2 == pytest.approx(k**2 / 2, rel=0.02)
 
 
+def test_gains_of_random_layers_are_the_same_in_both_directions(rng):
+    model, g = Tower(7, "pre-norm", rng, depth=3), 0.3
+    for layer in model.layers:
+        layer.inner = Linear(C, C, rng, std=(g / C)**0.5)
+    ids, top = rng.integers(7, size=(40, 30)), rng.standard_normal((40, 30, C)).astype(np.float32)
+    found = np.array(gains(model, ids, top))
+    assert found[:, :2] == pytest.approx(np.full((3, 2), g), rel=0.2)
+    assert common(top) == pytest.approx(1 / 30, rel=0.1)     # nothing in common, evenly spread
+    assert found[2, 3] == early(top) == pytest.approx(3 / 30, rel=0.1)
+    assert common(np.ones((2, 5, 3))) == 1 and found[0, 2] == pytest.approx(
+        common(model.streams(ids)[0].data))
+    model.layers[2].inner.w.data *= 2
+    assert gains(model, ids, top)[2][:2] == pytest.approx([4 * g, 4 * g], rel=0.2)
+
+
 def test_typical_is_a_geometric_mean_place_by_place():
     assert typical([[1, 8.0], [4, 2]]) == pytest.approx([2, 4])
     assert typical([[0.0, 1], [5, 1]]) == [0, 1]
@@ -287,6 +302,10 @@ def test_through_24_layers_the_gradient_arrives_only_along_a_residual_stream():
     assert 0.8 < still < 1.2 and still < random < loss       # the law holds where it is derived
     assert expected < length < 1.5 * expected
     assert 0.6 < law["post-norm"][4] < 1.6
+    there, back, alike, first = np.array(result.gains)[::2].T       # attention, first to last
+    assert there[-1] > 2 * there[0] and back[-1] < 0.5 * back[0]
+    assert alike[-1] > 2 * alike[0] and 0.12 < first[-1] < 0.13 < 0.2 < first[0]
+    assert np.mean(result.gains[1::2], axis=0)[:2] == pytest.approx([0.5, 0.5], rel=0.1)
     assert len(result.gradients["pre-norm"]) == 25
     assert rows["pre-norm"][2] < 5 < 7 < rows["post-norm"][2]
     for tower in ("pre-norm", "post-norm", "pre-norm, scaled", "post-norm, scaled"):

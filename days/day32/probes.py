@@ -168,6 +168,44 @@ def split_up(model, batch, top):
             float(squares.sum() / rms(split.sum(axis=0))**2)]
 
 
+def gains(model, ids, top):
+    """Of each branch of a pre-norm tower, first to last: [mean square of what comes out for 1 that
+    goes in, the same on the way back, how much the tokens of the stream before it have in common,
+    how much of the gradient that arrives stands at the first places]. `top` (B, T, C) sets out
+    from the last stream.
+    """
+    with no_grad():
+        streams = [s.data for s in model.streams(ids)]
+    found, arrived = [], top[None]
+    for layer, x in zip(reversed(model.layers), reversed(streams[:-1])):
+        through = vjp(functools.partial(branch, layer), x, arrived)
+        found.append([rms(branch(layer, Tensor(x)).data)**2,
+                      (rms(x) * rms(through) / rms(arrived))**2,     # the norm divides by rms(x)
+                      common(x), early(arrived)])
+        arrived = arrived + through
+    return found[::-1]
+
+
+def common(x):
+    """Mean square of a text's mean over its tokens (..., T, C), over that of all: 1/T to 1."""
+    return (rms(x.mean(axis=-2)) / rms(x))**2
+
+
+def early(x):
+    """Share of the sum of squares (..., T, C) at the first eighth of the places; even is 1/8."""
+    squares = np.square(x, dtype=np.float64)
+    return float(squares[..., :x.shape[-2] // 8, :].sum() / squares.sum())
+
+
+def pre_norm_gains(V, ids, T, seed):
+    """`gains` of a random gradient that does not pass the scores, with ReLU for GELU."""
+    model, rng = Tower(V, "pre-norm", np.random.default_rng(seed)), np.random.default_rng(seed)
+    for attention, hidden in zip(model.layers[::2], model.layers[1::2]):
+        attention.inner, hidden.inner.bend = ByValues(attention.inner), ops.relu
+    inputs, _ = windows(ids, 8, T, rng)
+    return gains(model, inputs, rng.standard_normal((8, T, C)).astype(np.float32))
+
+
 def deep(V, kind, depth, ids, T, seed):
     """Width of the last stream, its gradient, and that of the last matrix that writes."""
     model = Tower(V, kind, np.random.default_rng(seed), depth=depth)

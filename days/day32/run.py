@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.day32.probes import controls, deep, learn, look, noisy, windows
+from days.day32.probes import controls, deep, learn, look, noisy, pre_norm_gains, windows
 from days.day32.tower import DEPTH, KINDS, Tower
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.text import load_or_default
@@ -29,6 +29,9 @@ class Result:
                       #  typical value and the factor of its standard error: for the loss, for a
                       #  random gradient, for that if none passes the scores, for that with ReLU;
                       #  then branches on a path for the third, expected, how squares add up]
+    gains: list       # of each branch of the pre-norm tower, in the setting of the last of these,
+                      #  [mean square that comes out for 1 that goes in, the same going back, how
+                      #  much the stream's tokens have in common, the gradient at the first eighth]
     gradients: dict   # tower → rms gradient of the stream before layer 0, …, after the last,
                       #  like all sizes the geometric mean over random starts
     streams: dict     # tower → rms of the stream itself at the same places
@@ -45,11 +48,13 @@ def measure(fast, seed):
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text)
     ids, unseen = tokenizer.encode(corpus.train), tokenizer.encode(corpus.validation)
-    V, starts = tokenizer.vocab_size, range(seed, seed + (1 if fast else 8))
+    V, starts = tokenizer.vocab_size, range(seed, seed + (1 if fast else 24))
     depths, steps = ((6, 12), 2) if fast else ((6, 12, 24, 48, 96), 100)
     choosing, report = np.array_split(unseen, 2)        # rates were chosen on the first
     gradients, streams, shares, rows, deeper, controlled = {}, {}, {}, [], [], []
-    with progress(4 + len(TOWERS) + len(depths), "gradients") as advance:
+    with progress(5 + len(TOWERS) + len(depths), "gradients") as advance:
+        gains = np.mean([pre_norm_gains(V, ids, T, start) for start in starts], axis=0)
+        advance(1, "gains")
         for kind in KINDS[:4]:
             found = np.array([controls(V, kind, ids, T, start) for start in starts])
             controlled.append([kind, *(x for column in found.T[:4] for x in with_error(column)),
@@ -74,8 +79,8 @@ def measure(fast, seed):
                                steps, RATES[tower], seed, advance)])
     letters = np.bincount(ids, minlength=V) + 1
     inputs = windows(ids, 2, T, np.random.default_rng(seed))[0]
-    return Result(corpus.name, len(starts), steps, RATES, rows, controlled, gradients, streams,
-                  shares, deeper,
+    return Result(corpus.name, len(starts), steps, RATES, rows, controlled, gains, gradients,
+                  streams, shares, deeper,
                   [[rate, *typical(noisy(V, rate, inputs, start, 20) for start in starts)]
                    for rate in (0.1, 0.5)],
                   float(-np.log(letters / letters.sum())[report].mean()), math.log(V))
@@ -108,6 +113,11 @@ def show(result):
     print_table([["gradient ÷ stream", "of the loss", "random", "not by scores", "ReLU"]] + [
         [kind, *(f"{x:.2f} ×/÷ {error:.2f}" for x, error in zip(rest[:8:2], rest[1:8:2]))]
         for kind, *rest in result.controls], "the law says 1")
+    print_table([["layer", "gain forward", "backward", "in common", "first places"]] + [
+        [f"{name} {i}", f"{there:.2f}", f"{back:.2f}", f"{same:.0%}", f"{first:.0%}"]
+        for i, (there, back, same, first) in enumerate(result.gains)
+        for name in ["hidden" if i % 2 else "attention"] if i in (0, 1, 6, 7, 22, 23)],
+        "branches of pre-norm, random gradient, ReLU")
     print_table([["layers", "pre-norm stream", "its gradient", "product", "last matrix: pre",
                   "post"]] + [[M, f"{s:.2f}", f"{g:.1e}", f"{s * g:.1e}", f"{w:.1e}", f"{v:.1e}"]
                               for M, s, g, w, _, _, v in result.deep])
