@@ -113,6 +113,16 @@ def test_the_edge_of_stability_is_where_descent_stops_to_settle():
     assert near < 1e-9 and far > 1e-3
 
 
+def test_a_row_of_two_equal_counts_never_leaves_the_direction_in_which_it_settles():
+    counts = np.zeros((3, 3))
+    counts[:, :2] = 1                                    # the steepest rows there are
+    rate = 1.5 * edge_of_stability(counts)[1]
+    still, swung = (softmax(descend(start, counts, rate, 500))[0] for start in (
+        np.zeros((3, 3)), np.array([[.01, 0, 0]] * 3)))
+    assert still[0] == still[1] > .49
+    assert abs(swung[0] - swung[1]) > .1
+
+
 def test_late_gap_foretells_the_loss():
     counts = np.zeros((10, 10))
     counts[:, :4] = 25           # four tokens seen after each context, six never
