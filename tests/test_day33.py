@@ -95,6 +95,15 @@ def test_the_feed_forward_is_down_of_gelu_of_up(rng):
             == other.down(ops.relu(other.up(Tensor(np.full((1, 3), -1.0))))).data).all()
 
 
+def test_hidden_channels_are_a_whole_number(rng):
+    module = FeedForward(6, rng, ratio=2.5)
+    assert module.up.w.shape == (6, 15) and module.down.w.shape == (15, 6)
+    assert FeedForward(2, rng, ratio=0.5).up.w.shape == (2, 1)
+    for channels, ratio, hidden in ((5, 2.5, 12.5), (6, 0, 0), (6, -1, -6), (0, 4, 0)):
+        with pytest.raises(ValueError, match=f"makes {hidden} hidden channels of {channels}"):
+            FeedForward(channels, rng, ratio)
+
+
 def test_a_feed_forward_without_biases_and_in_float64(rng):
     module = FeedForward(3, rng, ratio=2, bias=False, dtype=np.float64)
     assert list(module.named_parameters()) == ["up.w", "down.w"]

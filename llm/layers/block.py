@@ -15,12 +15,17 @@ class FeedForward(Module):
     """x (..., C) -> down(gelu(up(x))) (..., C), with `ratio`·C channels between.
 
     Parameters: 2·ratio·C² + (ratio + 1)·C, or 2·ratio·C² with bias=False.
+    Raises ValueError unless ratio·C is a whole number from 1 on.
     """
 
     def __init__(self, channels, rng, ratio=4, activation=ops.gelu, std=None, out_std=None,
                  bias=True, dtype=np.float32):
-        self.up = Linear(channels, ratio * channels, rng, bias, std, dtype)
-        self.down = Linear(ratio * channels, channels, rng, bias, out_std, dtype)
+        hidden = int(ratio * channels)
+        if hidden < 1 or hidden != ratio * channels:
+            raise ValueError(f"ratio {ratio} makes {ratio * channels} hidden channels of "
+                             f"{channels}: give a ratio that makes a whole number, at least 1")
+        self.up = Linear(channels, hidden, rng, bias, std, dtype)
+        self.down = Linear(hidden, channels, rng, bias, out_std, dtype)
         self.activation = activation
 
     def __call__(self, x):
