@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from days.day05.speech import known, letters_off, names, words
 from llm.models.counts import checked, find, level, longest, pack
 from llm.models.markov import MarkovChain
 
@@ -165,8 +166,9 @@ def test_errors_name_shapes_and_the_cure():
         MarkovChain.fit(WORD[:3], 3, 5)
     with pytest.raises(ValueError, match=r"use 0 … 9"):
         MarkovChain.fit(WORD, 10, 84)
-    with pytest.raises(ValueError, match=r"use order 10 or less"):
-        pack(WORD, 11, 84)
+    for n in (11, -1):
+        with pytest.raises(ValueError, match=f"runs of {n} tokens .* use 0 … 10 tokens"):
+            pack(WORD, n, 84)
     with pytest.raises(ValueError, match=r"\(2, 2\)"):
         checked(np.zeros((2, 2), int), 5)
     with pytest.raises(ValueError, match=r"outside 0 … 3"):
@@ -177,6 +179,25 @@ def test_errors_name_shapes_and_the_cure():
         MarkovChain.fit(WORD, 2, 5).distribution(np.array([0]))
     with pytest.raises(ValueError, match=r"order 2 has no"):
         MarkovChain.fit(WORD, 2, 5).matrix()
+
+
+def test_words_have_three_letters_and_names_are_never_small():
+    lexicon = {"the", "dog", "that's"}
+    text = "The dog of th' king. That's Toby! Toby, a King. Dogs"
+    assert words(text) == ["The", "dog", "king", "That's", "Toby", "Toby", "King", "Dogs"]
+    assert known(text, lexicon) == 3 / 8
+    assert names(text, lexicon) == 3 / 5            # Toby twice and Dogs; "king" was written small
+
+
+def test_an_order_1_chain_writes_each_letter_about_as_often_as_a_book_that_is_a_ring():
+    rng = np.random.default_rng(2)
+    ids = rng.choice(5, 400, p=[0.4, 0.3, 0.15, 0.1, 0.05])
+    chain = MarkovChain.fit(np.append(ids, ids[0]), 1, 5)
+    share = np.bincount(ids) / 400
+    np.testing.assert_allclose(share @ chain.matrix(), share, atol=1e-15)     # stationary
+    texts = [chain.generate(20_000, rng) for _ in range(3)]
+    assert letters_off(texts, ids) < 0.01
+    assert letters_off([np.zeros(4, int)], np.array([0, 0, 0, 1])) == 0.25
 
 
 def test_headline_memory_fits_the_book_and_fails_on_the_rest():
@@ -190,6 +211,7 @@ def test_headline_memory_fits_the_book_and_fails_on_the_rest():
     assert all(low <= mean <= high
                for mean, (low, high) in zip(result.copied, result.copied_range))
     assert result.words[0] < result.words[3] < 1
+    assert 0.2 < result.names < 1 and result.letters_off < 0.05
 
 
 def test_the_last_probability_of_a_row_is_no_free_number():

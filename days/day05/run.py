@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.day05.speech import known, pieces, slower, words
+from days.day05.speech import SHOWN, known, letters_off, names, pieces, shown, slower, speak, words
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.models.counts import find, level, longest, pack
@@ -13,7 +13,6 @@ from llm.tokens.chars import CharTokenizer
 
 ORDERS = range(1, 7)
 TEXTS = 3
-SHOWN = " \nabcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,10 @@ class Result:
     copied: list              # share of runs of that length in generated text found in training
     copied_range: list        # [least, most] of that share among the TEXTS texts
     copied_real: list         # mean and standard deviation of it over unseen text of equal length
-    words: list               # share of the words in generated text that are in training
-    words_real: float         # the same for the validation text
+    words: list               # share of the words in generated text that are in training; words
+    words_real: float         # of one or two letters do not count; the same for validation text
+    names: float              # share of the words it misses that validation never writes small
+    letters_off: float        # order 1: largest difference of a character's share from the book
     sure: list                # [letter, next letter, P] of the surest small letter
     matrix: list              # P(next | previous), the characters of SHOWN by those of SHOWN
     counter_over_sort: float  # time of a dictionary over that of sorting, order 5
@@ -53,18 +54,21 @@ def measure(fast, seed):
     validation = tokenizer.encode(corpus.validation[:size // 9])
     n, said = min(10, longest(v)), min(10_000, len(train) // 100)
     book, rows = level(pack(train, n, v), v).grams, []
-    lexicon = set(words(tokenizer.decode(train)))
+    lexicon = {word.lower() for word in words(tokenizer.decode(train))}
     with progress(len(ORDERS), "counting") as step:
         for k in ORDERS:
             rows.append(one(train, validation, k, tokenizer, seed, said, book, n, lexicon))
             step(1)
     lists = list(map(list, zip(*rows)))
-    matrix = shown(MarkovChain.fit(train, 1, v), tokenizer)
+    first = MarkovChain.fit(train, 1, v)
+    matrix = shown(first, tokenizer)
+    unseen = tokenizer.decode(validation)
     i, j = np.unravel_index(matrix[2:, 2:].argmax(), (26, 26))
     return Result(
         corpus.name, v, len(train), len(validation), list(ORDERS), *lists[:-3], n, said,
         *lists[-3:-1], pieces(find(book, pack(validation, n, v))[1], said), lists[-1],
-        known(tokenizer.decode(validation), lexicon),
+        known(unseen, lexicon), names(unseen, lexicon),
+        letters_off([speak(first, said, seed + i) for i in range(TEXTS)], train),
         [SHOWN[i + 2], SHOWN[j + 2], float(matrix[i + 2, j + 2])], matrix.round(4).tolist(),
         slower(train[:100_000 if fast else 1_000_000], 3, v))
 
@@ -75,7 +79,7 @@ def one(train, validation, k, tokenizer, seed, length, book, n, lexicon):
     chain = MarkovChain.fit(train, k, v)
     unseen = chain.log_probabilities(validation)
     zero = np.isinf(unseen)
-    said = [chain.generate(length, np.random.default_rng(seed + i)) for i in range(TEXTS)]
+    said = [speak(chain, length, seed + i) for i in range(TEXTS)]
     copied = [float(find(book, pack(text, n, v))[1].mean()) for text in said]
     return (chain.parameters, len(chain.counts.contexts),
             float(-chain.log_probabilities(train).mean()), float(zero.mean()),
@@ -83,15 +87,6 @@ def one(train, validation, k, tokenizer, seed, length, book, n, lexicon):
             tokenizer.decode(said[0][:130]).replace("\n", "⏎"), float(np.mean(copied)),
             [min(copied), max(copied)],
             float(np.mean([known(tokenizer.decode(text), lexicon) for text in said])))
-
-
-def shown(chain, tokenizer):
-    """The transition matrix between the characters of SHOWN: small letters, space, new line."""
-    matrix = np.zeros((len(SHOWN), len(SHOWN)))
-    here = [i for i, c in enumerate(SHOWN) if c in tokenizer.characters]
-    ids = tokenizer.encode("".join(SHOWN[i] for i in here))
-    matrix[np.ix_(here, here)] = chain.matrix()[np.ix_(ids, ids)]
-    return matrix
 
 
 def table(result):

@@ -1,4 +1,4 @@
-"""Day 05 · Looking at what a chain says: its words, its copies; and a slower way to count."""
+"""Day 05 · Looking at what a chain says: words, copies, letters; and a slower way to count."""
 
 import re
 import time
@@ -9,15 +9,49 @@ import numpy as np
 
 from llm.models.counts import level, pack
 
+SHOWN = " \nabcdefghijklmnopqrstuvwxyz"
+
+
+def speak(chain, length, seed):
+    """A text of the chain, int32 (≤ length,), the same for the same seed."""
+    return chain.generate(length, np.random.default_rng(seed))
+
 
 def words(text):
-    """The words of a text: letters and the apostrophes between them, all small."""
-    return re.findall(r"[a-z]+(?:'[a-z]+)*", text.lower())
+    """The words of a text, as written: letters and apostrophes between them, three or more.
+
+    Shorter ones do not count, or "t" and "th" (from "'t" and "th'") would be words.
+    """
+    return [word for word in re.findall(r"[A-Za-z]+(?:'[A-Za-z]+)*", text) if len(word) > 2]
 
 
 def known(text, lexicon):
-    """The share of the words of a text that are in the lexicon."""
-    return float(np.mean([word in lexicon for word in words(text)]))
+    """The share of the words of a text that are in the lexicon, a set of words written small."""
+    return float(np.mean([word.lower() in lexicon for word in words(text)]))
+
+
+def names(text, lexicon):
+    """Of the words that are not in the lexicon, the share that never begins with a small letter."""
+    small = {word for word in words(text) if word[0].islower()}
+    missing = [word.lower() for word in words(text) if word.lower() not in lexicon]
+    return float(np.mean([word not in small for word in missing]))
+
+
+def letters_off(texts, book):
+    """The largest difference between the share of a token in all `texts` and that in the book."""
+    said = np.concatenate(texts)
+    many = int(max(said.max(), book.max())) + 1
+    shares = [np.bincount(ids, minlength=many) / len(ids) for ids in (said, book)]
+    return float(np.abs(shares[0] - shares[1]).max())
+
+
+def shown(chain, tokenizer):
+    """The transition matrix between the characters of SHOWN: small letters, space, new line."""
+    matrix = np.zeros((len(SHOWN), len(SHOWN)))
+    here = [i for i, c in enumerate(SHOWN) if c in tokenizer.characters]
+    ids = tokenizer.encode("".join(SHOWN[i] for i in here))
+    matrix[np.ix_(here, here)] = chain.matrix()[np.ix_(ids, ids)]
+    return matrix
 
 
 def pieces(hits, length):

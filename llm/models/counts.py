@@ -45,9 +45,9 @@ def pack(ids, n, vocab_size):
     >>> pack(np.array([3, 1, 4, 1]), 2, 10)
     array([31, 14, 41], dtype=uint64)
     """
-    if n > longest(vocab_size):
-        raise ValueError(f"{n} tokens of a vocabulary of {vocab_size} do not fit in 64 bits; "
-                         f"use order {longest(vocab_size)} or less")
+    if not 0 <= n <= longest(vocab_size):
+        raise ValueError(f"runs of {n} tokens of a vocabulary of {vocab_size} do not fit in 64 "
+                         f"bits; use 0 … {longest(vocab_size)} tokens")
     count = max(len(ids) - n + 1, 0)
     codes = np.zeros(count, np.uint64)
     for j in range(n):  # Horner's rule, all runs at once
