@@ -50,7 +50,9 @@ def parser():
     practice.add_argument("day")
     practice.add_argument("--new", action="store_true", help="throw the copy away and start over")
     mutants = command("mutants", "plant small faults in a day's code; which does its test miss?")
-    mutants.add_argument("day")
+    mutants.add_argument("day", nargs="?")
+    mutants.add_argument("--fixed", action="store_true",
+                         help="instead: the faults that a test was written for; what CI runs")
     mutants.add_argument("--sample", type=int, default=40, help="how many to try (40)")
     mutants.add_argument("--seed", type=int, default=0, help="which ones (0)")
     mutants.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
@@ -121,9 +123,13 @@ def dispatch(options):
         from days.tools.learner import practice
         return practice.practice(ROOT, course.number(options.day), new=options.new)
     if options.command == "mutants":
-        from days.tools.checks import mutants
+        from days.tools.checks import faults, mutants
+        if options.fixed == (options.day is not None):
+            raise UsageError("mutants wants a day, or --fixed")
         if min(options.sample, options.jobs) < 1:
             raise UsageError("--sample and --jobs must be 1 or more")
+        if options.fixed:
+            return faults.check(ROOT, options.jobs)
         return mutants.check(ROOT, course.number(options.day), options.sample, options.seed,
                              options.jobs)
     if options.command == "book":

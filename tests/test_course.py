@@ -17,7 +17,7 @@ import pytest
 from days import __main__ as cli
 from days.harness import UsageError
 from days.tools.author import record, write
-from days.tools.checks import figures, mutants, notes, numbers, prose, replay, static
+from days.tools.checks import faults, figures, mutants, notes, numbers, prose, replay, static
 from days.tools.data import course, first_run, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -1172,7 +1172,7 @@ def test_markers_read_an_experiment_of_the_same_or_an_earlier_day(mini):
     ["drill", "1", "x"], ["practice", "40"], ["write", "40"], ["sing"], ["run"],
     ["verify", "--days", "x"], ["verify", "--days", "7-x"], ["verify", "--days", "5-3"],
     ["verify", "--jobs", "0"], ["record"], ["record", "40"], ["record", "1", "--full"],
-    ["map", "--loud"]])
+    ["map", "--loud"], ["mutants"], ["mutants", "1", "--fixed"]])
 def test_bad_arguments_are_one_line_and_status_2(mini, monkeypatch, capsys, arguments):
     monkeypatch.setattr(cli, "ROOT", mini)
     try:
@@ -1329,6 +1329,37 @@ def test_mutants_lists_the_survivor_of_a_weak_test(mini, capsys):
         "def test_it_answers():\n    assert double(2.0) is not None\n")
     assert mutants.check(mini, 1, 40) == 1
     assert "llm/functions/first.py:" in capsys.readouterr().out
+
+
+def test_fixed_faults_must_be_noticed_by_the_test_named_with_them(mini, capsys):
+    one = faults.Fault(1, "llm/functions/first.py", "2 * x", "3 * x", "test_of_three")
+    assert faults.check(mini, 2, [one]) == 0
+    assert "1 faults planted, 0 missed" in capsys.readouterr().err
+    unseen = faults.Fault(1, "llm/functions/first.py", "2 * x", "x * 2", "test_of_three")
+    gone = faults.Fault(2, "llm/functions/second.py", "2 * y", "y", "test_of_three")
+    nobody = faults.Fault(2, "llm/functions/second.py", "double(double(x))", "x", "test_nothing")
+    later = faults.Fault(3, "llm/functions/third.py", "x", "y", "test_of_three")    # not here
+    assert faults.check(mini, 1, [one, unseen, gone, nobody, later]) == 1
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "day 01, llm/functions/first.py: x * 2", "  test_of_three passes",
+        "day 02, llm/functions/second.py: y",
+        "  its right line no longer stands there once: write the fault anew",
+        "day 02, llm/functions/second.py: x", "  there is no test_nothing"]
+    assert "4 faults planted, 3 missed" in said.err
+    assert (mini / "llm/functions/first.py").read_text().count("2 * x") == 1
+    swap(mini, "llm/functions/first.py", "2 * x", "5 * x")
+    with pytest.raises(UsageError, match="a test fails by itself: FAILED tests/test_day01.py"):
+        faults.check(mini, 1, [one])
+
+
+def test_each_fixed_fault_has_its_line_and_its_test():
+    assert 30 <= len(faults.FAULTS) <= 60
+    for fault in faults.FAULTS:
+        text = (course.ROOT / fault.file).read_text(encoding="utf-8")
+        test = (course.ROOT / course.test_file(fault.day)).read_text(encoding="utf-8")
+        assert text.count(fault.right) == 1 and fault.wrong != fault.right, fault
+        assert f"def {fault.test}(" in test, fault
 
 
 def test_a_mutant_that_is_declared_equivalent_is_not_tried(mini):
