@@ -46,7 +46,7 @@ def measure(fast, seed):
         label, pairs = byte_pairs(corpus.text[:1_000_000], V)
         starts.append(first_losses(label, pairs, GPTConfig(V, 64, C, L, C // 64), models, seed))
     if not fast:
-        starts.append(first_losses(*byte_pairs(corpus.text[:1_000_000], 50257), GPTConfig(), 4,
+        starts.append(first_losses(*byte_pairs(corpus.text[:1_000_000], 50257), GPTConfig(), 8,
                                    seed))
     depths, width, draws = ((2, 8), 64, 2) if fast else ((3, 12, 48), 256, 6)
     by_depth = {f"{L} {kind}": probes(ids, GPTConfig(small.V, 64, width, L, 4), kind == "scaled",

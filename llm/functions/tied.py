@@ -8,7 +8,7 @@ def unembed(x, table):
     """x (..., C) · table (V, C)ᵀ -> logits (..., V): how well x matches each token's row.
 
     Costs 2·C·V FLOPs a token. Raises ValueError where the last axes differ.
-    Source: Press & Wolf (2017), section 2.
+    Source: Press & Wolf (2017), section 3.
     """
     if x.shape[-1] != table.shape[-1]:
         raise ValueError(f"x {x.shape} and table {table.shape}: the last axes must agree")
