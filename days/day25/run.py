@@ -30,6 +30,8 @@ class Result:
     cold: float             # MB/s of encoding, the first time
     warm: float             # MB/s when every word is known
     batch: float            # MB/s of a batch of lines on two threads
+    parts: float            # MB/s of the same in parts of 50,000 characters
+    lines: int              # how many there are
     short: float            # microseconds for one line
     speedup_train: float    # day 24 / day 25, same text, same merges
     speedup_encode: float
@@ -100,6 +102,7 @@ def table(result):
             ["encode it, every word new at first", f"{result.cold:.0f} MB/s"],
             ["encode it again, every word known", f"{result.warm:.0f} MB/s"],
             ["encode its lines as a batch, two threads", f"{result.batch:.0f} MB/s"],
+            ["the same in parts of 50,000 characters", f"{result.parts:.0f} MB/s"],
             ["encode one line", f"{result.short:.0f} µs"],
             ["training, day 24 / day 25", f"{result.speedup_train:.0f}×"],
             ["encoding, day 24 / day 25", f"{result.speedup_encode:.0f}×"]]

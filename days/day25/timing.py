@@ -11,6 +11,7 @@ from llm.tokens.engine.merges import gather
 from llm.tokens.engine.split import RULES, word_ends
 from llm.tokens.fast_bpe import FastBPE
 
+PART = 50_000            # characters of a part, where the text is a batch of few long strings
 LINE = "I'll be there in 2026, won't I?"
 
 
@@ -27,6 +28,7 @@ def timed(work, repeats):
 def encoding(tokenizer, text, data, ends, repeats):
     """Speeds of encoding, and where the time goes."""
     lines = text.splitlines(keepends=True)
+    parts = [text[i:i + PART] for i in range(0, len(text), PART)]
     caches = tokenizer.encoder.caches
     tokenizer.encode(text)
     words, buffer, totals = caches[0], np.empty_like(ends), np.empty_like(ends)
@@ -38,14 +40,16 @@ def encoding(tokenizer, text, data, ends, repeats):
         tokenizer.encode(text)
 
     works = [again, lambda: tokenizer.encode(text), lambda: tokenizer.encode_batch(lines),
+             lambda: tokenizer.encode_batch(parts),
              lambda: word_ends(data, 0, 0, whole, class_table(), RULES["gpt2"], buffer),
              lambda: words.add(data, 0, ends),
              lambda: gather(numbers, words.tokens, words.token_starts, ids, 0, totals)]
     rounds = [[timed(work, 1) for work in works] for _ in range(repeats)]     # in turns
-    cold, warm, batch, cut, look_up, copy = (statistics.median(c) for c in zip(*rounds))
+    cold, warm, batch, long, cut, look_up, copy = (statistics.median(c) for c in zip(*rounds))
     nano = 1e9 / len(data)
     return {"cold": len(data) / cold / 1e6, "warm": len(data) / warm / 1e6,
-            "batch": len(data) / batch / 1e6,
+            "batch": len(data) / batch / 1e6, "parts": len(data) / long / 1e6,
+            "lines": len(lines),
             "short": timed(lambda: [tokenizer.encode(LINE) for _ in range(100)], 5) * 1e4,
             "stages": [["split into words", cut * nano], ["look words up", look_up * nano],
                        ["merge new words", max(cold - warm, 0) * nano],
