@@ -19,6 +19,7 @@ from days.day35.run import measure, smooth
 from days.day35.session import Session
 from days.day35.trained import Recipe, code_of_kernels, name_of, nats_per_character, trained
 from days.harness import UsageError, progress
+from experiments import equal_time
 from llm.data.batches import random_windows, sliding_windows
 from llm.data.text import Corpus, TextError
 from llm.functions.probability import log_softmax
@@ -26,6 +27,7 @@ from llm.grad.tensor import Tensor
 from llm.layers.module import parameter
 from llm.models.gpt import GPT, GPTConfig
 from llm.models.ngram import NGram
+from llm.tokens.chars import CharTokenizer
 from llm.tokens.fast_bpe import FastBPE
 from llm.train.adam import AdamW
 from llm.train.loop import expected_total, fit, gradients
@@ -819,6 +821,19 @@ def test_the_reference_recipe_is_what_later_days_were_promised():
     r = Recipe()
     assert (r.V, r.T, r.C, r.L, r.H, r.B, r.steps) == (1024, 128, 96, 3, 3, 8, 2500)
     assert r.characters >= 10**9 and r.C == 32 * r.H
+
+
+@pytest.mark.parametrize("name", equal_time.MODELS)
+def test_the_networks_of_equal_time_read_a_text_by_one_rule(name):
+    """Hardly trained, each pays about ln V for a random text; the same seed, the same model."""
+    tokenizer, rng = CharTokenizer("abcdefgh"), np.random.default_rng(0)
+    ids = rng.integers(8, size=6000).astype(np.int32)
+    make = equal_time.MODELS[name]
+    model, nats = make(ids, tokenizer, 1e-4, 2, np.random.default_rng(1))
+    assert nats(ids[:500]) == pytest.approx(np.log(8), abs=0.2)
+    again, _ = make(ids, tokenizer, 1e-4, 2, np.random.default_rng(1))
+    for key, array in again.state_dict().items():
+        assert np.array_equal(array, model.state_dict()[key])
 
 
 def test_only_the_rows_of_a_batch_are_converted(tmp_path):
