@@ -30,6 +30,7 @@ class Ours:
         from llm.generate.pretrained import load
         model = load(gguf)
         self.arch, self.weights, self.at_once = model.arch, packed_weights(model), at_once
+        self.decode = model.tokenizer.decode
 
     def write(self, prompts):
         from llm.generate.paged import BlockPool
@@ -44,7 +45,7 @@ class Ours:
         for request in made:
             scheduler.submit(request)
         scheduler.run()
-        return [request.ids for request in made]
+        return [self.decode(request.ids) for request in made]
 
 
 class OneByOne:
@@ -53,7 +54,8 @@ class OneByOne:
     def __init__(self, gguf, at_once):
         from llm.generate.llama import engine
         from llm.generate.pretrained import load
-        self.engine = engine(load(gguf), T_max=PROMPT + TOKENS)
+        model = load(gguf)
+        self.engine, self.decode = engine(model, T_max=PROMPT + TOKENS), model.tokenizer.decode
 
     def write(self, prompts):
         answers = []
@@ -62,7 +64,7 @@ class OneByOne:
             ids = [int(self.engine.prefill(prompt).argmax())]
             while len(ids) < TOKENS:
                 ids.append(int(self.engine.step(ids[-1]).argmax()))
-            answers.append(ids)
+            answers.append(self.decode(ids))
         return answers
 
 
@@ -80,11 +82,10 @@ class LlamaCpp:
     def complete(self, prompt):
         answer = self.server.handle_completions({
             "prompt": [int(i) for i in prompt], "n_predict": TOKENS, "cache_prompt": False,
-            "ignore_eos": True, "temperature": 0, "samplers": ["top_k"], "top_k": 1,
-            "return_tokens": True})
-        if "timings" not in answer:
+            "ignore_eos": True, "temperature": 0, "samplers": ["top_k"], "top_k": 1})
+        if answer.get("usage", {}).get("completion_tokens") != TOKENS:
             raise RuntimeError(f"llama.cpp answers {str(answer)[:200]}")
-        return answer.get("tokens", [])
+        return answer["choices"][0]["text"]
 
     def write(self, prompts):
         with ThreadPoolExecutor(self.at_once) as threads:
@@ -95,7 +96,7 @@ SIDES = {"ours": Ours, "ours, one by one": OneByOne, "llama.cpp": LlamaCpp}
 
 
 def work(name, gguf, at_once, pipe):
-    """A side's process: answer with (seconds, ids of all) until told to stop."""
+    """A side's process: answer with (seconds, texts of all) until told to stop."""
     from experiments.bench_decode import quiet
     quiet()
     try:
@@ -137,10 +138,16 @@ class Side:
         self.process.join()
 
 
+def alike(a, b):
+    """The share of the longer text that comes before the first difference."""
+    same = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+    return same / max(len(a), len(b), 1)
+
+
 def measure(names, gguf, at_once, rounds):
-    """{side: tokens a second, a round each}, and which answers ours agree with."""
+    """{side: tokens a second, a round each}, and {side: how alike each answer is to ours}."""
     sides = {name: Side(name, gguf, at_once) for name in names}
-    speeds, same = {name: [] for name in names}, dict.fromkeys(names, 0)
+    speeds, same = {name: [] for name in names}, {name: [] for name in names}
     for round_ in range(rounds + 1):                     # the first does not count
         ours = None
         for name, side in sides.items():
@@ -148,7 +155,7 @@ def measure(names, gguf, at_once, rounds):
             ours = answers if ours is None else ours
             if round_:
                 speeds[name].append(at_once * TOKENS / seconds)
-                same[name] += sum(list(a) == list(b) for a, b in zip(ours, answers))
+                same[name] += [alike(a, b) for a, b in zip(ours, answers)]
     for side in sides.values():
         side.stop()
     return speeds, same
@@ -185,8 +192,8 @@ def main():
         result["sides"].append({
             "side": name, "tokens_a_second": statistics.median(speeds[name]),
             "ratio": statistics.median(ratios), "ratio_lowest": min(ratios),
-            "ratio_highest": max(ratios), "same_answers": same[name],
-            "answers": options.rounds * options.at_once})
+            "ratio_highest": max(ratios), "answers": len(same[name]),
+            "alike": statistics.mean(same[name]), "same": sum(a == 1 for a in same[name])})
         print(json.dumps(result["sides"][-1]))
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
