@@ -1,10 +1,11 @@
 """Day 52 · Eight requests at once on the real model, against one after another.
 
 SmolLM2-135M from its Q4_1 file, greedy, two threads on each side. Every request reads a prompt of
-its own of 32 tokens and writes 128. `ours` is day 47's scheduler with day 52's blocks of 4 bits;
-`ours, one by one` is the compiled engine. The peer gets as many requests in as many threads and
-batches them itself. Sides are processes of their own and take turns; a ratio is the median of the
-rounds' ratios, and above 1 the first side is faster.
+its own of 32 tokens and writes 128. `ours` is day 47's scheduler with day 52's blocks of 4 bits and
+its compiled step, and once more with NumPy between the products; `ours, one by one` is the engine.
+The peer gets as many requests in as many threads and batches them itself. Sides are processes of
+their own and take turns; a ratio is the median of the rounds' ratios, and above 1 the first side is
+faster.
 
     python experiments/serving.py [--peer llama.cpp] [--rounds 5] [--at-once 8] [--out FILE]
 """
@@ -23,7 +24,9 @@ PROMPT, TOKENS = 32, 128
 
 
 class Ours:
-    """Day 47's scheduler, over the packed blocks of the file."""
+    """Day 47's scheduler, over the packed blocks of the file, with day 52's step."""
+
+    step = None
 
     def __init__(self, gguf, at_once):
         from llm.generate.llama import packed_weights
@@ -40,12 +43,21 @@ class Ours:
         blocks = self.at_once * -(-(PROMPT + TOKENS) // 16)
         pool = BlockPool(self.arch, blocks, share=False)
         scheduler = Scheduler(self.arch, self.weights, pool, self.at_once, rows=192,
-                              decode=step_for(self.arch, self.weights, pool))
+                              decode=self.step or step_for(self.arch, self.weights, pool))
         made = [Request(prompt, TOKENS, options={"temperature": 0}) for prompt in prompts]
         for request in made:
             scheduler.submit(request)
         scheduler.run()
         return [self.decode(request.ids) for request in made]
+
+
+class Between(Ours):
+    """The same with day 47's own step: NumPy between the products."""
+
+    def __init__(self, gguf, at_once):
+        from llm.generate.batch import paged_decode
+        super().__init__(gguf, at_once)
+        self.step = paged_decode
 
 
 class OneByOne:
@@ -92,7 +104,8 @@ class LlamaCpp:
             return list(threads.map(self.complete, prompts))
 
 
-SIDES = {"ours": Ours, "ours, one by one": OneByOne, "llama.cpp": LlamaCpp}
+SIDES = {"ours": Ours, "ours, one by one": OneByOne, "llama.cpp": LlamaCpp,
+         "ours, NumPy between": Between}
 
 
 def work(name, gguf, at_once, pipe):
@@ -179,7 +192,8 @@ def main():
     from llm.data.download import TextError
     from llm.weights.smollm import fetch_smollm
     prepare_environment()
-    names = ["ours", "ours, one by one"] + ([] if options.peer == "none" else [options.peer])
+    names = ["ours", "ours, NumPy between", "ours, one by one"]
+    names += [] if options.peer == "none" else [options.peer]
     try:
         gguf = str(options.gguf or fetch_smollm())
         speeds, same = measure(names, gguf, options.at_once, options.rounds)

@@ -319,6 +319,9 @@ SPOILS = {
     "stale value": (
         lambda r: swap(r, "days/day02/README.md", "-->6.0<!--", "-->6.1<!--"),
         "days/day02/README.md: is stale at 'It is"),
+    "stale value on a page beside the note": (
+        lambda r: put(r, "days/day02/beside.md", "It is <!--=value:.1f-->6.1<!--/-->.\n"),
+        "days/day02/beside.md: is stale at 'It is"),
     "open marker": (spoil_markers, "a value marker <!--=…--> is not closed"),
     "marker without field": (
         lambda r: swap(r, "days/day02/README.md", "<!--=value:.1f-->", "<!--=valve:.1f-->"),

@@ -17,6 +17,7 @@ from llm.generate.request import Request
 from llm.generate.scheduler import Scheduler, padded
 from llm.generate.stream import stream
 from llm.generate.truncate import Chooser
+from llm.kernels import paged
 from llm.kernels.matvec import Packed, pack_float32
 from llm.kernels.paged import ROWS32, attend, multiply
 
@@ -160,13 +161,19 @@ def test_the_product_is_the_same_in_every_number_of_rows_and_threads(rng):
         assert (product(Packed(packed, N, K, ROWS32), x) == one).all()
 
 
-def test_small_products_use_one_thread_and_large_ones_all(rng):
-    for K, N, threads in ((64, 64, 1), (1024, 4096, numba.config.NUMBA_NUM_THREADS)):
-        multiply(pack_float32(np.ones((K, N))), np.ones((1, K)), N)
-        assert numba.get_num_threads() == threads
-    attend(np.ones((1, 1, 4), np.float32), *np.ones((2, 1, 1, 4, 4), np.float32),
-           np.zeros((1, 1), int), np.array([3]))
-    assert numba.get_num_threads() == 1
+def test_small_products_use_one_thread_and_large_ones_all_and_nobody_is_robbed(rng, monkeypatch):
+    seen, most = [], numba.config.NUMBA_NUM_THREADS
+    for kernel in ("rows_times", "attend_rows"):
+        monkeypatch.setattr(paged, kernel, lambda *_: seen.append(numba.get_num_threads()))
+    for before in {1, most}:
+        numba.set_num_threads(before)
+        for K, N in ((64, 64), (1024, 4096)):
+            multiply(pack_float32(np.ones((K, N))), np.ones((1, K)), N)
+        for position in (3, paged.WORTH // 8):
+            attend(np.ones((1, 1, 4), np.float32), *np.ones((2, 1, 1, 4, 4), np.float32),
+                   np.zeros((1, 1), int), np.array([position]))
+        assert seen == [1, most, 1, most] and numba.get_num_threads() == before
+        seen.clear()
     assert ROWS32.name == "float32, row by row" and ROWS32.matmul is multiply
 
 

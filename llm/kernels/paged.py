@@ -6,6 +6,7 @@ of `attend` is one loop over the keys of its own row. So a row's result does not
 neighbours, to the last bit. float32. Left out: caches of 16 bits, and keys in pieces (day 50).
 """
 
+from contextlib import contextmanager
 from dataclasses import replace
 
 import llvmlite.binding
@@ -103,14 +104,23 @@ def multiply(data, x, N):
     """x (n, K) float32 by the packed matrix (N outputs) -> (n, N): a Format's `matmul`."""
     x = np.ascontiguousarray(x, np.float32)
     y = np.empty((len(x), R * tiles(N)), np.float32)
-    share(2 * x.size * N)
-    rows_times(data, x, y)
+    with threads_for(2 * x.size * N):
+        rows_times(data, x, y)
     return y[:, :N]
 
 
-def share(flops):
-    """As many threads for the next kernel as it is worth; how many never changes a result."""
+@contextmanager
+def threads_for(flops):
+    """All threads for a kernel that is worth it, else one; afterwards it is as before.
+
+    How many never changes a result.
+    """
+    before = numba.get_num_threads()
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS if flops > WORTH else 1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before)
 
 
 ROWS32 = replace(FLOAT32, name="float32, row by row", matmul=multiply)
@@ -157,6 +167,6 @@ def attend(q, k, v, tables, positions):
     H, N, D = q.shape
     longest = int(positions.max()) + 1
     scores, out = np.empty((N, H, longest), np.float32), np.empty((N, H * D), np.float32)
-    share(4 * H * D * int(positions.sum()))
-    attend_rows(np.ascontiguousarray(q), k, v, tables, positions, scores, out)
+    with threads_for(4 * H * D * int(positions.sum())):
+        attend_rows(np.ascontiguousarray(q), k, v, tables, positions, scores, out)
     return out

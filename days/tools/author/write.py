@@ -9,14 +9,14 @@ def write(root, days):
     """Write the notes of these days (None: all) and every other page; status 1 on a fault."""
     faults = 0
     for day in days if days is not None else [n for n in course.DAYS if course.written(root, n)]:
-        path = course.part(root, day, "README.md")
-        if not path.is_file():
+        if not course.written(root, day):
             raise UsageError(f"day {day:02d} has no note to write into")
-        try:
-            replace(path, lambda text, day=day: generated.fresh(root, day, text))
-        except Exception as error:      # one half-written day must not keep the others waiting
-            say(f"days/day{day:02d}/README.md: {type(error).__name__}: {error}")
-            faults += 1
+        for path in course.notes(root, day):
+            try:
+                replace(path, lambda text, day=day: generated.fresh(root, day, text))
+            except Exception as error:  # one half-written day must not keep the others waiting
+                say(f"days/day{day:02d}/{path.name}: {type(error).__name__}: {error}")
+                faults += 1
     changes = [(root / "README.md", generated.readme), *((path, pages.fresh)
                                                          for path in pages.each(root)),
                *((path, common.fresh) for path in common.pages(root))]

@@ -25,7 +25,9 @@ def faults(root, day, owners):
     text = (root / path).read_text(encoding="utf-8")
     found = [*shape(text, day), *fragments(text, root, day, owners), *stale(text, root, day),
              *builds_on(text, root, day), *numbers.faults(text)]
-    return [f"{path}: {fault}" for fault in found]
+    beside = [f"days/day{day:02d}/{page.name}: {fault}" for page in course.notes(root, day)[1:]
+              for fault in values(page.read_text(encoding="utf-8"), root, day)]
+    return [f"{path}: {fault}" for fault in found] + beside
 
 
 def shape(text, day):
@@ -79,11 +81,16 @@ def fragments(text, root, day, owners):
 
 
 def stale(text, root, day):
-    """Table and values must be what `write` would write; the figure must be shown."""
+    """There is a table, the figure is shown, and all values are fresh."""
     if "(figure.svg)" not in text:
         yield "does not show its figure.svg"
     if not generated.has_block(text, "result"):
         yield "has no table between one <!-- result --> and one <!-- /result -->"
+    yield from values(text, root, day)
+
+
+def values(text, root, day):
+    """What stands in markers must be what `write` would write."""
     if text.count("<!--=") != len(generated.MARKER.findall(text)):
         yield "a value marker <!--=…--> is not closed by <!--/-->"
     try:

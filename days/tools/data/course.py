@@ -131,6 +131,12 @@ def part(root, day, name):
     return root / "days" / f"day{day:02d}" / name
 
 
+def notes(root, day):
+    """The day's note, and then the pages beside it."""
+    note = part(root, day, "README.md")
+    return [note, *(page for page in sorted(note.parent.glob("*.md")) if page != note)]
+
+
 def test_file(day):
     """The day's test, from the root."""
     return f"tests/test_day{day:02d}.py"
