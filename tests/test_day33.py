@@ -9,7 +9,7 @@ import pytest
 
 from days.day33.counting import counted
 from days.day33.run import measure
-from days.day33.worth import VARIANTS, OneBlock
+from days.day33.worth import ONE_MATRIX, VARIANTS, OneBlock
 from llm.functions.dense import gelu
 from llm.functions.dropout import draw_kept
 from llm.grad import ops
@@ -231,9 +231,18 @@ def test_what_is_compared_has_equal_parameters_tables_and_head_included(rng):
     assert sizes[0] > 2 * OneBlock(84, *VARIANTS[0][1:4], rng).count_parameters()
 
 
+def test_a_single_matrix_can_take_the_place_of_the_feed_forward(rng):
+    model = OneBlock(84, *ONE_MATRIX[1:4], rng)
+    inner = model.block.think.inner
+    assert list(inner.named_parameters()) == ["w", "b"] and inner.w.shape == (64, 64)
+    assert model(np.zeros((1, 3), int)).shape == (1, 3, 84)
+
+
 def test_every_rate_is_the_best_of_its_grid_and_not_at_an_edge():
     text = (ROOT / "experiments" / "feed_forward.json").read_text(encoding="utf-8")
-    for (name, *_, own), (same, best, grid) in zip(VARIANTS, json.loads(text)["rows"], strict=True):
+    record = json.loads(text)
+    rows = [*record["rows"], record["one_matrix"][:3]]
+    for (name, *_, own), (same, best, grid) in zip((*VARIANTS, ONE_MATRIX), rows, strict=True):
         losses = dict(grid)
         assert name == same and own == best == min(losses, key=losses.get)
         assert min(losses) < best < max(losses)

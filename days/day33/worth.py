@@ -7,6 +7,7 @@ from days.day29.model import AttentionLM, Places, loss_by_place, train
 from llm.grad import ops
 from llm.layers.attention import MultiHeadAttention
 from llm.layers.block import Block, FeedForward
+from llm.layers.module import Linear
 from llm.layers.norm import LayerNorm
 from llm.layers.residual import Residual
 
@@ -27,17 +28,21 @@ VARIANTS = [("attention alone", 64, 0, None, 9e-3),
             ("×4", 64, 4, ops.gelu, 9e-3), ("×8", 50, 8, ops.gelu, 9e-3)]
 
 
+ONE_MATRIX = ("one matrix", 64, None, None, 9e-3)      # exercise 2: the two without activation
+
+
 class OneBlock(AttentionLM):
     """ids (B, T) -> logits (B, T, V): embed, place, one block, norm, project.
 
-    ratio 0 leaves the feed-forward away.
+    ratio 0 leaves the feed-forward away; None makes it a single matrix (C, C) with biases.
     """
 
     def __init__(self, V, C, ratio, activation, rng):
         super().__init__(V, C, H, 0, rng, Places(T, C, rng))
         mixer = LayerNorm(C), MultiHeadAttention(C, H, rng)
         self.block = Residual(mixer[1], mixer[0]) if ratio == 0 else Block(
-            *mixer, LayerNorm(C), FeedForward(C, rng, ratio, activation))
+            *mixer, LayerNorm(C),
+            Linear(C, C, rng) if ratio is None else FeedForward(C, rng, ratio, activation))
 
     def __call__(self, ids):
         return self.head(self.norm(self.block(self.positions(self.embed(ids)))))
