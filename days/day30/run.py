@@ -113,8 +113,8 @@ def show(result):
         [name, f"{result.rates[name]:g}", *(" ".join("-" if x is None else f"{x:.3f}" for x in part)
                                             for part in zip(*losses))]
         for name, losses in result.seeds.items()])
-    print("sinusoids that begin at a place never trained, windows of the trained length:",
-          " ".join(f"{x:.3f}" for x in result.moved))
+    print("sinusoids that begin at a place never trained, windows of the trained length:\n"
+          + " ".join(f"{x:.3f}" for x in result.moved))
     print(textwrap.fill(f"learned, past its end: {result.refusal}", 80))
 
 
