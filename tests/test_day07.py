@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from days.day07.controls import sources
 from days.day07.run import measure
 from llm.data.grammar import Grammar
 from llm.data.stories import COLOURS, GRAMMAR, HELPERS, HEROES, HOMES, RULES, TOYS, stories
@@ -194,6 +195,7 @@ def test_perplexity_is_of_the_sum_not_a_mean_of_batches():
     total = cross_entropy(np.zeros((1, 2)), [0]) * 1 + cross_entropy(np.zeros((3, 32)), [0] * 3) * 3
     assert perplexity(total, 4) == pytest.approx(16)     # (2 · 32³)^(1/4); the mean is 17
     assert perplexity(1e6, 1) == math.inf and perplexity(0, 3) == 1
+    assert perplexity(709, 1) == math.exp(709) and math.isnan(perplexity(math.nan, 3))
     refuse("at least one token", perplexity, 0.0, 0)
     refuse("at least one character", bits_per_character, 0.0, 0)
 
@@ -249,6 +251,10 @@ def test_conditional_entropies_of_a_loop_and_of_too_little():
     assert got == pytest.approx([BIT, 0, 0], abs=1e-12) and lonely.tolist() == [0, 0, 0]
     for ids, orders in (([], 1), ([1, 2], 3), ([[1, 2]], 1), ([1, 2], 0)):
         refuse(r"ids of shape", conditional_entropies, ids, orders)
+    refuse("integers from 0 on, not int64 from -1 on", conditional_entropies, [0, -1, 2], 2)
+    refuse("integers from 0 on, not float64", conditional_entropies, [0.5, 1.5], 1)
+    huge = conditional_entropies([2**62, 0, 2**61, 2**62, 1, 2**61], 2)[0]     # products overflow
+    assert huge == pytest.approx(conditional_entropies([3, 0, 2, 3, 1, 2], 2)[0])
 
 
 @pytest.mark.parametrize("rules, message", [
@@ -258,6 +264,7 @@ def test_conditional_entropies_of_a_loop_and_of_too_little():
     ({"Story": [(1, "a <Story>"), (1, "b")]}, "not be recursive|contains itself"),
     ({"Story": [(1, "<b>")]}, "no rule for <b>"),
     ({"Story": [(1, "a"), (0, "b")]}, "positive weights"),
+    ({"Story": [(1, "a {toy}")]}, "'a {toy}' repeats 'toy', which no rule above it remembers"),
     ({"Story": []}, "at least one rule")])
 def test_grammars_that_could_mislead_are_refused(rules, message):
     refuse(message, Grammar(rules).entropy)
@@ -274,6 +281,33 @@ def test_stories_remember():
                        if (c, t.word) != (colour, toy.word))
         assert sum(f" {helper.a} named {helper.name} " in story
                    for helper in HELPERS[toy.trap]) == 1
+
+
+def test_the_exact_entropy_and_length_of_a_story_are_those_of_the_note():
+    assert GRAMMAR.entropy() == pytest.approx(39.92340777157, abs=1e-9)     # each weight counts
+    assert GRAMMAR.expected_length() == pytest.approx(595.1513888889, abs=1e-9)
+
+
+def test_who_helps_and_where_one_lives_is_first_unknown_and_then_known():
+    for home in HOMES:
+        assert re.sub("^an? ", "the ", home.a) == home.the
+    for helper in itertools.chain.from_iterable(HELPERS.values()):
+        article, noun = helper.a.split(" ", 1)
+        assert article == ("an" if noun[0] in "aeiou" else "a") and helper.the == f"the {noun}"
+        assert helper.She in ("She", "He") and helper.name.istitle()
+    assert [(hero.She, hero.she, hero.her) for hero in HEROES] == (
+        [("She", "she", "her")] * 5 + [("He", "he", "his")] * 5)
+
+
+def test_the_sources_of_a_plug_in_estimate_sum_to_it():
+    text = ("HAMLET.\nTo be.\n\nHAMLET.\nOr not.\n" + 9 * " " + "Ay.\n" + 7 * " " + "No.\n"
+            + "to sleep, to dream, to sleep no more")
+    for k in (2, 4, 8):
+        ids = np.frombuffer(text.encode(), np.uint8)
+        indent, speaker, rest = sources(text, k)
+        bits = conditional_entropies(ids, k + 1)[0][k] / BIT
+        assert indent + speaker + rest == pytest.approx(bits)
+        assert indent > 0 and (speaker > 0) == (k > 3)
 
 
 def test_stories_are_lines_and_repeat_with_the_seed():
@@ -295,3 +329,4 @@ def test_headline_counting_flatters_itself_and_the_exact_entropy_is_met():
     assert all(abs(off) < 4 for *_, off in result.sampled)
     assert result.stability[-1][1] == 0 and all(row[2] == 1 for row in result.stability)
     assert max(row[3] for row in result.stability) < 1e-6
+    assert [sum(row) for row in result.repeats] == pytest.approx([b for _, b in result.tenths])

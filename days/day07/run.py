@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from days.day07.controls import against_exact, sources, stability
 from days.harness import main, print_table, progress, save, say
 from llm.data.stories import GRAMMAR, stories
 from llm.data.text import load_or_default
 from llm.functions.estimates import conditional_entropies
-from llm.functions.probability import softmax
 from llm.tokens.chars import CharTokenizer
 
 BIT = math.log(2)
@@ -27,6 +27,7 @@ class Result:
     bits: list             # bits[size][order], plug-in
     lonely: list           # lonely[size][order], share of positions whose context occurs once
     tenths: list           # rows [order 10, order 20]: plug-in bits of each tenth of the text
+    repeats: list          # the same at order 20, split: [in indents, at a speaker's name, rest]
     story_sizes: list
     story_bits: list       # the same for the stories
     story_nats: float      # exact entropy of a story
@@ -63,27 +64,12 @@ def measure(fast, seed):
         ceiling=math.log2(tokenizer.vocab_size), sizes=[len(ids) for ids in parts],
         bits=bits[:3], lonely=lonely[:3], story_sizes=[len(ids) for ids in tales],
         tenths=[[b[10], b[20]] for b in bits[5:]], story_bits=bits[3:5],
+        repeats=[sources(text[i * len(parts[1]):(i + 1) * len(parts[1])], 20) for i in range(10)],
         story_nats=GRAMMAR.entropy(),
         story_length=GRAMMAR.expected_length(), story_bpc=GRAMMAR.entropy_per_character() / BIT,
         sampled=[against_exact(nats[:n]) for n in (100, 1000, 10_000) if n <= len(nats)],
         mean_of_ratios=float((nats / lengths).mean() / BIT),
         stability=[stability(scale, rng) for scale in (1, 10, 30, 100, 1000)])
-
-
-def against_exact(nats):
-    """Mean and standard error of sampled −log P, and how many errors it is off the exact one."""
-    mean, error = float(nats.mean()), float(nats.std(ddof=1) / len(nats) ** 0.5)
-    return [len(nats), mean, error, (mean - GRAMMAR.entropy()) / error]
-
-
-def stability(scale, rng):
-    """Rows that stay finite by the formula as it stands and by ours; our largest error."""
-    z = (rng.normal(size=(1000, 100)) * scale).astype(np.float32)
-    with np.errstate(all="ignore"):
-        naive = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
-    ours, exact = softmax(z), softmax(z.astype(np.float64))
-    return [scale, float(np.isfinite(naive).all(axis=-1).mean()),
-            float(np.isfinite(ours).all(axis=-1).mean()), float(np.abs(ours - exact).max())]
 
 
 def table(result):
@@ -99,8 +85,8 @@ def table(result):
 
 def show(result):
     print_table(table(result), "plug-in bits per character by order (characters of context)")
-    print(f"uniform over {result.vocabulary} characters: {result.ceiling:.3f} bits; "
-          f"the stories' exact entropy: {result.story_bpc:.3f} bits a character")
+    print(f"bits a character: {result.ceiling:.3f} if all {result.vocabulary} are equally likely, "
+          f"{result.story_bpc:.3f} for\nwho knows the grammar of the stories exactly")
     print_table([["stories drawn", "mean −log P", "standard error", "errors off"],
                  *([n, f"{mean:.3f}", f"{error:.3f}", f"{off:+.2f}"]
                    for n, mean, error, off in result.sampled)],

@@ -122,7 +122,11 @@ def parts(template, memory, remember=()):
     """Fill in a template and split it into literal strings and (symbol, memory) nodes."""
     memory |= dict(remember)
     frozen = tuple(memory.items())
-    pieces = re.split(r"<([^<>]+)>", template.format(**memory))  # literal, symbol, literal, …
+    try:
+        filled = template.format(**memory)
+    except KeyError as name:
+        raise ValueError(f"{template!r} repeats {name}, which no rule above it remembers") from None
+    pieces = re.split(r"<([^<>]+)>", filled)           # literal, symbol, literal, …
     return [(piece, frozen if piece[0].isupper() else ()) if i % 2 else piece
             for i, piece in enumerate(pieces) if i % 2 or piece]
 

@@ -12,14 +12,18 @@ def conditional_entropies(ids, orders):
 
     ids: (T,) integers ≥ 0. entropies[k] = H(next | k previous) in nats, from counts; lonely[k] is
     the share of positions whose context of k ids occurs once, and so "predicts" without error.
-    Costs `orders` sorts of T numbers. Raises ValueError if the text has no more than orders ids.
+    Costs orders + 1 sorts of T numbers. Raises ValueError for fewer than `orders` ids, and for ids
+    that are negative or no integers.
     Source: Shannon (1951), "Prediction and entropy of printed English", section 2 (his F_{k+1}).
     """
     ids = np.asarray(ids)
     if ids.ndim != 1 or len(ids) < orders or orders < 1 or ids.size == 0:
         raise ValueError(f"ids of shape {ids.shape} hold no context of {orders - 1} and a next "
                          "id; expected (T,) with T >= orders >= 1")
-    ids = ids.astype(np.int64)
+    if not np.issubdtype(ids.dtype, np.integer) or ids.min() < 0:
+        raise ValueError(f"ids must be integers from 0 on, not {ids.dtype} from {ids.min()} on; "
+                         "encode the text first")
+    ids = np.unique(ids, return_inverse=True)[1]       # 0, 1, 2, …: no overflow below
     size = int(ids.max()) + 1
     entropies, lonely = np.zeros(orders), np.zeros(orders)
     contexts = np.zeros(len(ids), np.int64)  # the number of each position's context; all alike

@@ -112,7 +112,7 @@ def perplexity(total_nll, tokens):
     if not tokens > 0:
         raise ValueError(f"perplexity needs at least one token, not {tokens}")
     mean = float(total_nll) / float(tokens)
-    return math.exp(mean) if mean < 709 else math.inf  # exp(709.8) is the largest float64
+    return math.inf if mean > 709 else math.exp(mean)  # exp(709.8) is the largest float64
 
 
 def bits_per_character(total_nll, characters):
