@@ -194,6 +194,16 @@ def test_a_damaged_state_is_refused_before_anything_changes(rng, damage, message
         assert (array == before[path]).all(), path
 
 
+def test_fractions_do_not_go_into_integers_and_integers_go_anywhere():
+    model = Module()
+    model.steps, model.w = np.array([3, 4]), parameter(np.ones(2, np.float32))
+    with pytest.raises(ValueError, match="steps holds float64 in the state and int64 here"):
+        model.load_state_dict({"steps": np.array([1.5, 2.0]), "w": np.zeros(2)})
+    assert model.steps.tolist() == [3, 4] and model.w.data.tolist() == [1, 1]
+    model.load_state_dict({"steps": np.array([7, 8], np.uint8), "w": np.array([5, 6])})
+    assert model.steps.tolist() == [7, 8] and model.w.data.tolist() == [5, 6]
+
+
 def test_zero_grad_forgets(rng):
     model = Pair(rng)
     x = Tensor(np.ones((1, 2), np.float32))
@@ -356,6 +366,36 @@ def test_edges(rng):
         mix(np.zeros(3), np.zeros(3), 1.5)
     assert Module().named_parameters() == {}
     Module().load_state_dict({})
+
+
+def test_batches_that_run_out_are_told(rng):
+    model, one = NeuralNGram(5, 2, 3, 4, rng), (np.zeros((1, 2), int), np.zeros(1, int))
+    with pytest.raises(ValueError, match=r"ran out after 2 steps: .* such as draws"):
+        train(model, iter([one] * 2), 0.1, steps=3)
+    assert len(train(model, iter([one] * 3), 0.1, steps=3)) == 3
+
+
+@pytest.mark.parametrize("a, b, message", [
+    ([], [], "to 0 tokens"), ([-np.inf, -1, -np.inf], [-np.inf, -2, -1], "3 tokens of which 1 ")])
+def test_no_weight_is_fitted_where_there_is_nothing_to_fit(a, b, message):
+    with pytest.raises(ValueError, match=message):
+        best_weight(a, b)
+    assert 0.5 < best_weight([-np.inf, -1, -1], [-1, -np.inf, -2]) < 1   # one of them is enough
+
+
+def test_far_below_the_best_weight_a_round_multiplies_it_by_the_mean_ratio():
+    a, b = np.random.default_rng(0).standard_normal((2, 400)) - 2
+    a -= np.log(np.exp(a - b).mean() / 0.77)            # the ratio of the run's counted text
+    late, later = (best_weight(a, b, rounds=n) for n in (40, 41))
+    assert later / late == pytest.approx(0.77, rel=1e-3) and later > 1e-6
+
+
+@pytest.mark.parametrize("start", [1e-3, 0.3, 0.9, 0.999])
+def test_a_round_does_not_jump_over_the_lowest_point(start):
+    a, b = np.random.default_rng(2).standard_normal((2, 300)) - 2
+    best = best_weight(a, b, rounds=5000)
+    after = float((start * np.exp(a) / np.exp(mix(a, b, start))).mean())
+    assert (after - best) * (start - best) > 0
 
 
 def test_counting_wins_at_equal_time_and_the_mixture_beats_both():

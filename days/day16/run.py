@@ -181,7 +181,7 @@ def draw(result, path):
     right.set(xlabel="place of the typo, characters before the one to predict", xticks=place,
               ylabel="nats more than counting that does not see it", xlim=(0.4, None))
     right.set_title(f"A typo {min(wins, default=0)} to {max(wins, default=0)} back misleads "
-                    "counting more\nthan the network; none should have read it")
+                    "counting more\nthan the network")
     save(fig, path)
 
 

@@ -76,8 +76,8 @@ class Module:
     def load_state_dict(self, state):
         """Copy arrays in; values take this model's dtype.
 
-        Raises ValueError, before anything changes, if names or shapes differ or an entry is not
-        an array of real numbers.
+        Raises ValueError, before anything changes, if names or shapes differ, an entry is not an
+        array of real numbers, or fractions are to go into integers.
         """
         mine = self.state_dict()
         missing, unknown = sorted(mine.keys() - state.keys()), sorted(state.keys() - mine.keys())
@@ -93,6 +93,9 @@ class Module:
             if given[path].dtype.kind not in "fiub":
                 raise ValueError(f"{path} holds {given[path].dtype} in the state, not real "
                                  "numbers: the state is damaged")
+            if not np.can_cast(given[path].dtype, array.dtype, "same_kind"):
+                raise ValueError(f"{path} holds {given[path].dtype} in the state and "
+                                 f"{array.dtype} here, where digits would be lost")
         for path, array in mine.items():
             array[...] = given[path]
 

@@ -63,7 +63,7 @@ def train(model, batches, rate, *, steps=None, seconds=None, update=descend, wat
     with step = 1 … total; under a time limit `total` is the guess from the pace so far, and never
     above `steps`.
     update(parameters, rate) changes the parameters from their gradients. watch(step, total, loss)
-    is called after each. Raises ValueError if neither limit is given.
+    is called after each. Raises ValueError if neither limit is given, or if the batches run out.
     """
     if steps is None and seconds is None:
         raise ValueError("say how long: train(..., steps=1000) or train(..., seconds=10)")
@@ -78,7 +78,11 @@ def train(model, batches, rate, *, steps=None, seconds=None, update=descend, wat
         if seconds is not None:
             by_time = expected(step, passed, seconds)
             total = by_time if steps is None else min(steps, by_time)
-        contexts, targets = next(batches)
+        batch = next(batches, None)
+        if batch is None:
+            raise ValueError(f"the batches ran out after {len(losses)} steps: pass an endless "
+                             "iterator, such as draws(...), or fewer steps")
+        contexts, targets = batch
         model.zero_grad()
         loss = ops.cross_entropy(model(contexts), targets)
         loss.backward()
@@ -139,8 +143,14 @@ def best_weight(a, b, rounds=50):
 
     Each round asks what share of the tokens' probability came from a, and makes that the weight;
     the likelihood never falls. Choose it on tokens that are not used for the report.
+    Raises ValueError where there are no tokens, or both models give one the probability 0.
     Source: Jelinek & Mercer (1980); an instance of Dempster et al. (1977), EM.
     """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    impossible = int(np.isneginf(mix(a, b, 0.5)).sum())
+    if not a.size or impossible:
+        raise ValueError(f"no weight can be fitted to {a.size} tokens of which {impossible} have "
+                         "probability 0 in both models")
     weight = 0.5
     for _ in range(rounds):
         weight = float(np.exp(a + np.log(weight) - mix(a, b, weight)).mean())
