@@ -1,8 +1,11 @@
 """Day 26 · WordPiece and Unigram: published and hand examples, brute force, files, specials."""
 
+import base64
+import functools
 import json
 import math
 import re
+import time
 
 import numpy as np
 import pytest
@@ -16,6 +19,9 @@ from llm.tokens.cut.bert import Bert
 from llm.tokens.engine import trie
 from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.added import normalizer as normalizer_of
+from llm.tokens.files.charsmap import read_charsmap, replaced
+from llm.tokens.files.steps import STEPS
 from llm.tokens.files.unigram import to_json as unigram_json
 from llm.tokens.files.wordpiece import to_json, write_vocab
 from llm.tokens.learn.seed import frequent_substrings
@@ -24,6 +30,7 @@ from llm.tokens.learn.wordpiece import alphabet, count_words, gain, learn_pieces
 from llm.tokens.load import load_tokenizer
 from llm.tokens.unigram import Unigram
 from llm.tokens.wordpiece import SPECIALS, WordPiece
+from tests.charsmap import charsmap, nfkc_rules
 
 HAND = "of is is is if if if if"
 BERT_TEST = ["[UNK]", "[CLS]", "[SEP]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ","]
@@ -523,7 +530,7 @@ def test_a_space_is_put_before_a_text_where_that_is_wanted(low_unigram):
         both = tokenizer.encode("low<s>low", "all").tolist()
         second = " low" if prepend == "always" else "low"
         assert both == [*low_unigram.encode(" low"), 348, *low_unigram.encode(second)]
-    with pytest.raises(ValueError, match="never with the rule gpt2; not 'always'"):
+    with pytest.raises(ValueError, match="not 'always' with gpt2"):
         Unigram(low_unigram.pieces, 0, True, "gpt2", "always")
 
 
@@ -723,7 +730,11 @@ def test_missing_word_piece_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("change, message", [
     ({"model": None}, "model is None"), ({"model": {"type": "BPE", "vocab": {}}}, "'BPE'"),
-    ({"normalizer": {"type": "Precompiled"}}, "normalizer.*Precompiled"),
+    ({"normalizer": {"type": "Precompiled"}}, "precompiled_charsmap"),
+    ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAA"}}, "padding|cut short"),
+    ({"normalizer": {"type": "BertNormalizer"}}, "normalizer.*BertNormalizer"),
+    ({"normalizer": {"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""}}, "a String"),
+    ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKD"}] * 3}}, "5832 times"),
     ({"truncation": {"max_length": 8}}, "truncation.*8"), ({"padding": {"pad_id": 0}}, "padding"),
     ({"pre_tokenizer": None}, "pre_tokenizer null"),
     ({"pre_tokenizer": {"type": "Metaspace", "replacement": "_"}}, "pre_tokenizer.*_"),
@@ -742,7 +753,7 @@ def test_an_unsupported_unigram_file_is_refused(low_unigram, tmp_path, change, m
 @pytest.mark.parametrize("pieces, unk_id, message", [
     ([], None, "empty"), ([["a", -1.0], ["a", -2.0]], None, "id 1 is 'a', which is there twice"),
     ([["", -1.0]], None, "no piece"), ([[7, -1.0]], None, "id 0 is 7"),
-    ([["a", 0.5]], None, "'a' has 0.5"), ([["a", "b"]], None, "could not convert"),
+    ([["a", 1e101]], None, "'a' has 1e.101"), ([["a", "b"]], None, "could not convert"),
     ([["a", float("nan")]], None, "nan"), ([["a", float("-inf")]], None, "-inf"),
     ([["a"]], None, "unpack"), ([["a", -1.0]], 1, "unk_id 1 is not among"),
     ([["a", -1.0]], -1, "unk_id -1"), ([["a", -1.0]], "a", "unk_id 'a'"),
@@ -806,7 +817,7 @@ def test_bad_input_to_unigram_is_refused_with_the_cure(low_unigram):
         low_unigram.encode_batch("low")
     with pytest.raises(ValueError, match="unknown special token '<x>'.*<unk>"):
         low_unigram.encode("low", "<x>")
-    with pytest.raises(ValueError, match="no splitting rule 'word'; there are spaces, whole, gpt2"):
+    with pytest.raises(ValueError, match="no splitting rule 'word'; there are spaces, words, wh"):
         Unigram.train("low", 300, rule="word")
     for special in ("0", "<▁x>"):
         with pytest.raises(ValueError, match="is one character, or has a ▁.*another name"):
@@ -955,3 +966,148 @@ def test_the_floor_costs_at_most_a_thousandth_of_a_nat_for_each_piece():
     exact = (counts[counts > 0] * np.log(counts[counts > 0] / counts.sum())).sum()
     floored = (counts * log_shares(counts)).sum()
     assert exact - 1e-3 * len(counts) <= floored <= exact
+
+
+# --------------------------------------------------------- tables of characters, and normalizers
+
+
+TABLE = {"ﬁ": "fi", "Ａ": "A", "e\u0301": "é", "e\u0301\u0302": "ế", "\r": " ", "x": "", "\t": " ",
+         "\u1100\u1161": "가"}
+
+
+def read(rules):
+    table = read_charsmap(charsmap(rules))
+    return functools.partial(replaced, table=table, single={
+        ord(key): value for key, value in table.items() if len(key) == 1})
+
+
+def test_a_table_of_characters_is_read_back():
+    assert read_charsmap(charsmap(TABLE)) == {key: value for key, value in TABLE.items()
+                                              if len(key.encode()) < 6}
+    rules = nfkc_rules() | {"\u0301\u0302": "short", "\u1100\u1161": "six bytes"}
+    assert len(rules) > 4000 and read_charsmap(charsmap(rules)) == {
+        key: value for key, value in rules.items() if len(key.encode()) < 6}
+
+
+def test_clusters_are_replaced_and_else_characters():
+    step = read(TABLE)
+    for text, wanted in (
+            ("", ""), ("ﬁx", "fi"), ("cafe\u0301!", "café!"), ("Ａ\u0301", "A"),
+            ("Ａ\u20dd", "A\u20dd"),                                 # six bytes are taken apart
+            ("e\u0301\u0302", "é"), ("e\u0302\u0301", "e\u0302\u0301"), ("a\r\nb", "a b"),
+            ("a\n\rb", "a\n b"), ("\t\u0301x", " \u0301"), ("\u0301e\u0301", "\u0301é"),
+            ("e\u0301e\u0301", "éé"), ("\u0600Ａ", "\u0600A"), ("xe\u0301x", "é")):
+        assert step(text) == wanted, ascii(text)
+    assert step("e\u0301" * 50_000) == "é" * 50_000
+
+
+def units_of(blob):
+    size = int.from_bytes(blob[:4], "little")
+    return np.frombuffer(blob, "<u4", size // 4, 4).copy(), blob[4 + size:]
+
+
+def packed(units, strings):
+    return len(units.tobytes()).to_bytes(4, "little") + units.astype("<u4").tobytes() + strings
+
+
+def test_a_damaged_or_hostile_table_of_characters_is_refused():
+    blob = charsmap({"ab": "c", "d": "e"})
+    units, strings = units_of(blob)
+    loop = np.zeros(512, np.uint32)                         # each node is its own child for byte 2
+    loop[0], loop[3] = 1 << 10, 2 | 2 << 10
+    double = loop.copy()                                    # and for byte 4, so two ways each time
+    double[5] = 4 | 4 << 10
+    half, _ = units_of(charsmap({"é": "e"}))
+    half[half == 0xA9] = 0                                  # the second byte is no byte of it now
+    half[half & 255 == 0xC3] |= 1 << 8
+    far = units.copy()
+    far[0] |= 1 << 25
+    wrong = units.copy()
+    wrong[units >> 31 == 1] = (1 << 31) + 99
+    deep = units.copy()
+    deep[units & 255 == ord("d")] |= 1 << 30
+    for bad, message in ((b"", "cut short"), (blob[:3], "cut short"), (blob[:40], "cut short"),
+                         ((5).to_bytes(4, "little") + blob[4:], "cut short"),
+                         (b"\0" * 12, "cut short"), (packed(loop, strings), "or a loop"),
+                         (packed(double, strings), "or a loop"),
+                         (packed(far, strings), "steps out of its array"),
+                         (packed(deep, strings), "steps out of its array"),
+                         (packed(units[:-1], strings), "steps out of its array"),
+                         (packed(wrong, strings), "no string that starts at byte"),
+                         (packed(units, b"c" * 9000 + b"\0"), "and soon ends"),
+                         (packed(units, strings[:-1]), "and soon ends"),
+                         (packed(units, b"\xff\0\xff\0"), "utf-8"),
+                         (packed(half, strings), "utf-8")):
+        start = time.perf_counter()
+        with pytest.raises(ValueError, match=message):
+            read_charsmap(bad)
+        assert time.perf_counter() - start < 10
+
+
+T5 = {"type": "Sequence", "normalizers": [
+    {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap(TABLE)).decode()},
+    {"type": "Strip", "strip_left": False, "strip_right": True},
+    {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"}]}
+
+
+@pytest.mark.parametrize("step, text, wanted", [
+    ({"type": "Strip", "strip_left": True, "strip_right": False}, " \u3000a\x1f \n", "a\x1f \n"),
+    ({"type": "Strip", "strip_left": False, "strip_right": True}, " a\x1f \n", " a\x1f"),
+    ({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\\1"}, "a  b c   ",
+     "a\\1b c\\1"),
+    ({"type": "Replace", "pattern": {"String": "``"}, "content": '"'}, "```a", '"`a'),
+    ({"type": "NFKD"}, "ﬁé", "fie\u0301"), ({"type": "NFD"}, "ﬁé", "ﬁe\u0301"),
+    ({"type": "NFKC"}, "ﬁe\u0301", "fié"), ({"type": "NFC"}, "e\u0301", "é"),
+    ({"type": "StripAccents"}, "e\u0301\u0903\u20dda", "ea"),
+    ({"type": "Lowercase"}, "ΟΔΟΣ İ", "οδοσ i\u0307"), (T5, "Ａ   ﬁx \t", "A▁fi"),
+])
+def test_each_step_of_a_normalizer(step, text, wanted):
+    assert normalizer_of(step, STEPS)(text) == wanted
+
+
+def test_words_between_white_space_get_a_space_each(low_unigram, tmp_path):
+    words = Unigram(low_unigram.pieces, 0, True, "words", "always", low_unigram.specials,
+                    {"<s>": ("lstrip",)}, T5)
+    spaces = Unigram(low_unigram.pieces, 0, True, "spaces", "always")
+    for text, same in (("low  newest", " low newest"), ("\n low\x85new\u3000 ", " low new"),
+                       ("", ""), (" \t", ""), ("▁low ▁ new", " low  new"),
+                       ("low\x1fnew", " low\x1fnew"),
+                       ("ﬁ  cafe\u0301", " fi café")):
+        assert words.encode(text).tolist() == spaces.encode(same).tolist(), ascii(text)
+        assert words.decode(words.encode(text)) == same[1:]
+        assert words.log_likelihood(text) == spaces.log_likelihood(same)
+    assert words.encode("low \n<s>new", "all").tolist() == [
+        *spaces.encode("low"), words.specials["<s>"], *spaces.encode("new")]
+    words.save(tmp_path / "tokenizer.json")
+    again = load_tokenizer(tmp_path)
+    assert (again.rule, again.prepend, again.normalizer) == ("words", "always", T5)
+    found = json.loads((tmp_path / "tokenizer.json").read_text("utf-8"))
+    old = {"type": "Metaspace", "replacement": "▁", "add_prefix_space": True}
+    found["pre_tokenizer"]["pretokenizers"][1] = old                 # as t5-base itself has it
+    (tmp_path / "tokenizer.json").write_text(json.dumps(found), "utf-8")
+    assert load_tokenizer(tmp_path).rule == "words"
+    for rule, prepend in (("words", "never"), ("words", "first"), ("gpt2", "always")):
+        with pytest.raises(ValueError, match="prepend is one of"):
+            Unigram(low_unigram.pieces, rule=rule, prepend=prepend)
+        with pytest.raises(ValueError, match="prepend is one of"):
+            Unigram.train("low", 300, rule=rule, prepend=prepend)
+    trained = Unigram.train("low low\nlow\tnew", 300, rule="words", prepend="always")
+    assert "▁low" in dict(trained.pieces) and "\n" not in dict(trained.pieces)
+    same = Unigram.train(" low low low new", 300, rule="spaces", prepend="always")
+    assert trained.pieces == same.pieces
+
+
+def test_scores_may_be_above_0(tmp_path):
+    names = ["<unk>", "a", "b", "ab", "ba"]
+    up = Unigram(zip(names, [0.0, 1.0, 1.0, 2.5, 1.5]), rule="whole")
+    assert up.encode("aba").tolist() == [3, 1]                       # 3.5, not 3 or 2.5
+    assert up.encode("aab").tolist() == [1, 3] and up.encode("c").tolist() == [0]
+    cuts = [3.0, 3.5, 2.5]
+    assert abs(up.log_likelihood("aba") - log_sum(cuts)) < 1e-12
+    up.save(tmp_path / "tokenizer.json")
+    assert load_tokenizer(tmp_path).pieces == up.pieces
+    draws = [tuple(up.sample("aba", 1.0, np.random.default_rng(s))) for s in range(300)]
+    assert 80 < draws.count((3, 1)) < 220 and len(set(draws)) == 3
+    for score in (1e100, math.nan, math.inf):
+        with pytest.raises(ValueError, match="for a score"):
+            Unigram([("a", score)], None)

@@ -3,7 +3,7 @@
 `Unigram.train` learns pieces by EM and pruning; `load` reads Hugging Face's `tokenizer.json`;
 `encode` gives its ids, `sample` a random segmentation. A space is written ▁ (U+2581) in pieces, so
 that joining them gives the text back.
-Leaves out: normalisation (NFKC …), and telling a ▁ in the text from a space.
+Leaves out: telling a ▁ in the text from a space.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -13,42 +13,49 @@ import numpy as np
 
 from llm.data.download import write_atomically
 from llm.tokens.bpe import VocabularyError
-from llm.tokens.cut.segmenter import META, Segmenter, check_rule
+from llm.tokens.cut.rules import check_rule, inner, spaced
+from llm.tokens.cut.segmenter import META, Segmenter
 from llm.tokens.engine.specials import Marked, without
 from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.added import normalizer as normalizer_of
 from llm.tokens.files.bpe import read
-from llm.tokens.files.unigram import PREPEND, from_json, to_json
+from llm.tokens.files.steps import STEPS
+from llm.tokens.files.unigram import from_json, to_json
 from llm.tokens.learn.unigram import learn_pieces
 
 UNKNOWN = "<unk>"
 PENALTY = 10.0           # nats that an unknown character costs more than the rarest piece
 BYTES = [f"<0x{b:02X}>" for b in range(256)]               # the pieces of byte fallback
 TASK = 1 << 18           # characters that one thread takes at a time
+MOST_SCORE = 1e100       # so that no sum of scores overflows
 
 
 class Unigram(Marked):
     """Pieces by id with their log probabilities, a splitting rule and special tokens."""
 
     def __init__(self, pieces, unk_id=0, byte_fallback=False, rule="spaces", prepend="never",
-                 specials=None, flags=None):
+                 specials=None, flags=None, normalizer=None):
         """pieces [(str, log probability)] by id; specials {text: id}, which no text matches, and
-        their flags as in FastBPE.
+        their flags as in FastBPE. Scores above 0 will do as well.
 
         unk_id: the id for what no piece covers, or None; byte_fallback: write its bytes as <0x00>
         … <0xFF> instead. rule: "spaces" starts a word at each space, "whole" makes one word of all,
-        and day 25's rules are there too. prepend: where a space is put before a text that has none:
-        "always" (in each part between special tokens), "first" or "never". ValueError if wrong.
+        "words" drops white space and puts a space before each word (T5), and day 25's rules are
+        there too. prepend: where a space is put before a text that has none: "always" (in each part
+        between special tokens), "first" or "never". normalizer: as a tokenizer.json has it.
+        ValueError if wrong.
         """
         self.pieces = [(piece, float(score)) for piece, score in pieces]
         self.specials, self.unk_id, self.byte_fallback = dict(specials or {}), unk_id, byte_fallback
         self.rule, self.prepend, self.vocab_size = rule, prepend, len(self.pieces)
-        self.flags = dict(flags or {})
+        self.flags, self.normalizer = dict(flags or {}), normalizer
+        self.normalize = normalizer_of(normalizer, STEPS)
         check(self.pieces, unk_id, rule, prepend, self.specials)
         names, scores = zip(*self.pieces)
         hidden = set(self.specials.values())
-        inner = [name.replace(META, " ").encode() for name in names]
-        self.table, unk = list(inner), -1 if unk_id is None else unk_id
+        texts = [name.replace(META, " ").encode() for name in names]
+        self.table, unk = list(texts), -1 if unk_id is None else unk_id
         byte_ids = np.full(256, -1, dtype=np.int32)
         if byte_fallback:
             ids = {name: i for i, name in enumerate(names)}
@@ -57,8 +64,8 @@ class Unigram(Marked):
             self.table[byte_ids[b]] = bytes([b])
         silent = [i for i in (*byte_ids, unk) if i >= 0 and len(names[i]) > 1]
         self.segmenter = Segmenter(
-            trie_of([b"" if i in hidden else piece for i, piece in enumerate(inner)]),
-            np.array([*scores, min(scores) - PENALTY]), rule, unk, byte_ids, silent)
+            trie_of([b"" if i in hidden else piece for i, piece in enumerate(texts)]),
+            np.array([*scores, min(scores) - PENALTY]), inner(rule), unk, byte_ids, silent)
 
     @classmethod
     def train(cls, texts, vocab_size, byte_fallback=True, rule="spaces", prepend="never",
@@ -79,11 +86,11 @@ class Unigram(Marked):
             raise ValueError(f"the special token {wrong[0]!r} is one character, or has a ▁, which "
                              "stands for a space in pieces; give it another name")
         names = {UNKNOWN, *bytes_, *specials}
-        check_rule(rule)
+        check_rule(rule, prepend)
         texts = [texts] if isinstance(texts, (str, bytes)) else texts
-        parts = (with_space(part, prepend) if not k or prepend == "always" else part
-                 for parts in without(texts, specials) for k, part in enumerate(parts) if part)
-        learned = learn_pieces(parts, vocab_size - len(names), rule, longest, seeds,
+        parts = (spaced(part, rule, prepend, k == 0) for parts in without(texts, specials)
+                 for k, part in enumerate(parts) if part)
+        learned = learn_pieces(parts, vocab_size - len(names), inner(rule), longest, seeds,
                                "".join(bytes_), report)
         # 12 decimals: the reader in Hugging Face changes the last bit of longer numbers
         learned = [(name, round(score, 12)) for name, score in (
@@ -128,8 +135,8 @@ class Unigram(Marked):
         return self.join(parts, (self.segmenter.sample(p, alpha, rng) for p in parts[::2]))
 
     def spaced(self, text, first):
-        """A text between special tokens, with the space that `prepend` asks for."""
-        return with_space(text, self.prepend) if first or self.prepend == "always" else text
+        """A text between special tokens, with the spaces that rule and `prepend` ask for."""
+        return spaced(text, self.rule, self.prepend, first)
 
     def join(self, parts, plain):
         """The ids of one text that was cut; ValueError where it has a character without a piece."""
@@ -143,7 +150,7 @@ class Unigram(Marked):
 
     def log_likelihood(self, text):
         """Log probability of a text, in nats: summed over all its segmentations."""
-        return self.segmenter.log_likelihood(with_space(text, self.prepend))
+        return self.segmenter.log_likelihood(self.cut(text)[0])
 
     def decode(self, ids):
         """(T,) ids -> str; bytes that are not UTF-8 become U+FFFD. ValueError for unknown ids."""
@@ -164,24 +171,16 @@ class Unigram(Marked):
             raise VocabularyError(f"cannot read the vocabulary {path}: {error}") from None
 
 
-def with_space(text, prepend):
-    """The text with a space before it, if it has none and is not empty, unless "never"."""
-    return text if prepend == "never" or text[:1] in ("", " ", META) else " " + text
-
-
 def check(pieces, unk_id, rule, prepend, specials):
     """Raise ValueError unless the parts of a Unigram tokenizer fit together."""
-    check_rule(rule)
-    if prepend not in PREPEND or (prepend != "never" and rule not in ("spaces", "whole")):
-        raise ValueError(f"prepend is one of {', '.join(PREPEND)}, and never with the rule {rule}; "
-                         f"not {prepend!r}")
+    check_rule(rule, prepend)
     names = set()
     for i, (piece, score) in enumerate(pieces):
         if not isinstance(piece, str) or not piece or piece in names:
             raise ValueError(f"id {i} is {piece!r}, which is "
                              f"{'there twice' if piece in names else 'no piece'}")
-        if not -np.inf < score <= 0:
-            raise ValueError(f"the piece {piece!r} has {score} for a log probability")
+        if not -np.inf < score < MOST_SCORE:
+            raise ValueError(f"the piece {piece!r} has {score} for a score")
         names.add(piece)
     if not pieces:
         raise ValueError("the vocabulary is empty")

@@ -6,6 +6,7 @@ convert_slow_tokenizer.py and models/*/tokenization_*.py. Each is compared on 5,
 """
 
 import base64
+import functools
 import json
 import unicodedata
 
@@ -15,10 +16,12 @@ import pytest
 from llm.data.text import load
 from llm.tokens.engine.split import split
 from llm.tokens.fast_bpe import FastBPE
+from llm.tokens.files.charsmap import replaced
 from llm.tokens.files.tiktoken import load_tiktoken
 from llm.tokens.load import load_tokenizer
 from llm.tokens.unigram import BYTES
-from tests.oracle.strings import FIXED, STRINGS, TRICKY
+from tests.charsmap import charsmap, nfkc_rules
+from tests.oracle.strings import ALPHABET, FIXED, STRINGS, TRICKY
 
 tokenizers = pytest.importorskip("tokenizers")
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers  # noqa: E402, E501
@@ -188,3 +191,62 @@ def test_the_file_of_tiktoken_with_the_words_of_o200k(tmp_path):
     ours = load_tiktoken(tmp_path / "o.tiktoken", "o200k")
     for text, ids in zip(TEXTS, theirs.encode_ordinary_batch(TEXTS), strict=True):
         assert ours.encode(text).tolist() == ids, repr(text)
+
+
+@functools.cache
+def pieces(*specials):
+    """The list of a tiny Unigram vocabulary."""
+    theirs = Tokenizer(models.Unigram())
+    theirs.pre_tokenizer = pre_tokenizers.Metaspace("▁", "always")
+    theirs.train_from_iterator(CORPUS[:60_000].split("\n"), trainers.UnigramTrainer(
+        vocab_size=1200, special_tokens=list(specials), unk_token="<unk>", show_progress=False))
+    return json.loads(theirs.to_str())["model"]["vocab"]
+
+
+TABLE = normalizers.Precompiled(charsmap(nfkc_rules()))
+WORDS = [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace("▁", "always")]
+DOUBLE = tokenizers.Regex(" {2,}")
+FAMILIES = {
+    "t5": (TABLE, pre_tokenizers.Sequence(WORDS), ["<pad>", "</s>", "<unk>"],
+           [AddedToken("<extra_id_0>", lstrip=True, rstrip=True), "</s>", "<unk>"]),
+    "t5, converted": (normalizers.Sequence([TABLE, normalizers.Strip(left=False, right=True),
+                                            normalizers.Replace(DOUBLE, "▁")]), WORDS[1],
+                      ["<pad>", "</s>", "<unk>"], ["<extra_id_0>", "</s>", "<unk>"]),
+    "xlm-r": (TABLE, pre_tokenizers.Sequence(WORDS), ["<s>", "<pad>", "</s>", "<unk>"],
+              [AddedToken("<mask>", lstrip=True), "<s>", "</s>", "<unk>"]),
+    "xlnet": (normalizers.Sequence([
+        normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(),
+        normalizers.StripAccents(), TABLE]), pre_tokenizers.Sequence(WORDS),
+        ["<unk>", "<s>", "</s>", "<cls>", "<sep>"],
+        [AddedToken("<mask>", lstrip=True), "<s>", "</s>", "<unk>",
+         AddedToken("thé", normalized=True)]),
+    "albert": (normalizers.Sequence([
+        normalizers.Replace("``", '"'), normalizers.Replace("''", '"'), normalizers.NFKD(),
+        normalizers.StripAccents(), normalizers.Lowercase(), TABLE,
+        normalizers.Replace(DOUBLE, " ")]), pre_tokenizers.Sequence(WORDS),
+        ["<pad>", "<unk>", "[CLS]", "[SEP]"], [AddedToken("<mask>", lstrip=True), "<unk>"]),
+}
+
+
+@pytest.mark.parametrize("lift", [0.0, 7.5])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_families_of_unigram_models(name, lift, tmp_path):
+    """As T5Converter, T5Tokenizer, XLMRobertaTokenizer, XLNetTokenizer and AlbertConverter."""
+    normalizer, pre, specials, added = FAMILIES[name]
+    vocab = [(piece, score + lift if score else score) for piece, score in pieces(*specials)]
+    theirs = Tokenizer(models.Unigram(vocab, specials.index("<unk>")))
+    theirs.normalizer, theirs.pre_tokenizer = normalizer, pre
+    theirs.add_special_tokens(added)
+    ours = assert_same(theirs, tmp_path, texts=STABLE)
+    assert (max(score for _, score in ours.pieces) > 0) == (lift > 0)
+
+
+def test_every_character_joins_or_not_as_it_does_there():
+    """Glued to a letter that is replaced, a character is lost; before one, it loses that one."""
+    rules = {"a": "X"} | {c: "Y" for c in ALPHABET if ord(c) < 0x700 and c > "a"}
+    theirs = normalizers.Precompiled(charsmap(rules))
+    single = {ord(c): value for c, value in rules.items()}
+    known = list(filter(stable, ALPHABET[1:]))
+    for k in range(0, len(known), 500):
+        text = "".join(f"a{c}.{c}a.\r{c}." for c in known[k:k + 500])
+        assert replaced(text, rules, single) == theirs.normalize_str(text)

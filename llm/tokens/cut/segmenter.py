@@ -13,18 +13,12 @@ from llm.tokens.cut.lattice import expect
 from llm.tokens.cut.paths import SPACE, sample, segment
 from llm.tokens.engine.encoder import MOST_BYTES, MOST_WORDS, Cache
 from llm.tokens.engine.merges import gather
-from llm.tokens.engine.split import RULES, rule_numbers, table_for, word_ends
+from llm.tokens.engine.split import rule_numbers, table_for, word_ends
 from llm.tokens.engine.words import room
+from llm.tokens.files.llama import META
 
-META = "▁"               # U+2581, which stands for a space in pieces
 BLOCK = 1 << 15          # words per block
 MOST = 3                 # ids that one byte can become: a space that is no piece is ▁, three bytes
-
-
-def check_rule(rule):
-    """ValueError unless `rule` is "spaces" (a word starts at each space) or one of day 25's."""
-    if rule != "spaces" and rule not in RULES:
-        raise ValueError(f"no splitting rule {rule!r}; there are spaces, {', '.join(RULES)}")
 
 
 def words_of(texts, rule):

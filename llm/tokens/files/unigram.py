@@ -1,29 +1,29 @@
 """Day 26 · Unigram vocabularies in Hugging Face's tokenizer.json, read and written.
 
 Besides the pieces, the file says how text is cut into words: Metaspace writes ▁ for a space and
-cuts before each one; a regular expression of day 25 may cut first. Readers return the arguments
-of Unigram. Passed over: the post_processor, which puts special tokens around a text's ids, and the
-decoder, since pieces put together are the text.
-Leaves out: normalizers (the tables inside SentencePiece's own files among them); each is refused
-by name.
+cuts before each one; a regular expression of day 25, or white space, may cut first. Readers return
+the arguments of Unigram. Passed over: the post_processor, which puts special tokens around a text's
+ids, and the decoder, since pieces put together are the text.
+Leaves out: steps of normalizers and ways to cut that are not known here; each is refused by name.
 """
 
 import json
 
-from llm.tokens.cut.segmenter import META
 from llm.tokens.files.added import read_added, write_added
 from llm.tokens.files.bpe import PATTERNS, parse, same
+from llm.tokens.files.llama import META, PREPEND
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 REGEX = {"gpt2": GPT2, "smollm": GPT2, **PATTERNS}
 DIGITS = {"type": "Digits", "individual_digits": True}
-PREPEND = ("always", "first", "never")
 
 
 def pre_tokenizer(rule, prepend):
     """The object that means `rule` and `prepend` in a tokenizer.json."""
     meta = {"type": "Metaspace", "replacement": META, "prepend_scheme": prepend,
-            "split": rule == "spaces"}
+            "split": rule in ("spaces", "words")}
+    if rule == "words":
+        return {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, meta]}
     if rule not in REGEX:
         return meta
     cut = {"type": "Split", "pattern": {"Regex": REGEX[rule]}, "behavior": "Isolated",
@@ -34,15 +34,23 @@ def pre_tokenizer(rule, prepend):
 
 def rule_of(pre):
     """(rule, prepend) that a pre_tokenizer object means. ValueError if it is none of ours."""
-    if isinstance(pre, dict) and pre.get("type") == "Metaspace":
-        old = {True: "always", False: "never"}[pre.get("add_prefix_space", True)]
-        pre = {"split": True, "prepend_scheme": old, **pre}   # how older files put it
+    pre = modern(pre)
     for prepend in PREPEND:
-        for rule in ("spaces", "whole", *REGEX):
+        for rule in ("spaces", "whole", "words", *REGEX):
             if same(pre, pre_tokenizer(rule, prepend)):
                 return rule, prepend
     raise ValueError(f"the pre_tokenizer {json.dumps(pre)[:300]} is neither Metaspace alone nor "
-                     "Metaspace after one of day 25's rules")
+                     "Metaspace after WhitespaceSplit or one of day 25's rules")
+
+
+def modern(pre):
+    """A pre_tokenizer object in which Metaspace is written as new files write it."""
+    if isinstance(pre, dict) and pre.get("type") == "Metaspace":
+        old = {True: "always", False: "never"}[pre.get("add_prefix_space", True)]
+        return {"split": True, "prepend_scheme": old, **pre}
+    if isinstance(pre, dict) and pre.get("type") == "Sequence":
+        return pre | {"pretokenizers": [modern(part) for part in pre["pretokenizers"]]}
+    return pre
 
 
 def from_json(text):
@@ -53,7 +61,7 @@ def from_json(text):
     if model.get("type", "Unigram") != "Unigram" or not isinstance(vocab, list):
         raise ValueError(f"the model is {model.get('type')!r}; only Unigram with a list of pieces "
                          "is read here")
-    for part in ("normalizer", "truncation", "padding"):
+    for part in ("truncation", "padding"):
         if found.get(part):
             raise ValueError(f"{part} {json.dumps(found[part])[:100]} is not supported")
     pieces, (specials, flags) = [(piece, score) for piece, score in vocab], read_added(found)
@@ -62,7 +70,8 @@ def from_json(text):
             pieces.append((name, 0.0))
     rule, prepend = rule_of(found.get("pre_tokenizer"))
     return {"pieces": pieces, "unk_id": model.get("unk_id"), "rule": rule, "prepend": prepend,
-            "byte_fallback": bool(model.get("byte_fallback")), "specials": specials, "flags": flags}
+            "byte_fallback": bool(model.get("byte_fallback")), "specials": specials, "flags": flags,
+            "normalizer": found.get("normalizer")}
 
 
 def to_json(unigram):
@@ -72,7 +81,8 @@ def to_json(unigram):
     if unigram.byte_fallback:
         decoder = {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, decoder]}
     whole = {"version": "1.0", "truncation": None, "padding": None,
-             "added_tokens": write_added(unigram.specials, unigram.flags), "normalizer": None,
+             "added_tokens": write_added(unigram.specials, unigram.flags),
+             "normalizer": unigram.normalizer,
              "pre_tokenizer": pre_tokenizer(unigram.rule, unigram.prepend),
              "post_processor": None, "decoder": decoder,
              "model": {"type": "Unigram", "unk_id": unigram.unk_id,
