@@ -115,7 +115,7 @@ def multi_head(qkv, H, rule=None):
     Beside input and output it keeps 4·B·H·T bytes. Steps aside, by NotImplemented, for a rule
     with a bias (ALiBi), interleaved pairs, and shapes that the reference refuses.
     """
-    if rule is None or qkv.ndim != 3 or H < 1 or qkv.shape[2] % (3 * H):
+    if rule is None or qkv.ndim != 3 or 0 in qkv.shape[1:] or H < 1 or qkv.shape[2] % (3 * H):
         return NotImplemented
     if (tables := rule.tables(qkv.shape[1])) is None:
         return NotImplemented
