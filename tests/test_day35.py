@@ -587,7 +587,11 @@ def test_the_rival_is_the_best_order_and_tells_each_characters_loss():
     assert rival.numbers == NGram.fit(train, best, 3).size
 
 
-def test_where_there_is_no_terminal_progress_is_a_line_every_few_seconds(monkeypatch, capsys):
+@pytest.mark.parametrize("variables", [{}, {"FORCE_COLOR": "1", "TERM": "dumb"}])
+def test_where_there_is_no_terminal_progress_is_a_line_every_few_seconds(monkeypatch, capsys,
+                                                                         variables):
+    for name, value in variables.items():           # a terminal without cursor is none, either
+        monkeypatch.setenv(name, value)
     clock = iter([0.0, 1.0, 4.9, 5.0, 5.0, 9.9, 11.0, 11.0])
     monkeypatch.setattr("days.harness.time.monotonic", lambda: next(clock))
     with progress(60, "training") as tick:
