@@ -323,7 +323,7 @@ def test_the_modules_start_with_the_spread_they_are_told(rng):
 
 def test_the_modules_equal_their_formulas(rng):
     x = rng.standard_normal((2, 5, 6))
-    part = SwiGLU(6, 16, rng)
+    part = SwiGLU(6, 16, rng, dtype=np.float64)
     g, u, d = (p.data.astype(np.float64) for p in part.named_parameters().values())
     assert part(Tensor(x)).data == pytest.approx((silu(x @ g) * (x @ u)) @ d)
     scale = RMSNorm(6, eps=.3, dtype=np.float64)

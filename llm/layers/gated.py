@@ -36,10 +36,10 @@ class SwiGLU(Module):
     writes to it; 1/√Cin where not given. Source: Shazeer (2020), eq. 6.
     """
 
-    def __init__(self, channels, hidden, rng, std=None, out_std=None):
-        self.gate = Linear(channels, hidden, rng, bias=False, std=std)
-        self.up = Linear(channels, hidden, rng, bias=False, std=std)
-        self.down = Linear(hidden, channels, rng, bias=False, std=out_std)
+    def __init__(self, channels, hidden, rng, std=None, out_std=None, dtype=np.float32):
+        self.gate = Linear(channels, hidden, rng, bias=False, std=std, dtype=dtype)
+        self.up = Linear(channels, hidden, rng, bias=False, std=std, dtype=dtype)
+        self.down = Linear(hidden, channels, rng, bias=False, std=out_std, dtype=dtype)
 
     def __call__(self, x):
         return self.down(swiglu(self.gate(x), self.up(x)))
