@@ -386,6 +386,7 @@ def test_no_weight_is_fitted_where_there_is_nothing_to_fit(a, b, message):
 def test_far_below_the_best_weight_a_round_multiplies_it_by_the_mean_ratio():
     a, b = np.random.default_rng(0).standard_normal((2, 400)) - 2
     a -= np.log(np.exp(a - b).mean() / 0.77)            # the ratio of the run's counted text
+    assert best_weight(a, b) == best_weight(a, b, rounds=50)           # what the note counts on
     late, later = (best_weight(a, b, rounds=n) for n in (40, 41))
     assert later / late == pytest.approx(0.77, rel=1e-3) and later > 1e-6
 
