@@ -185,15 +185,23 @@ def test_pieces_put_together_send_their_gradients_apart():
     np.testing.assert_allclose(np.exp(ops.log_softmax(a, axis=0).data), ops.softmax(a, axis=0).data)
 
 
-def test_float32_that_met_float64_in_the_forward_is_told_with_the_cure():
+def test_float32_that_meets_float64_is_told_in_the_forward_with_the_cure():
     w, x = leaf(3, 4, dtype=np.float32), np.ones((2, 3))
     for wide in (x, Tensor(x)):
-        with pytest.raises(ValueError, match=r"float32. If linear took float32 and float64 "
-                                             r"together, make all one dtype: dtype="):
-            ops.linear(wide, w).sum().backward()
-    with pytest.raises(ValueError, match="If add took float32 and float64 together"):
-        (w + leaf(3, 4)).sum().backward()
-    assert w.grad is None
+        with pytest.raises(ValueError, match=r"linear of float64 \(2, 3\) and float32 \(3, 4\): "
+                                             r"make all one dtype, by dtype=…"):
+            ops.linear(wide, w)                                  # here, not in backward
+    with pytest.raises(ValueError, match=r"add of float32 \(3, 4\) and float64 \(3, 4\)"):
+        w + leaf(3, 4)
+    with no_grad():
+        assert (w + leaf(3, 4)).dtype == np.float64              # no gradient is wanted
+    constant = Tensor(np.ones(4, np.float32))
+    (leaf(3, 4) + constant).sum().backward()                     # float64 wants one: that goes
+    widen = primitive(lambda x: (x.astype(np.float64), ()), lambda dout: (dout.astype(np.float32),))
+    widen(w).sum().backward()                                    # and an operation may change it
+    narrow = primitive(lambda x, w: ((x * w).astype(np.float32), (w,)), None)
+    assert narrow(w, np.ones(4)).dtype == np.float32             # or take float64 and stay
+    assert w.grad.dtype == np.float32
     assert (w * 2.0).dtype == ops.linear(x.astype(np.float32), w).dtype == np.float32
     assert (w + np.ones(4)).dtype == np.float32                  # a constant takes the Tensor's
 

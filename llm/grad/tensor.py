@@ -15,7 +15,7 @@ import numpy as np
 
 from llm.grad import more, rules, views
 from llm.grad.lowering import twin_of
-from llm.grad.walk import Node, backward
+from llm.grad.walk import Node, backward, check_types
 
 _recording = ContextVar("recording", default=True)
 
@@ -151,8 +151,7 @@ def like(value, tensor):
 
 def real(value):
     """value as an array; None and text, which NumPy would turn into numbers, are refused."""
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
+    if (array := np.asarray(value)).dtype.kind not in "fiub":
         raise ValueError(f"real numbers only, not {value!r} ({type(value).__name__})")
     return array
 
@@ -182,6 +181,7 @@ class primitive:
             parents = [x.node or x if isinstance(x, Tensor) and x.requires_grad else None
                        for x in inputs]
             if any(parent is not None for parent in parents):
+                check_types(self.__name__, inputs, out.dtype)
                 out.requires_grad = True
                 out.node = Node(self.__name__, f_vjp, saved, parents, out.shape, out.dtype)
         return out

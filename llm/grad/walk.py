@@ -131,11 +131,22 @@ def check(name, parents, gradients):
             continue
         found = "no gradient" if g is None else (
             f"a gradient of shape {np.shape(g)}, {getattr(g, 'dtype', type(g).__name__)},")
-        mixed = g is not None and np.shape(g) == parent.shape       # no fault of the VJP?
         raise ValueError(f"{name}'s VJP gave {found} for an input of shape {parent.shape}, "
-                         f"{parent.dtype}" + mixed * f". If {name} took float32 and float64 "
-                         "together, make all one dtype: dtype=… where a layer or a model is made, "
-                         "or array.astype")
+                         f"{parent.dtype}")
+
+
+def check_types(name, inputs, dtype):
+    """ValueError where float32 that wants a gradient met float64, and the outcome is float64.
+
+    Its gradient would come back as float64. It is said here, where the two meet, and not by the
+    way back, where the place is no longer known.
+    """
+    if dtype == np.float64 and any(getattr(x, "requires_grad", False) and x.dtype == np.float32
+                                   for x in inputs):
+        met = [f"{x.dtype} {x.shape}" for x in inputs if hasattr(x, "dtype")]
+        if any(said.startswith("float64") for said in met):
+            raise ValueError(f"{name} of {' and '.join(met)}: make all one dtype, by dtype=… where "
+                             "a layer or a model is made, or by array.astype")
 
 
 def saved_by_operation(root):
