@@ -301,7 +301,7 @@ def test_twice_the_text_takes_twice_the_memory_and_not_four_times():
         assert 1.6 < large / small < 2.4
     assert found[-1] < 2 * 8192**2 * 4 / 10                        # H·T²·4: the weights alone
     naive = memory.peaks("NumPy", 1, 2, 32, [1024, 2048])
-    assert 3 < naive[1] / naive[0] < 5 and naive[1] > 2 * 2048**2 * 4
+    assert 2.5 < naive[1] / naive[0] < 5 and naive[1] > 2 * 2048**2 * 4
 
 
 def test_training_lowers_long_texts_and_leaves_short_ones(monkeypatch):
@@ -347,14 +347,16 @@ def test_shapes_that_do_not_fit_are_refused_with_their_shapes(rng):
             flash.flash_attention(q, k, v, tile)
 
 
-def test_a_product_of_four_rows_and_strides(rng):
+@pytest.mark.parametrize("n", [1, 4, 8])
+def test_a_product_of_some_rows_and_strides(rng, n):
+    rows = flash_tiles.SHARED
     a, x = rng.standard_normal((2, 40, 50)).astype(np.float32)
     x = np.ascontiguousarray(x.ravel()[:12 * LANES].reshape(12, LANES))
-    out = np.ones((6, LANES), np.float32)
-    flash_tiles.add_rows(out.ravel(), LANES, a.ravel(), 50 * 2 + 3, 1, 50, x.ravel(), 4 * LANES, 8)
-    exact = a[2:10, 3:7].astype(np.float64).T @ x[4:]
-    np.testing.assert_allclose(out[1:5] - 1, exact, atol=1e-5)
-    assert (out[0] == 1).all() and (out[5] == 1).all()
+    out = np.ones((rows + 2, LANES), np.float32)
+    flash_tiles.add_rows(out.ravel(), LANES, a.ravel(), 50 * 2 + 3, 1, 50, x.ravel(), 4 * LANES, n)
+    exact = a[2:2 + n, 3:3 + rows].astype(np.float64).T @ x[4:4 + n]
+    np.testing.assert_allclose(out[1:-1] - 1, exact, atol=1e-5)
+    assert (out[0] == 1).all() and (out[-1] == 1).all() and LANES % rows == 0
     assert flash_back.KEYS % LANES == 0 and kernels.KEYS % LANES == 0
     assert [flash_tiles.up(n, 4) for n in (0, 1, 4, 5)] == [0, 4, 4, 8]
 

@@ -14,6 +14,7 @@ import numpy as np
 from llm.functions.lowrank import rows_of
 
 CHUNK = 128                  # tokens: 25 MB of logits at V = 49,152
+MANY = 1024                  # from so many on two chunks in one: a tenth faster, 25 MB more
 
 
 def softmax_grad(logits, ids, factor):
@@ -28,18 +29,20 @@ def softmax_grad(logits, ids, factor):
     return np.log(total).sum(dtype=np.float64) - right
 
 
-def head_loss(hidden, table, targets, chunk=CHUNK, gradient=True, ignore=-100,
+def head_loss(hidden, table, targets, chunk=None, gradient=True, ignore=-100,
               softmax=softmax_grad):
     """Mean of −log softmax(hidden · tableᵀ)[target] over the targets that are not `ignore`.
 
     hidden (..., C), table (V, C), targets (...) ids or `ignore` -> a number, saved = (dhidden,).
-    gradient: False computes the loss only, for validation. softmax: or a twin of it. FLOPs: 2·C·V
+    chunk: tokens at once; None: CHUNK, or twice as many if MANY are asked for. gradient: False
+    computes the loss only, for validation. softmax: or a twin of it. FLOPs: 2·C·V
     for each target that counts, and 2·C·V more for the gradient. Without such a target: 0.
     Raises ValueError where shapes do not fit or a target is neither an id nor `ignore`.
     """
     kept, ids = asked(hidden, table, targets, chunk, ignore)
     rows, dhidden = rows_of(hidden), np.zeros_like(hidden) if gradient else None
     loss, count = 0.0, max(len(kept), 1)
+    chunk = chunk or (2 * CHUNK if count >= MANY else CHUNK)
     for start in range(0, len(kept), chunk):
         at, right = kept[start:start + chunk], ids[start:start + chunk]
         logits = rows[at] @ table.T                            # (n, V)
@@ -64,7 +67,7 @@ def asked(hidden, table, targets, chunk, ignore):
     if targets.shape != hidden.shape[:-1] or targets.dtype.kind not in "iu":
         raise ValueError(f"targets {targets.shape} {targets.dtype} for hidden {hidden.shape}: "
                          "wanted one integer a row")
-    if chunk < 1:
+    if chunk is not None and chunk < 1:
         raise ValueError(f"a chunk has at least 1 token, not {chunk}")
     kept = np.flatnonzero(targets.reshape(-1) != ignore)
     ids = targets.reshape(-1)[kept]

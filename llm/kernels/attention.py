@@ -4,7 +4,7 @@ One task is one head of one sequence, and all it touches stays in its core's cac
 queries, keys and values where the projection left them and writes the merged output, and it skips
 the tiles of the future: a quarter of the reference's work at T = 64, and half for long texts.
 
-The products are made of `add_tile` (tiles.py). Differs from functions/heads.py in the order of
+The products are made of `add_rows` (tiles.py). Differs from functions/heads.py in the order of
 additions, and in what it saves: the softmax's weights padded to whole tiles, and the output.
 """
 
@@ -15,7 +15,8 @@ from llm.kernels.elementwise import exp32
 from llm.kernels.threads import share
 from llm.kernels.tiles import (
     LANES,
-    add_tile,
+    SHARED,
+    add_rows,
     put_back,
     rows_of,
     tiles_of,
@@ -59,13 +60,14 @@ def attend(qkv, H, factor, cos, sin, out, weights):
         v = tiles_of(rows_of(qkv, b, 2 * C + low, D, P, Q), P, Q)
         w, y = weights[task], np.zeros(P * Q, np.float32)
         w[:] = 0                                                # rows T to P stay 0
-        for t in range(T):
+        for t in range(0, T, SHARED):
             width = (t // LANES + 1) * LANES                    # tiles of the future are skipped
             for s in range(0, width, LANES):
-                add_tile(w, t * P + s, q, t * Q, kt, s * Q, Q)
-            softmax_row(w, t * P, t + 1, width, factor)
+                add_rows(w, t * P + s, P, q, t * Q, Q, kt, s * Q, Q)
+            for i in range(t, min(t + SHARED, T)):
+                softmax_row(w, i * P, i + 1, width, factor)
             for d in range(0, Q, LANES):
-                add_tile(y, d * P + t * LANES, w, t * P, v, d * P, t // 8 * 8 + 8)
+                add_rows(y, d * P + t * LANES, LANES, w, t * P, P, v, d * P, t + SHARED)
         put_back(y, P, T, D, out, b, low)
 
 
@@ -85,21 +87,21 @@ def attend_back(dout, qkv, out, weights, H, factor, cos, sin, dqkv):
         dy_tiles, w, ds = tiles_of(dy, P, Q), weights[task], np.zeros(P * P, np.float32)
         dq, dk, dv = (np.zeros(P * Q, np.float32), np.zeros(P * Q, np.float32),
                       np.zeros(P * Q, np.float32))
-        for t in range(T):
+        for t in range(0, T, SHARED):
             width = (t // LANES + 1) * LANES
             for s in range(0, width, LANES):                       # ∂loss/∂weights
-                add_tile(ds, t * P + s, dy, t * Q, vt, s * Q, Q)
-            scores_back(ds[t * P:t * P + width], w[t * P:t * P + width],
-                        dy[t * Q:t * Q + Q], y[t * Q:t * Q + Q], factor)
+                add_rows(ds, t * P + s, P, dy, t * Q, Q, vt, s * Q, Q)
+            for i in range(t, t + SHARED):
+                scores_back(ds[i * P:i * P + width], w[i * P:i * P + width],
+                            dy[i * Q:i * Q + Q], y[i * Q:i * Q + Q], factor)
             for d in range(0, Q, LANES):
-                add_tile(dq, d * P + t * LANES, ds, t * P, k, d * P, t // 8 * 8 + 8)
+                add_rows(dq, d * P + t * LANES, LANES, ds, t * P, P, k, d * P, t + SHARED)
         wt, dst = transposed(w, P, P), transposed(ds, P, P)
-        for s in range(T):
-            first = s // 8 * 8                                     # only queries from s on see s
+        for s in range(0, T, SHARED):                              # only queries from s on see s
             for d in range(0, Q, LANES):
-                at = (d * P + s * LANES, s * P + first, d * P + first * LANES)
-                add_tile(dk, at[0], dst, at[1], q, at[2], P - first)
-                add_tile(dv, at[0], wt, at[1], dy_tiles, at[2], P - first)
+                at, seen = d * P + s * LANES, s * P + s
+                add_rows(dk, at, LANES, dst, seen, P, q, at, P - s)
+                add_rows(dv, at, LANES, wt, seen, P, dy_tiles, at, P - s)
         put_back(dq, P, T, D, dqkv, b, low)
         put_back(dk, P, T, D, dqkv, b, C + low)
         put_back(dv, P, T, D, dqkv, b, 2 * C + low)

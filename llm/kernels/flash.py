@@ -18,7 +18,7 @@ from llm.kernels.elementwise import exp32
 from llm.kernels.flash_back import attend_back
 from llm.kernels.flash_tiles import SUMS, add_rows, hide, load_rows, panel_of, up
 from llm.kernels.threads import share
-from llm.kernels.tiles import LANES
+from llm.kernels.tiles import LANES, SHARED
 
 KEYS = 64                        # keys in a tile; a multiple of LANES
 PANELS = 4                       # panels of LANES queries in a task: they share each tile of keys
@@ -29,7 +29,7 @@ HUGE = np.float32(1e30)          # more than any score; with ∞ the first corre
 def score(s, n, k, q, Q):
     """s (n, LANES) ← the products of n keys, rows of Q, with a panel q (Q, LANES) of queries."""
     s[:n * LANES] = 0
-    for r in range(0, n, 4):
+    for r in range(0, n, SHARED):
         add_rows(s, r * LANES, k, r * Q, Q, 1, q, 0, Q)
 
 
@@ -67,7 +67,7 @@ def average(o, Q, correction, s, n, v):
         row = o[d * LANES:(d + 1) * LANES]
         for j in range(LANES):
             row[j] *= correction[j]
-    for d in range(0, Q, 4):
+    for d in range(0, Q, SHARED):
         add_rows(o, d * LANES, v, d, 1, Q, s, 0, n)
 
 
@@ -76,7 +76,7 @@ def attend(qkv, H, factor, cos, sin, out, logs):
     """qkv (B, T, 3C), out (B, T, C), logs (B, H, T): log Σ exp of each query's scaled scores."""
     B, T, C = out.shape
     D, tiles = C // H, up(T, PANELS * LANES) // (PANELS * LANES)
-    Q = up(D, 4)
+    Q = up(D, SHARED)
     for task in prange(B * H * tiles):
         b, h, i = task // tiles // H, task // tiles % H, task % tiles
         i = i // 2 if i % 2 == 0 else tiles - 1 - i // 2       # a short task, then a long one

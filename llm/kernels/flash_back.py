@@ -14,7 +14,7 @@ from numba import njit, prange
 
 from llm.kernels.elementwise import exp32
 from llm.kernels.flash_tiles import SUMS, add_rows, hide, load_rows, panel_of, up
-from llm.kernels.tiles import LANES, tiles_of, turn
+from llm.kernels.tiles import LANES, SHARED, tiles_of, turn
 
 KEYS = 64                        # keys in a tile; a multiple of LANES
 
@@ -68,16 +68,16 @@ def attend_back(dout, qkv, out, logs, H, factor, cos, sin, dqkv):
                 n, panel = min(KEYS, t + LANES - first), t * Q
                 s[:n * LANES] = 0
                 ds[:n * LANES] = 0
-                for r in range(0, n, 4):
+                for r in range(0, n, SHARED):
                     add_rows(s, r * LANES, k, (first + r) * Q, Q, 1, qt, panel, Q)
                     add_rows(ds, r * LANES, v, (first + r) * Q, Q, 1, dyt, panel, Q)
                 scores_back(s, ds, n, t - first, factor, log[t:t + LANES], mean[t:t + LANES])
                 for d in range(0, Q, LANES):
-                    for r in range(0, n, 4):
+                    for r in range(0, n, SHARED):
                         o, x = (d * KEYS) + r * LANES, d * P + t * LANES
                         add_rows(dv, o, s, r * LANES, LANES, 1, dy, x, LANES)
                         add_rows(dk, o, ds, r * LANES, LANES, 1, q, x, LANES)
-                for d in range(0, Q, 4):
+                for d in range(0, Q, SHARED):
                     add_rows(dq, panel + d * LANES, k, first * Q + d, 1, Q, ds, 0, n)
             for t in range(first, min(first + KEYS, T)):
                 for d in range(D):

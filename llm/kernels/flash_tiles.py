@@ -5,41 +5,26 @@ each. A PANEL is LANES numbers wide: row by row, LANES neighbours in each. In a 
 scores the LANES neighbours are LANES *queries*: then the maximum and the sum over keys are taken
 down the rows, one vector operation for all LANES queries, and nothing is ever added up sideways.
 
-Differs from day 38's tiles.py in the product: four rows of the result share what is loaded.
+Differs from day 38's tiles.py in the product: SHARED rows of the result wait in registers.
 """
 
 import numpy as np
 from numba import njit
 
-from llm.kernels.tiles import LANES, turn
+from llm.kernels.floats import tile_onto
+from llm.kernels.tiles import LANES, SHARED, turn
 
 SUMS = {"reassoc", "contract", "arcp", "nsz"}    # fastmath, but infinity and NaN keep their sense
 
 
-@njit(fastmath=SUMS, error_model="numpy")
+@njit(error_model="numpy")
 def add_rows(out, o, a, start, row, step, x, first, n):
-    """out[r] += Σ_{k < n} a[start + r·row + k·step] · x[k] for four rows r of LANES numbers; 4 | n.
+    """out[r] += Σ_{k < n} a[start + r·row + k·step] · x[k] for SHARED rows r of LANES numbers.
 
-    out's rows begin at o, x's at `first`. 16 numbers of a and 4 rows of x make 64 · LANES
-    operations of what is loaded once: the sums wait in the cache, and little else does.
+    out's rows begin at o, x's at `first`. A row of x that is loaded is used SHARED times.
     """
-    sums = out[o:o + 4 * LANES]
-    for k in range(0, n, 4):
-        y = x[first + k * LANES:first + (k + 4) * LANES]
-        i = start + k * step
-        a00, a01, a02, a03 = a[i], a[i + step], a[i + 2 * step], a[i + 3 * step]
-        i += row
-        a10, a11, a12, a13 = a[i], a[i + step], a[i + 2 * step], a[i + 3 * step]
-        i += row
-        a20, a21, a22, a23 = a[i], a[i + step], a[i + 2 * step], a[i + 3 * step]
-        i += row
-        a30, a31, a32, a33 = a[i], a[i + step], a[i + 2 * step], a[i + 3 * step]
-        for j in range(LANES):
-            y0, y1, y2, y3 = y[j], y[j + LANES], y[j + 2 * LANES], y[j + 3 * LANES]
-            sums[j] += a00 * y0 + a01 * y1 + a02 * y2 + a03 * y3
-            sums[j + LANES] += a10 * y0 + a11 * y1 + a12 * y2 + a13 * y3
-            sums[j + 2 * LANES] += a20 * y0 + a21 * y1 + a22 * y2 + a23 * y3
-            sums[j + 3 * LANES] += a30 * y0 + a31 * y1 + a32 * y2 + a33 * y3
+    tile_onto(a.ctypes.data + 4 * start, 4 * row, 4 * step, x.ctypes.data + 4 * first, 4 * LANES,
+              out.ctypes.data + 4 * o, 4 * LANES, n, SHARED, LANES, LANES)
 
 
 @njit(fastmath=SUMS, error_model="numpy")

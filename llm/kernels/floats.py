@@ -1,4 +1,4 @@
-"""Day 52 · A small float32 product whose sums stay in registers: for scores, and for wide weights.
+"""Day 38 · A small float32 product whose sums stay in registers: for the tiles of attention.
 
     c[i, j] = Σ_k a[i, k] · b[k, j]        for a few rows i and a few columns j
 
@@ -6,7 +6,7 @@ Each step of k loads a row of b and multiplies it by one number of a for each ro
 rows and two registers of 16 columns, 24 sums grow at once and only 14 loads feed them. BLAS does
 the same inside, but it has threads of its own, which fight with Numba's (day 38), and a product of
 one head and a few queries is small for it. LLVM's own vectors: any processor, in whatever
-registers it has.
+registers it has. Two kinds: `tile` writes c, and `tile_onto` adds to what c holds.
 """
 
 from numba.core import types
@@ -20,8 +20,8 @@ from llm.kernels.emit import F32, Emit
 ROWS, SOME, COLUMNS, LANES = (12, 8, 32, 16) if "avx512f" in features() else (6, 4, 16, 8)
 
 
-def codegen_of(rows, columns, lanes):
-    """The code of `tile` for these constants."""
+def codegen_of(rows, columns, lanes, onto):
+    """The code of `tile` for these constants; onto: the sums begin with what c holds."""
     def codegen(context, builder, signature, arguments):
         a, a_row, a_step, b, b_row, c, c_row, n = arguments
         e, groups = Emit(builder, lanes), columns // lanes
@@ -38,21 +38,26 @@ def codegen_of(rows, columns, lanes):
                 new += [e.fma(number, v, s) for v, s in zip(vectors, sums[groups * i:])]
             return new
 
-        sums = e.loop(n, [e.b.bitcast(e.all(0), e.floats)] * (rows * groups), body)
-        for i, out in enumerate(outs):
-            for j in range(groups):
-                e.store(sums[groups * i + j], e.sum(out, 4 * lanes * j))
+        places = [e.sum(out, 4 * lanes * j) for out in outs for j in range(groups)]
+        zero = e.b.bitcast(e.all(0), e.floats)
+        sums = e.loop(n, [e.load(at, e.floats) if onto else zero for at in places], body)
+        for total, at in zip(sums, places):
+            e.store(total, at)
         return context.get_dummy_value()
     return codegen
 
 
-@intrinsic(prefer_literal=True)
-def tile(typingctx, a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes):
-    """c (rows, columns) = a (rows, n) b (n, columns), n ≥ 1, on addresses and strides in bytes.
+def made(onto):
+    """The intrinsic of one kind."""
+    @intrinsic(prefer_literal=True)
+    def product(typingctx, a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes):
+        kinds = types.void(a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes)
+        code = codegen_of(*(kind.literal_value for kind in kinds.args[8:]), onto)
+        return kinds, lambda context, builder, signature, values: code(context, builder, signature,
+                                                                       values[:8])
+    return product
 
-    a_step: from a number of a to the next in its row. The last three are constants.
-    """
-    kinds = types.void(a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes)
-    code = codegen_of(*(kind.literal_value for kind in kinds.args[8:]))
-    return kinds, lambda context, builder, signature, values: code(context, builder, signature,
-                                                                   values[:8])
+
+# c (rows, columns) = a (rows, n) b (n, columns), or c += that, with n ≥ 1, on addresses and strides
+# in bytes. a_step: from a number of a to the next in its row. The last three are constants.
+tile, tile_onto = made(False), made(True)

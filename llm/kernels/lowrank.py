@@ -11,28 +11,39 @@ from numba import njit, prange
 from llm.kernels.elementwise import exp32
 from llm.kernels.threads import share
 
+ROWS, COLUMNS = 32, 256
+
+
+@njit(fastmath=True, error_model="numpy")
+def add_row(y, h, b, start):
+    """y (n,) += h (r,) b, of whose rows the n numbers from `start` on are used."""
+    r, end = len(h), start + len(y)
+    for k in range(0, r - 3, 4):
+        h0, h1, h2, h3 = h[k], h[k + 1], h[k + 2], h[k + 3]
+        b0, b1, b2, b3 = (b[k, start:end], b[k + 1, start:end], b[k + 2, start:end],
+                          b[k + 3, start:end])
+        for j in range(len(y)):
+            y[j] += (h0 * b0[j] + h1 * b1[j]) + (h2 * b2[j] + h3 * b3[j])
+    for k in range(r - r % 4, r):
+        for j in range(len(y)):
+            y[j] += h[k] * b[k, start + j]
+
 
 @njit(fastmath=True, parallel=True, error_model="numpy", cache=True)
 def add_product(y, h, b, ends):
     """y (N, M) += h_p b in the columns of part p, which ends at ends[p]; h (N, P·r), b (r, M).
 
-    Four rows of b at a time: y is read and written once for four products, not for each.
+    Four rows of b at a time, so that y is read and written once for four products. COLUMNS of b,
+    8 kB at r = 8, stay in the nearest cache for ROWS rows of y; whole rows of b would not.
     """
-    r = b.shape[0]
-    for i in prange(y.shape[0]):
+    N, r = y.shape[0], b.shape[0]
+    for chunk in prange((N + ROWS - 1) // ROWS):
         low = 0
         for p in range(ends.size):
-            first = p * r
-            for k in range(0, r - 3, 4):
-                f0, f1 = h[i, first + k], h[i, first + k + 1]
-                f2, f3 = h[i, first + k + 2], h[i, first + k + 3]
-                for j in range(low, ends[p]):
-                    y[i, j] += (f0 * b[k, j] + f1 * b[k + 1, j]) + (
-                        f2 * b[k + 2, j] + f3 * b[k + 3, j])
-            for k in range(r - r % 4, r):
-                factor = h[i, first + k]
-                for j in range(low, ends[p]):
-                    y[i, j] += factor * b[k, j]
+            for start in range(low, ends[p], COLUMNS):
+                end = min(start + COLUMNS, ends[p])
+                for i in range(chunk * ROWS, min(chunk * ROWS + ROWS, N)):
+                    add_row(y[i, start:end], h[i, p * r:p * r + r], b, start)
             low = ends[p]
 
 

@@ -1,29 +1,29 @@
 """Day 38 · Tiles: a head's small matrices, laid out so that a product stays in vector registers.
 
-Every product of the attention kernel is made of one step, `add_tile`: LANES numbers of a result
-grow by a weighted sum of rows that are LANES wide. Matrices are flat arrays of such tiles, since
-the compiler needs to know a width, and that nothing overlaps, to use whole registers.
+Every product of the attention kernel is made of one step, `add_rows`: a few rows of a result, LANES
+numbers each, grow by weighted sums of rows that are LANES wide. Matrices are flat arrays of such
+tiles, since the compiler needs to know a width to use whole registers.
 """
 
 import numpy as np
 from numba import njit
 
+from llm.kernels.cpu import features
+from llm.kernels.floats import tile_onto
+
 LANES = 32                      # floats in a tile's row: two registers of 64 bytes
+SHARED = 8 if "avx512f" in features() else 2     # rows of a result whose sums fit into registers
 
 
-@njit(fastmath=True, error_model="numpy")
-def add_tile(out, o, weights, w, rows, r, n):
-    """out[o : o + LANES] += Σ_{k < n} weights[w + k] · rows[r + k·LANES : … + LANES], 8 | n."""
-    target = out[o:o + LANES]
-    for k in range(0, n, 8):
-        x = rows[r + k * LANES:r + (k + 8) * LANES]
-        c = weights[w + k:w + k + 8]
-        c0, c1, c2, c3, c4, c5, c6, c7 = c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]
-        for j in range(LANES):
-            target[j] += (c0 * x[j] + c1 * x[j + LANES] + c2 * x[j + 2 * LANES]
-                          + c3 * x[j + 3 * LANES] + c4 * x[j + 4 * LANES]
-                          + c5 * x[j + 5 * LANES] + c6 * x[j + 6 * LANES]
-                          + c7 * x[j + 7 * LANES])
+@njit(error_model="numpy")
+def add_rows(out, o, out_row, weights, w, row, rows, r, n):
+    """out[i] += Σ_{k < n} weights[w + i·row + k] · rows[r + k·LANES : … + LANES], SHARED rows i.
+
+    Row i of out is the LANES numbers from o + i·out_row on. A row that is loaded is used SHARED
+    times, and the sums wait in registers.
+    """
+    tile_onto(weights.ctypes.data + 4 * w, 4 * row, 4, rows.ctypes.data + 4 * r, 4 * LANES,
+              out.ctypes.data + 4 * o, 4 * out_row, n, SHARED, LANES, LANES)
 
 
 @njit(fastmath=True, error_model="numpy")
