@@ -17,10 +17,21 @@ from llm.tokens.bpe import VocabularyError
 from llm.tokens.cut import segmenter
 from llm.tokens.cut.bert import Bert
 from llm.tokens.engine import trie
+from llm.tokens.engine.specials import CIRCLED
 from llm.tokens.engine.trie import trie_of
 from llm.tokens.fast_bpe import FastBPE
 from llm.tokens.files.added import normalizer as normalizer_of
-from llm.tokens.files.charsmap import read_charsmap, replaced
+from llm.tokens.files.charsmap import (
+    BEFORE,
+    CONTROL,
+    EXTEND,
+    MORE_MARKS,
+    NO_MARKS,
+    PREPEND,
+    kinds,
+    read_charsmap,
+    replaced,
+)
 from llm.tokens.files.steps import STEPS
 from llm.tokens.files.unigram import to_json as unigram_json
 from llm.tokens.files.wordpiece import to_json, write_vocab
@@ -1111,3 +1122,25 @@ def test_scores_may_be_above_0(tmp_path):
     for score in (1e100, math.nan, math.inf):
         with pytest.raises(ValueError, match="for a score"):
             Unigram([("a", score)], None)
+
+
+def test_lists_of_characters_are_those_that_the_peer_agrees_with():
+    """tests/oracle compares every character; here is what a slip of the pen would change."""
+    for characters, size, total in ((NO_MARKS, 31, 351515), (MORE_MARKS, 107, 88882685),
+                                    (BEFORE, 26, 1025922), (CIRCLED, 130, 10421333)):
+        assert (len(set(characters)), sum(characters)) == (size, total)
+    for c, kind in (("\u0301", EXTEND), ("\u0903", EXTEND), ("\u200d", EXTEND), ("\u102b", 0),
+                    ("\u00ad", CONTROL), ("\r", CONTROL), ("\u2028", CONTROL), ("\u0600", PREPEND),
+                    ("\U000e0100", EXTEND), ("\U000e0001", CONTROL), ("a", 0),
+                    ("\U0001f3fb", EXTEND)):
+        assert kinds()[ord(c)] == kind
+
+
+def test_steps_that_make_no_text_longer_may_be_many():
+    steps = [{"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "StripAccents"},
+             {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "▁"},
+             {"type": "Replace", "pattern": {"String": "``"}, "content": '"'}]
+    step = normalizer_of({"type": "Sequence", "normalizers": steps * 16}, STEPS)
+    assert step("  a``  e\u0301 ") == 'a"▁e'
+    with pytest.raises(ValueError, match="times as long"):
+        normalizer_of({"type": "Sequence", "normalizers": steps * 17}, STEPS)

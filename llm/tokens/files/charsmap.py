@@ -5,7 +5,8 @@ node at p has its child for byte c at p ^ c, if the unit there is labelled c; a 
 from it its own children are, and whether a key ends there. A table may come from anywhere, so it
 is read as a whole, and one with a loop, or a step out of the array, is refused.
 Leaves out: SentencePiece's own way to apply it, the longest key first. Hugging Face's tokenizers
-takes clusters instead, which are a character and its marks, and we give its ids.
+takes clusters instead, which are a character and its marks, and we give its ids. Emoji that join
+to others are no cluster here; they are too long for a table, but for © and ®.
 Sources: darts-clone, darts.h; spm_precompiled, lib.rs; tokenizers, normalizers/precompiled.rs.
 """
 
