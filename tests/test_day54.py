@@ -11,7 +11,7 @@ from days.day52.made import gguf_bytes, small_llama
 from days.day54 import costs, errors, sums
 from days.day54.run import measure
 from experiments import lora as study
-from llm.functions import chunked, lowrank
+from llm.functions import chunked, grouped, lowrank
 from llm.functions.dense import linear
 from llm.generate.pretrained import load
 from llm.grad import ops
@@ -19,8 +19,10 @@ from llm.grad.check import check_pair
 from llm.grad.lowering import lower
 from llm.grad.tensor import Tensor, no_grad
 from llm.grad.walk import saved_bytes, topological
+from llm.kernels import grouped as grouped_kernels
 from llm.kernels import lowrank as kernels
 from llm.kernels import nf4 as nf4_kernel
+from llm.layers.grouped import spread
 from llm.layers.module import Linear, Module
 from llm.models.gpt import GPT, GPTConfig
 from llm.models.llama import Llama, LlamaConfig, count_parameters, inference_name
@@ -534,7 +536,8 @@ def test_the_account_of_smollm2():
 # Twins
 
 CASES = [((3, 4), (6,), 2), ((2, 5, 64), (32, 16, 16), 8), ((300, 48), (96,), 3), ((1, 4), (1,), 1),
-         ((7, 9), (5, 4), 7)]         # four of the rank, and three that are left
+         ((7, 9), (5, 4), 7),         # four of the rank, and three that are left
+         ((70, 16), (300, 20), 8)]    # more rows and columns than stay in the cache together
 
 
 @pytest.mark.parametrize("shape, widths, r", CASES)
@@ -557,6 +560,36 @@ def test_the_twin_of_lora_equals_the_reference(rng, shape, widths, r, biased):
         if p is not None:
             close(p, q)
             assert p.dtype == np.float32
+
+
+@pytest.mark.parametrize("H, K, D", [(6, 2, 4), (9, 3, 64), (4, 1, 6), (2, 2, 8)])
+def test_the_twin_of_spread_equals_day_49s(rng, H, K, D):
+    x = rng.standard_normal((2, 5, (H + 2 * K) * D)).astype(np.float32)
+    dout = rng.standard_normal((2, 5, 3 * H * D)).astype(np.float32)
+    out, saved = grouped.spread(x, H, K)
+    pair = twins()[spread]
+    mine, kept = pair[0](x, H=H, K=K)
+    assert (mine == out).all() and (kept[0] is grouped_kernels.spread_vjp) == (H != K)
+    (dx,), (reference,) = pair[1](dout, *kept), grouped.spread_vjp(dout, *saved)
+    np.testing.assert_allclose(dx, reference, rtol=1e-5, atol=1e-6)
+    assert mine.dtype == dx.dtype == np.float32
+    for wrong in ({"H": 4, "K": 3}, {"H": 1, "K": 0}, {"H": H, "K": K}):
+        with pytest.raises(ValueError, match="heads"):
+            pair[0](x[..., :-1], **wrong)
+
+
+def test_many_tokens_have_larger_chunks_in_the_head(rng):
+    table, seen = rng.standard_normal((7, 4)), []
+
+    def softmax(logits, ids, factor):
+        seen.append(len(logits))
+        return chunked.softmax_grad(logits, ids, factor)
+
+    for n, chunks in ((200, [128, 72]), (1023, [128] * 7 + [127]), (1024, [256] * 4)):
+        chunked.head_loss(rng.standard_normal((n, 4)), table, rng.integers(0, 7, n),
+                          softmax=softmax)
+        assert seen == chunks
+        seen.clear()
 
 
 def test_twins_of_frozen_layers_head_and_nf4_equal_the_references(rng):

@@ -1,6 +1,6 @@
 """Day 54 · `with fast(): fit(…)` for frozen models with adapters, in float32 or 4 bits.
 
-Day 50's `fast`, and twins for today's primitives. Left out: a twin of `spread` (day 49).
+Day 50's `fast`, and twins for today's primitives and for day 49's `spread`.
 """
 
 import contextlib
@@ -8,7 +8,8 @@ import functools
 
 from llm.functions import chunked
 from llm.grad.lowering import lower
-from llm.kernels import lowrank, nf4
+from llm.kernels import grouped, lowrank, nf4
+from llm.layers.grouped import spread
 from llm.train import fast as before
 from llm.train import fast_flash
 from llm.tune import lora
@@ -27,6 +28,7 @@ def twins():
     head = functools.partial(chunked.head_loss, softmax=lowrank.softmax_grad)
     pairs = {lora.lora: (lowrank.lora, lowrank.lora_vjp),
              lora.frozen_linear: (lowrank.frozen_linear, lowrank.frozen_linear_vjp),
-             lora.head_loss: (head, chunked.head_loss_vjp)}
+             lora.head_loss: (head, chunked.head_loss_vjp),
+             spread: (grouped.spread, grouped.spread_vjp)}
     return {key: before.pair_or_aside(*twin, *key.pair) for key, twin in pairs.items()} | {
         expand: nf4.expand}
