@@ -19,7 +19,7 @@ from llm.data.download import TextError
 from llm.tokens.bpe import BPE, VocabularyError
 from llm.tokens.engine import encoder, stream, words
 from llm.tokens.engine.classes import class_table
-from llm.tokens.engine.specials import Finder
+from llm.tokens.engine.specials import CIRCLED, Finder, is_word
 from llm.tokens.engine.split import AT_SPACES, RULES, split
 from llm.tokens.engine.stream import encode_file, encode_stream
 from llm.tokens.fast_bpe import FastBPE
@@ -764,3 +764,27 @@ def test_training_does_not_learn_from_special_tokens(rule):
     assert ids == [tokenizer.specials["<|x|>b"], tokenizer.specials["<|x|>"]]
     with pytest.raises(ValueError, match="encodes str"):
         FastBPE.train([b"low"], 300, specials=["<|x|>"])
+
+
+def test_letters_marks_digits_and_circled_letters_make_words():
+    assert all(map(is_word, "aÉ中ʰ\u0301\u0903\u20dd7٣Ⅷ_‿\u200dⒶⓩ\U0001f130\U0001f189"))
+    assert not any(map(is_word, " ½²①-'!\u200b👍\U0001f14a\n"))
+    assert (len(set(CIRCLED)), sum(CIRCLED)) == (130, 10421333)
+
+
+def test_the_limits_of_files_are_where_they_are_said_to_be(small, tmp_path):
+    path, step = tmp_path / "tokenizer.json", {"type": "Replace", "pattern": {"String": "a"}}
+    found = json.loads(to_json(small.pieces, small.merges, "gpt2", {}))
+    for times, new, good in ((64, "b", True), (65, "b", False), (1, "a" * 1000, True),
+                             (1, "a" * 1001, False)):
+        found["normalizer"] = {"type": "Sequence", "normalizers": [step | {"content": new}] * times}
+        path.write_text(json.dumps(found), "utf-8")
+        if good:
+            assert FastBPE.load(path).encode("aba").tolist() == small.encode(
+                f"{new}b{new}").tolist()
+        else:
+            with pytest.raises(VocabularyError, match="times as long"):
+                FastBPE.load(path)
+    for c in " ~":
+        with pytest.raises(ValueError, match=f"1 printable ASCII characters are missing.*{c!r}"):
+            FastBPE({i: bytes([i]) for i in range(256) if chr(i) != c}, [])
