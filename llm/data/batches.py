@@ -1,4 +1,7 @@
-"""Day 35 · Batches: windows of T tokens and, one step later, the tokens they should predict."""
+"""Day 35 · Batches: windows of T tokens and, one step later, the tokens they should predict.
+
+Left out: borders between texts. A window may reach from one text into the next.
+"""
 
 import numpy as np
 
@@ -21,8 +24,10 @@ def random_windows(ids, B, T, rng):
 def sliding_windows(ids, B, T, stride):
     """Yield (inputs, targets) that score each token of ids[1:] exactly once, in order.
 
-    Windows start `stride` apart; a target that the window before has scored already is −100. So
-    every scored token but the first T has at least T − stride tokens before it.
+    Both are (B, T) int32; the last batch may have fewer rows. Windows start `stride` apart; a
+    target that the window before has scored already is −100. So every scored token but the first
+    T has at least T − stride tokens before it. Raises ValueError as `random_windows` does, or for
+    a stride outside 1 … T.
     """
     ids = check(ids, B, T)
     if not 1 <= stride <= T:

@@ -3,7 +3,8 @@
 They use one thread and let go of Python's lock (nogil), so that several workers can run them at
 the same time, each on its own rows. Sums over rows need no partial results then. Shapes, names and
 meaning are those of plain.py, whose docstrings say more; only the order of additions differs.
-Attention's are in by_hand_attention.py, a step's two ends in by_hand_ends.py.
+Attention's are in by_hand_attention.py, a step's two ends in by_hand_ends.py. Left out: checks of
+shapes and types, which models/by_hand/checks.py does once for all.
 """
 
 import math
@@ -32,7 +33,7 @@ FAR = np.float32(30)             # beyond, the sigmoid is 0 or 1 exactly, and x�
 
 
 def matmul(a, b, out):
-    """out ← a b: NumPy's BLAS, which lets go of the lock, too."""
+    """out ← a b, by NumPy's BLAS, which also lets go of the lock."""
     np.matmul(a, b, out=out)
 
 

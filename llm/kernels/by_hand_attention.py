@@ -2,7 +2,7 @@
 
 The products are the BLAS's, one for each head: at a head size of 32 it is as fast there as in the
 large ones, so that scoring the future and throwing it away still costs less than day 38's tiles,
-which do not visit it. For long texts that turns round (day 50).
+which do not visit it. For long texts it is the other way round. Left out: those (day 50).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ ZERO, HUGE = np.float32(0), np.float32(1e30)
 
 @njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
 def turn(qkv, b, cos, sin):
-    """qkv += b, and queries and keys are turned."""
+    """qkv (N, 3C) += b (3C,); queries and keys are turned by cos, sin (T, D/2), if T > 0."""
     N, wide = qkv.shape
     T, half = cos.shape
     for i in range(N):
@@ -27,7 +27,7 @@ def turn(qkv, b, cos, sin):
 
 @njit(fastmath=True, error_model="numpy", nogil=True)
 def turn_row(row, cos, sin, half, heads):
-    """Of one token: `heads` heads of queries and keys, each of 2 · half channels."""
+    """Turn one token's row: `heads` heads of queries and keys, each of 2 · half channels."""
     for h in range(heads):
         low = row[2 * h * half:(2 * h + 1) * half]
         high = row[(2 * h + 1) * half:(2 * h + 2) * half]
@@ -39,7 +39,7 @@ def turn_row(row, cos, sin, half, heads):
 
 @njit(fastmath=True, error_model="numpy", nogil=True, cache=True)
 def turn_back(dqkv, cos, sin, db):
-    """Turned by the opposite angles; db ← sums over rows."""
+    """dqkv (N, 3C) is turned by the opposite angles; db (3C,) ← sums over rows."""
     N, wide = dqkv.shape
     T, half = cos.shape
     db[:] = 0
@@ -52,7 +52,7 @@ def turn_back(dqkv, cos, sin, db):
 
 @njit(fastmath=True, error_model="numpy", nogil=True)
 def turn_row_back(row, cos, sin, half, heads):
-    """turn_row with −sin."""
+    """`turn_row` by the opposite angles: with −sin."""
     for h in range(heads):
         low = row[2 * h * half:(2 * h + 1) * half]
         high = row[(2 * h + 1) * half:(2 * h + 2) * half]

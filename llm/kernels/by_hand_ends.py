@@ -1,7 +1,7 @@
 """Day 39 · The two ends of a step by hand: embedding, loss, the gradient's norm, AdamW.
 
-As kernels/by_hand.py: one thread each, no lock, no memory of their own. The norm of the gradient
-keeps NaN and infinity visible, since a step with either has to be left out.
+As in kernels/by_hand.py: one thread each, no lock, no memory of their own. The norm of the
+gradient keeps NaN and infinity visible, since a step with either must not be taken.
 """
 
 import numpy as np

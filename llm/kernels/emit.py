@@ -32,14 +32,17 @@ class Emit:
         return total
 
     def times(self, a, n):
+        """a · n as a 64-bit integer; n: a Python int."""
         return self.b.mul(a, ir.Constant(I64, n))
 
     def load(self, address, kind, align=4):
+        """The value of LLVM type `kind` at an address, which is a multiple of `align`."""
         value = self.b.load(self.b.inttoptr(address, kind.as_pointer()))
         value.align = align
         return value
 
     def store(self, value, address):
+        """Write a value to an address that is a multiple of 4."""
         self.b.store(value, self.b.inttoptr(address, value.type.as_pointer())).align = 4
 
     def prefetch(self, address):
@@ -60,6 +63,7 @@ class Emit:
         return self.b.fpext(self.load(address, self.halves, 2), self.floats)
 
     def fma(self, a, b, c):
+        """a · b + c, which the processor may round once."""
         return self.b.fadd(self.b.fmul(a, b, flags=CONTRACT), c, flags=CONTRACT)
 
     def loop(self, n, state, body):

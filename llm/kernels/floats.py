@@ -4,9 +4,10 @@
 
 Each step of k loads a row of b and multiplies it by one number of a for each row of c: with 12
 rows and two registers of 16 columns, 24 sums grow at once and only 14 loads feed them. BLAS does
-the same inside, but it has threads of its own, which fight with Numba's (day 38), and a product of
-one head and a few queries is small for it. LLVM's own vectors: any processor, in whatever
-registers it has. Two kinds: `tile` writes c, and `tile_onto` adds to what c holds.
+the same inside, but it has threads of its own, which fight with Numba's (threads.py), and a
+product of one head and a few queries is small for it. The code uses LLVM's own vectors, so it runs
+on any processor, in whatever registers that has. There are two kinds: `tile` writes c, and
+`tile_onto` adds to what c holds. Left out: parts of a tile; the caller pads.
 """
 
 from numba.core import types
@@ -48,7 +49,7 @@ def codegen_of(rows, columns, lanes, onto):
 
 
 def made(onto):
-    """The intrinsic of one kind."""
+    """The intrinsic of one kind; onto: as in `codegen_of`."""
     @intrinsic(prefer_literal=True)
     def product(typingctx, a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes):
         kinds = types.void(a, a_row, a_step, b, b_row, c, c_row, n, rows, columns, lanes)

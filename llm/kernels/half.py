@@ -112,7 +112,7 @@ def packed_product(a, a_turned, b, b_turned, left, right, start, c):
 def product(a, b, start=None):
     """a (M, K) · b (K, N) + start (N,) -> (M, N), all float32, a and b rounded to bfloat16.
 
-    Each of a and b is an array whose rows lie one after another, or the transpose of one.
+    Each of a and b is a C-contiguous array or the transpose of one.
     """
     (M, K), N, pairs = a.shape, b.shape[1], (a.shape[1] + 1) // 2
     share(M * N * K // 64)                              # a number costs a hundred operations
@@ -132,7 +132,7 @@ def product(a, b, start=None):
 
 
 def halved(x):
-    """x rounded to bfloat16, as float32; the transpose of an array stays one."""
+    """x rounded to bfloat16, as float32; a transpose gives a transpose."""
     if not x.flags.c_contiguous:
         return halved(x.T).T
     out = np.empty(x.shape, np.float32)

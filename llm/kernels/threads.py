@@ -7,7 +7,8 @@ first `fast()`. OpenBLAS can be told the same, by OPENBLAS_THREAD_TIMEOUT=10, bu
 is imported: that is left to whoever starts Python (experiments/bench_training.py does).
 
 How many threads a kernel may use is a context variable: `allow(n)` says so, `share` obeys, and
-outside of `fast()` neither touches what you have set. Choosing n by the clock is train/pace.py's.
+outside of `fast()` neither touches what you have set. Left out: choosing n, which train/pace.py
+does by the clock.
 """
 
 import contextlib

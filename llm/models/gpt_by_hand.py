@@ -26,7 +26,7 @@ from llm.tensors.roofline import Blas
 
 
 def matrices(name, p):
-    """What is decayed: matrices, but not embeddings, as in day 18's AdamW."""
+    """Is this parameter decayed? Matrices are, embeddings are not, as in day 18's AdamW."""
     return p.ndim >= 2 and not name.endswith("table")
 
 
@@ -81,7 +81,7 @@ class GPTByHand:
             p.data = self.weights[name]
 
     def shape_to(self, B, T):
-        """Make views for batches of B sequences of T tokens: B rows are dealt to the workers."""
+        """Make views for batches of B sequences of T tokens; the workers share the B sequences."""
         if self.shape == (B, T):
             return
         active = min(self.workers, B)

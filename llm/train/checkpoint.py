@@ -129,6 +129,7 @@ def kept(part):
 
 
 def put_back(part, state):
+    """Give a part the state that `kept` has copied."""
     if isinstance(part, np.random.Generator):
         part.bit_generator.state = state
     else:

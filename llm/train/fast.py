@@ -1,8 +1,8 @@
 """Day 38 · `with fast(): fit(…)`: every primitive of a GPT's training step on its Numba twin.
 
-Every one but the head, which is a product alone, and so BLAS's. A twin works on contiguous float32
-arrays. For anything else (float64 in a gradient check, options it has no kernel for) it steps
-aside, and the reference runs; it says so by NotImplemented, as Python's own operators do.
+Left out is the head: it is one matrix product, and BLAS computes that. A twin works on contiguous
+float32 arrays. For anything else (float64 in a gradient check, options it has no kernel for) it
+steps aside, and the reference runs; it says so by NotImplemented, as Python's own operators do.
 """
 
 import contextlib

@@ -2,7 +2,7 @@
 
 A step: draw a batch, compute the loss, go backward, clip, set the rate, update. What else one
 wants to do at a step (log, validate, save) is a hook. Ctrl-C, or being told to end by SIGTERM,
-ends the run after the step at hand.
+ends the run after the step at hand. Left out: what a stopped run needs to go on (snapshot.py).
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Run:
 
 def fit(parameters, loss, batches, optimizer, schedule, *, steps=None, seconds=None, clip=1.0,
         accumulate=1, hooks=(), start=0, on_interrupt=None):
-    """Train until `steps` steps are done or `seconds` have passed, whichever comes first.
+    """Train until `steps` steps are done or `seconds` have passed, whichever comes first -> Run.
 
     parameters: {name: Tensor}. loss(batch) -> (Tensor, count): the mean over `count` targets.
     batches: an iterator; `accumulate` of them make one step, weighted by their counts, which
@@ -90,6 +90,7 @@ def fit(parameters, loss, batches, optimizer, schedule, *, steps=None, seconds=N
 
 
 def check_limits(steps, seconds, accumulate):
+    """ValueError unless a limit is given, none is below 0, and a step takes at least one batch."""
     if steps is None and (seconds is None or seconds == math.inf):
         raise ValueError("say how long: fit(..., steps=2000) or fit(..., seconds=60)")
     if seconds is not None and not seconds >= 0 or steps is not None and steps < 0:
@@ -136,6 +137,7 @@ def gradients(parameters, loss, batches, accumulate):
 
 
 def finished(run, steps, seconds):
+    """Has the run reached one of its limits? None is no limit."""
     return ((steps is not None and run.steps >= steps)
             or (seconds is not None and run.seconds >= seconds))
 
@@ -157,7 +159,8 @@ def deferred_interrupt(call=None):
     """Turn the first Ctrl-C or SIGTERM into a flag, so that no update is torn; a second one raises.
 
     call(signum): called at the first. One press of Ctrl-C may arrive twice, from the terminal and
-    from the process that started this one: what follows within ONE_PRESS seconds is no second.
+    from the process that started this one. So a signal that follows within ONE_PRESS seconds
+    counts as the same press.
     """
     flag, first = threading.Event(), 0.0
     if threading.current_thread() is not threading.main_thread():

@@ -39,16 +39,16 @@ class Pace:
 
     def __init__(self, counts):
         self.counts = counts           # numbers of threads to choose from, ascending from 1
-        self.at = 0                    # the chosen one: counts[at]
-        self.trial = None              # the one being tried, or None
-        self.times = None              # of the pieces since then; None: the next one warms up
+        self.at = 0                    # counts[at] is the number in use
+        self.trial = None              # counts[trial] is being tried; None: no trial runs
+        self.times = None              # of the pieces since a change; None: the next one warms up
         self.usual = None              # what a piece takes with counts[at]
         self.got = 0.0                 # processor time of our thread in `times`
-        self.alone = True              # with one thread: it had a core to itself
-        self.cost = 0.0                # what the trial has cost, compared to that
-        self.worked = 0.0              # all pieces together; the clock of the next two
+        self.alone = True              # False: even one thread did not have a core to itself
+        self.cost = 0.0                # what the trial's pieces took beyond `usual`
+        self.worked = 0.0              # of all pieces together: the clock of the two times below
         self.next_try = 0.0            # when more threads may be tried again
-        self.next_doubt = 0.0          # when fewer may
+        self.next_doubt = 0.0          # when fewer threads may be tried again
 
     def threads(self):
         """How many the next piece should use."""
@@ -107,11 +107,11 @@ class Pace:
             self.usual = min(self.usual, mean)
 
     def begin(self, trial):
-        """Try another number with the next pieces."""
+        """Try counts[trial] with the next pieces."""
         self.trial, self.times, self.cost = trial, None, 0.0
 
     def decide(self, won, mean):
-        """End the trial."""
+        """End the trial, whose pieces took `mean` each; won: its number of threads stays."""
         wait = self.worked + max(PATIENCE, PRICE * self.cost)
         up = self.trial > self.at
         if won:

@@ -160,6 +160,7 @@ class HalfWeights:
             p.data[...] = rounded(p.data, BF16)
 
     def step(self, rate):
+        """The inner optimizer's step; then every weight is rounded."""
         self.optimizer.step(rate)
         for p in self.parameters.values():
             p.data[...] = (rounded(p.data, BF16) if self.rng is None

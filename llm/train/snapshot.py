@@ -90,8 +90,9 @@ def load_snapshot(path):
 def check_members(file):
     """ValueError where the archive's arrays could not come from a file of this size.
 
-    `np.savez` does not compress. So an array larger than its file is no array of ours, and nobody
-    should make room for it: two megabytes of a compressed archive can ask for two gigabytes.
+    `np.savez` does not compress. So an array that claims more bytes than the file has was not
+    written here, and no memory is given to it: two megabytes of a compressed archive can ask for
+    two gigabytes.
     """
     with zipfile.ZipFile(file) as archive:
         for member in archive.infolist():

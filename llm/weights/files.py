@@ -48,7 +48,8 @@ def write_whole(path, pieces, durable=True):
 
 
 def write_all(handle, piece):
-    """One write may take less than it was given, on a disk that is nearly full for example."""
+    """Write all of `piece`. One call of os.write may take only a part of what it is given, on a
+    disk that is nearly full for example, so the rest is offered again."""
     left = memoryview(piece).cast("B")
     while left:
         left = left[os.write(handle, left):]

@@ -9,7 +9,8 @@ one form that is allowed, and stops at the first character that does not belong 
 
 Then the offsets must cover the data exactly, without gaps and without overlap. Python's numbers
 do not overflow, so no product of a shape can come out small by accident.
-Stricter than the format's own reader: the same name twice and unknown keys are refused.
+Stricter than the format's own reader: the same name twice and unknown keys are refused. Left out:
+the arrays themselves (safetensors.py).
 Source: safetensors, README.md, "Format"; safetensors/src/tensor.rs, `Metadata::validate`.
 """
 
@@ -47,11 +48,13 @@ class Parser:
         self.text, self.at = text, 0
 
     def fail(self, wanted):
+        """Raise the error that names what should stand here."""
         found = repr(self.text[self.at:self.at + 20]) if self.at < len(self.text) else "the end"
         raise SafetensorsError(f"the header is wrong at character {self.at:,}: {wanted} should "
                                f"stand there, not {found}")
 
     def space(self):
+        """Move over white space."""
         self.at = SPACE.match(self.text, self.at).end()
 
     def take(self, mark):
@@ -64,6 +67,7 @@ class Parser:
         return found
 
     def string(self):
+        """Read a JSON string that is valid Unicode."""
         self.take('"')
         try:
             found, self.at = scanstring(self.text, self.at, True)
@@ -74,6 +78,7 @@ class Parser:
         return found
 
     def whole(self):
+        """Read a whole number from 0 to LARGEST − 1."""
         self.space()
         digits = WHOLE.match(self.text, self.at)
         if not digits or int(digits.group()) >= LARGEST:
@@ -111,6 +116,7 @@ class Parser:
         return found
 
     def entry(self, name):
+        """Read the object that describes one tensor -> Entry."""
         found = {}
         for key in self.members():
             if key == "dtype":
@@ -125,7 +131,7 @@ class Parser:
 
 
 def brief(name):
-    """A name for a message, which shall stay one line whatever the name is."""
+    """A name as it stands in a message, shortened and escaped so that the message is one line."""
     return repr(name if len(name) <= 60 else name[:60] + "…")
 
 

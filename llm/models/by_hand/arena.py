@@ -2,9 +2,9 @@
 
 Two arrays that are never alive at the same moment may lie in the same place. `place` takes them
 in the order given and puts each as low as it can without touching one that is alive when it is.
-Nobody can need less than what is alive at the fullest moment; whether `place` gets there depends
-on the order. Left out: a search for the best order, which is NP-hard in general; for a GPT,
-buffers.py knows one that gets there.
+No placement needs less than what is alive at the fullest moment. Whether `place` needs no more
+than that depends on the order. Left out: a search for the best order, which is NP-hard in general;
+buffers.py gives an order that is best for a GPT.
 """
 
 import math
@@ -75,6 +75,7 @@ class Arena:
 
     @property
     def nbytes(self):
+        """The size of the arena in bytes."""
         return self.memory.nbytes
 
     def view(self, start, shape, dtype=np.float32):

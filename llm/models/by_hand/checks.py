@@ -1,4 +1,8 @@
-"""Day 39 · What a GPT by hand refuses, before anything is changed."""
+"""Day 39 · What a GPT by hand refuses, before anything is changed.
+
+The kernels check nothing, so whatever does not fit must be found here. Left out: parameters that
+were replaced after the arena was made; `GPTByHand.step` looks for those.
+"""
 
 import numpy as np
 

@@ -2,7 +2,8 @@
 
 Each is a pair of an earlier day, or two of them fused, that writes into arrays it is given. Here
 formulas may have temporary arrays; kernels/by_hand.py has the same functions without any.
-Weights and gradients are those of one worker; `dtype` follows the arrays.
+Weights and gradients are those of one worker; results have the dtype of the arrays. Left out:
+checks of shapes and types (checks.py).
 """
 
 import numpy as np

@@ -3,7 +3,8 @@
 f: the functions that do the work, a module such as plain.py (NumPy) or kernels/by_hand.py (Numba).
 w: the weights, g: their gradients, s: the activations, all of them views into one arena.
 N = BT rows (tokens). What a function writes to comes last among its arrays; a gradient has the
-shape of what it is the gradient of. Sources: days 14, 21, 27, 31 and 34 for each line of backward.
+shape of what it is the gradient of. Left out: dropout. Sources: days 14, 21, 27, 31 and 34 for
+each line of backward.
 """
 
 

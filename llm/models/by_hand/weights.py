@@ -1,4 +1,8 @@
-"""Day 39 · Parameters and gradients under short names, one namespace a block."""
+"""Day 39 · Parameters and gradients under short names, one namespace a block.
+
+text.py writes `b.qkv` where the model says `blocks.3.mix.inner.qkv.w`. Left out: models with other
+parts than day 34's GPT, which checks.py refuses.
+"""
 
 from types import SimpleNamespace
 
