@@ -15,7 +15,6 @@ from llm.train.scaling import (
     check,
     effective,
     fit_law,
-    fit_power,
     linear,
     parabola,
 )
@@ -115,11 +114,6 @@ def test_weights_are_the_least_squares_over_all_that_are_not_negative():
         assert errors[g] <= ((trials @ rows[g].T - target) ** 2).sum(axis=1).min() + 1e-9
         if weights[g].any():
             assert errors[g] == pytest.approx(((rows[g] @ weights[g] - target) ** 2).sum())
-
-
-def test_one_variable_is_the_same_fit():
-    x = np.geomspace(1e4, 1e7, 9)
-    assert fit_power(x, 0.5 + 30 * x ** -0.4) == pytest.approx((0.5, 30, 0.4), rel=1e-3)
 
 
 def test_a_parabola_has_its_lowest_point_where_it_was_put():
@@ -259,11 +253,11 @@ def test_bad_columns_are_refused(columns, words):
         fit_law(*columns)
 
 
-def test_four_runs_are_enough_for_three_unknowns_and_three_are_not():
-    x = np.array([1.0, 2, 4, 8])
-    assert fit_power(x, 1 + 2 / x) == pytest.approx((1, 2, 1), rel=1e-3)
-    with pytest.raises(ValueError, match="3 runs cannot fix 3"):
-        fit_power(x[:3], 1 + 2 / x[:3])
+def test_six_runs_are_enough_for_five_unknowns_and_five_are_not():
+    N, D, L = (column[:6] for column in runs(HAND))
+    fit_law(N, D, L)
+    with pytest.raises(ValueError, match="5 runs cannot fix 5"):
+        fit_law(N[:5], D[:5], L[:5])
 
 
 def record(law, noise=0.0):

@@ -64,18 +64,10 @@ def fit_law(N, D, L, E=None):
     E: the floor where it is known, as an entropy is; else it is fitted too. For given α and β the
     law is linear in E, A and B: three weighted normal equations. So only (α, β) is searched, on a
     grid that zooms in. E, A and B are at least 0. Raises ValueError where shapes differ, a number
-    is not positive, or there are fewer runs than unknowns.
+    is not positive, or there are no more runs than the five unknowns.
     """
     N, D, L = check(5, N, D, L)
     return Law(*search(L, np.log(N / N.mean()), np.log(D / D.mean()), N.mean(), D.mean(), E))
-
-
-def fit_power(x, L):
-    """(E, A, α) of L = E + A/x^α, least relative error; x and L are (n,), n > 3. ValueError as
-    `fit_law` has it."""
-    x, L = check(3, x, L)
-    E, A, _, alpha, _, _ = search(L, np.log(x / x.mean()), None, x.mean(), 1.0)
-    return E, A, alpha
 
 
 def check(unknowns, *columns):
@@ -98,19 +90,19 @@ def search(L, ln_n, ln_d, mean_n, mean_d, E=None):
     for _ in range(ZOOM):
         steps = half * np.linspace(-1, 1, SIDE)
         alphas = np.exp(np.clip(center[0] + steps, low, high))
-        betas = np.exp(np.clip(center[1] + steps, low, high)) if ln_d is not None else np.ones(1)
+        betas = np.exp(np.clip(center[1] + steps, low, high))
         a, b = (grid.ravel() for grid in np.meshgrid(alphas, betas, indexing="ij"))
-        terms = [np.full((len(a), len(L)), float(E is None)), np.exp(-a[:, None] * ln_n)]
-        terms += [] if ln_d is None else [np.exp(-b[:, None] * ln_d)]
+        terms = [np.full((len(a), len(L)), float(E is None)), np.exp(-a[:, None] * ln_n),
+                 np.exp(-b[:, None] * ln_d)]
         errors, weights = linear(np.stack(terms, axis=-1) / L[:, None], 1 - (E or 0.0) / L)
         i = int(errors.argmin())
         if errors[i] < best[0]:
             best = errors[i], weights[i], a[i], b[i]
         center, half = np.log([best[2], best[3]]), half / FINER
     error, weight, alpha, beta = best
-    B = weight[2] * mean_d ** beta if ln_d is not None else 0.0
     return (float(weight[0]) if E is None else float(E), float(weight[1] * mean_n ** alpha),
-            float(B), float(alpha), float(beta), float(np.sqrt(error / len(L))))
+            float(weight[2] * mean_d ** beta), float(alpha), float(beta),
+            float(np.sqrt(error / len(L))))
 
 
 def linear(rows, target):
