@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Architecture:
-    """Raises ValueError where the numbers cannot belong together.
+    """The shape of a decoder. Raises ValueError where the numbers cannot belong together.
 
     Sources: Shazeer (2019) for K = 1, Ainslie et al. (2023), section 2.2, for K between 1 and H.
     """
@@ -26,7 +26,7 @@ class Architecture:
     K: int                         # heads of keys and values; query head h uses h // (H / K)
     D: int                         # channels of one head; H·D need not be C
     F: int                         # channels inside the feed-forward
-    norm: str = "layer"            # or "rms", which takes no mean off
+    norm: str = "layer"            # or "rms", which does not subtract the mean
     eps: float = 1e-5
     rotary: float | None = None    # base of half-split rotary angles; None: learned positions
     feed_forward: str = "gelu"     # or "swiglu": down(silu(gate(x)) · up(x))

@@ -58,6 +58,7 @@ class NFA:
         self.empty = []        # for each state the targets reached without reading
 
     def state(self):
+        """Add a state without moves -> its number. PatternError beyond STATES of them."""
         if len(self.moves) == STATES:
             raise PatternError(f"the pattern needs more than {STATES} states; repeat less")
         self.moves.append(None)

@@ -14,7 +14,7 @@ class KVCache:
     """Keys and values of up to T_max tokens, in 2·L·K·T_max·D numbers; all taken at once.
 
     T_max: room for so many tokens, at most arch.T, which is the default. dtype: float32, float64,
-    or float16, which is read as float32. `length` tokens are in it, for `room` more there is space.
+    or float16, which is read as float32. It holds `length` tokens and has space for `room` more.
     Raises ValueError on another T_max or dtype. Source: Shazeer (2019), section 2.4.
     """
 
@@ -60,7 +60,7 @@ class KVCache:
         self.length = 0
 
     def truncate(self, n):
-        """Keep the first n tokens. As if no other had been read. ValueError unless n ≤ length."""
+        """Keep the first n tokens, as if no other had been read. ValueError unless n ≤ length."""
         if not 0 <= n <= self.length:
             raise ValueError(f"cannot cut a cache of {self.length} tokens to {n}: it holds "
                              f"0 … {self.length}")
@@ -100,6 +100,7 @@ class KVCache:
         return sum(part.nbytes for part in vars(self).values() if isinstance(part, np.ndarray))
 
     def check_room(self, n):
+        """ValueError unless n more tokens fit."""
         if n > self.room:
             raise ValueError(f"{n} more tokens do not fit: the cache holds {self.length} of at "
                              f"most {self.T_max}; reset or truncate it, give it a larger T_max, "

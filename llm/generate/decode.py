@@ -14,7 +14,7 @@ from llm.generate.rotate import turn
 
 
 def decode(arch, weights, ids, cache):
-    """Read n ids (n,) behind what is in the cache -> logits (n, V), row j for the token after j.
+    """Read ids (n,) behind what is in the cache -> logits (n, V), row j for the one after ids[j].
 
     weights: as in `check_weights`, which is not called here. All at once or cut into chunks in
     any way, the logits are the same up to rounding. FLOPs: see `count_flops`.
@@ -64,7 +64,7 @@ def apply(weights, name, x):
 
 
 def norm(arch, weights, name, x):
-    """LayerNorm (day 21), or RMSNorm, which is the same without taking the mean off: (n, C)."""
+    """LayerNorm (day 21), or RMSNorm, which does not subtract the mean: (n, C) -> (n, C)."""
     if arch.norm == "layer":
         x = x - x.mean(axis=-1, keepdims=True)
     x = x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + arch.eps) * weights[name + ".gain"]
@@ -101,7 +101,7 @@ def feed_forward(arch, weights, block, x):
 
 
 def count_flops(arch, start, n):
-    """Of reading n tokens behind `start` others: n(2·weights in products) + 4·L·H·D·n(start + n).
+    """FLOPs of reading n tokens behind `start`: n(2·weights in products) + 4·L·H·D·n(start + n).
 
     Every query of a chunk is scored against all start + n keys, also those that it may not see.
     """

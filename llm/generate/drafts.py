@@ -31,6 +31,7 @@ class ModelDraft:
         return guesses, q
 
     def truncate(self, n):
+        """The model forgets what it has read beyond the first n ids."""
         self.model.truncate(min(n, self.model.length))
 
 

@@ -72,18 +72,24 @@ def parse(pattern):
 
 
 class Reader:
-    """Recursive descent, one method a level: choice > sequence > repeated > atom."""
+    """Recursive descent, one method a level: choice > sequence > repeated > atom.
+
+    Each method reads its part of the pattern and returns that part's tree; depth: groups it is in.
+    """
 
     def __init__(self, pattern):
         self.text, self.at = pattern, 0
 
     def fail(self, why):
+        """Raise the PatternError that names the place and the reason."""
         raise PatternError(f"pattern {self.text!r} at character {self.at}: {why}")
 
     def peek(self):
+        """The next character, or "" at the end."""
         return self.text[self.at:self.at + 1]
 
     def take(self):
+        """Move over the next character and return it."""
         if self.at == len(self.text):
             self.fail("it ends too early")
         self.at += 1
@@ -115,6 +121,7 @@ class Reader:
         return repeat(part, low, high)
 
     def bounds(self):
+        """What stands between { and } as (low, high); high None without a limit."""
         end = self.text.find("}", self.at)
         low, comma, high = self.text[self.at:max(end, self.at)].partition(",")
         if not (low.isdecimal() and low.isascii() and (high + "0").isdecimal() and high.isascii()):
@@ -181,10 +188,12 @@ class Reader:
         return characters(set(map(chr, range(128))) - chosen if negated else chosen, negated)
 
     def member(self):
+        """The next member of a class, as a set of characters."""
         c = self.take()
         return self.escape() if c == "\\" else {c}
 
     def one(self, chosen):
+        """The only character of a set, which must be ASCII: an end of a range."""
         if len(chosen) != 1 or not min(chosen).isascii():
             self.fail("a range runs from one ASCII character to another")
         return min(chosen)

@@ -23,13 +23,16 @@ class Plain:
 
     @property
     def length(self):
+        """How many ids have been read."""
         return self.cache.length
 
     @property
     def room(self):
+        """How many more fit."""
         return self.cache.room
 
     def truncate(self, n):
+        """Keep the first n ids."""
         self.cache.truncate(n)
 
     def read(self, ids, rows=1):

@@ -60,7 +60,10 @@ class Anything:
 
 
 def anything(depth=1):
-    """The shape of any JSON value nested at most `depth` deep; its pattern grows like 4^depth."""
+    """The shape of any JSON value nested at most `depth` deep; its pattern grows like 4^depth.
+
+    Raises ValueError unless depth is 0, 1 or 2.
+    """
     if not 0 <= depth <= 2:
         raise ValueError(f"depth must be 0 to 2, not {depth}: each level is four times as large")
     return Anything(depth)

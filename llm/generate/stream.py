@@ -18,7 +18,7 @@ class Pieces:
 
     def push(self, i):
         """The text that id i completes: "" while a character has only begun."""
-        if self.bytes is None:                                # a tokenizer of characters (day 05)
+        if self.bytes is None:                                # a tokenizer of characters (day 01)
             return self.tokenizer.decode([i])
         return self.decoder.decode(self.bytes[i])
 

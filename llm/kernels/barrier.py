@@ -142,8 +142,8 @@ def roll_call(sync, thread, threads):
     """Find out who takes part. Returns (rank, size of the team), or (−1, 0): come too late.
 
     Each of up to MOST threads sets its bit. When all are there, or one has waited too long, the
-    call is closed, and whoever had set his bit by then is the team; ranks keep the order of
-    threads, so a thread reads the same rows of a matrix token after token.
+    call is closed, and the threads whose bits are set by then are the team; ranks keep the order
+    of threads, so a thread reads the same rows of a matrix token after token.
     """
     mine, everyone = 1 << thread, (1 << threads) - 1
     before = fetch_or(sync, JOINED, mine)
@@ -171,7 +171,7 @@ def meet(sync, target, ahead, size):
 
     Phase p of a team of n has the target n·(p + 1): nothing needs to be set back in between.
     While it waits, a thread reads ahead: the `size` bytes at the address `ahead` are what it will
-    want next, and the memory would else stand idle.
+    want next, and the memory would otherwise be idle.
     """
     done = fetch_add(sync, ARRIVED, 1) + 1 >= target
     line, end = ahead, ahead + size

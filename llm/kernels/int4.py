@@ -25,7 +25,7 @@ from llm.kernels.step import fit, wide
 GROUP = 32                                  # inputs that share a scale and a minimum
 HALF, SIXTEENTH = GROUP // 2, np.float32(1 / 16)
 HEAD = 4 * R                                # bytes of scales and minima in front of a group
-STEP = HEAD + R * HALF                   # bytes from one group of a tile to the next
+STEP = HEAD + R * HALF                      # bytes from one group of a tile to the next
 AT_ONCE = 16                                # tiles that `matmul` unpacks before it multiplies
 
 

@@ -2,7 +2,8 @@
 
 An array that enters compiled code gets a small header, allocated for the call; a step has 18
 arrays and is called for every token. So the engine writes addresses and sizes into a table once,
-and the kernel, which is told where the table is, makes its arrays from that.
+and the kernel, which is told where the table is, makes its arrays from that. Left out: more than
+one text (day 47).
 """
 
 from typing import NamedTuple

@@ -39,7 +39,7 @@ def fit(typingctx, a, like):
 
 @njit(fastmath=True, error_model="numpy", cache=True)
 def normalise(x, gain, bias, eps, rms, out):
-    """out ← LayerNorm (day 21) of x (C,), or RMSNorm, which takes no mean off. bias may be empty.
+    """out ← LayerNorm (day 21) of x (C,), or RMSNorm, without the mean. bias may be empty.
 
     9·C FLOPs; 7·C for RMSNorm.
     """
@@ -124,7 +124,7 @@ def attend(q, keys, values, key, value, n, scores, out):
     """One query meets n cached keys and the newest, `key`; out (D,) ← the average of the values.
 
     q is scaled already; keys, values flat, float32 or 16-bit; scores: room for n + 1. 4·(n + 1)·D
-    FLOPs, and 8·n·D bytes from the cache, or half of that. The largest score is taken off first
+    FLOPs, and 8·n·D bytes from the cache, or half of that. The largest score is subtracted first
     (day 01), so no exponential overflows.
     """
     score(q, keys, n, scores)

@@ -5,9 +5,9 @@ diag(s) W moves weight k by about Δ/2s, measured in the old units, as long as t
 stays. So an input with a large s gets a smaller error, and the others pay if Δ grows. AWQ takes
 s = mean|x|^α and tries some α between 0, which is rounding to nearest, and 1.
 The division x / s costs nothing at run time where it can be folded into whatever made x, by
-`divide_outputs`: a norm's gain, or the columns of a linear layer with no bend in between.
-Left out: AWQ's clipping of groups, and scaling what a bend such as GELU makes, which cannot be
-folded.
+`divide_outputs`: a norm's gain, or the columns of a linear layer without an activation between.
+Left out: AWQ's clipping of groups, and scaling the outputs of an activation such as GELU, through
+which the division cannot be moved.
 Source: Lin and others 2024 (AWQ), section 3.2, equations 2 to 5.
 """
 
@@ -39,7 +39,8 @@ class Scaled:
 def input_scales(mean, alpha):
     """s = mean|x|^α (K,) float32, divided by √(max · min), so that it lies around 1.
 
-    Inputs that were never seen count as very small ones; if none was, s is 1.
+    Inputs that were never seen count as very small ones; if none was, s is 1. Raises ValueError
+    for means that are negative, not finite, or not (K,).
     """
     mean = np.asarray(mean, np.float64)
     if mean.ndim != 1 or not np.isfinite(mean).all() or (mean < 0).any():

@@ -37,7 +37,10 @@ def percentile(share):
 
 
 def fixed(low, high):
-    """A range that other data showed: for activations, measured once on a text and then kept."""
+    """The function that always answers `low`, `high`: a range measured once on other data.
+
+    Activations are calibrated so: their range is measured on a text and then kept.
+    """
     def ends(rows, bits=8, symmetric=True):
         return tuple(np.full(rows.shape[:-1], end, rows.dtype) for end in (low, high))
     return ends

@@ -86,7 +86,8 @@ def gptq(w, H, group=GROUP, bits=4, symmetric=False, damp=0.01, block=128, act_o
     damp: see `damped`. block: inputs whose errors are passed on to the rest in one product.
     act_order: inputs with a large H[k, k] first, while most others can still move.
     static: take every group's grid from w as it is given; False: from the weights as they stand
-    when the group's turn comes. None: only with act_order, where a group has no one turn.
+    when the group's turn comes. None: static with act_order, which scatters a group's inputs over
+    the whole order, and not without.
     K²·N FLOPs, and block times fewer passes over w than one update at a time would need.
     Raises ValueError where shapes do not fit, H is singular without damping, or block is not a
     multiple of group (a group's grid needs all errors before it).

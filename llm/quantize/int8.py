@@ -31,6 +31,7 @@ class Quantised:
 
     @property
     def shape(self):
+        """That of x."""
         return self.q.shape
 
     def bytes(self):

@@ -6,7 +6,7 @@ With x ≈ a·(p − u) and w ≈ b·(q − z), both a scale and a zero, a sum o
 
 Only Σ p·q needs the matrices: Σ p is one number for each row of x, Σ q one for each column of w.
 With symmetric weights (z = 0) the work left for each x is a product and a constant row; with both
-symmetric the product alone. This is the reference in NumPy; llm/kernels/int8.py is the fast one.
+symmetric the product alone. This is the reference in NumPy. Left out: speed (llm/kernels/int8.py).
 Source: Jacob and others (2018), section 2.3, equations 7 and 8.
 """
 
