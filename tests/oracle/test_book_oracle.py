@@ -10,8 +10,8 @@ import sys
 import pytest
 
 from days.harness import UsageError
-from days.tools.book import code, links, note, places
-from days.tools.data import course
+from days.tools.book import code, links, note, places, spiral
+from days.tools.data import course, hours
 
 DAYS = [6, 8]
 PACKAGES = ["sphinx", "myst_parser", "furo", "sphinxcontrib.katex", "py_mini_racer", "ziamath",
@@ -48,8 +48,9 @@ def read(book, browser):
     assert browser.get_log("browser") == []
 
 
-PAGES = ["index.html", "guide.html", "days/day06/index.html", "days/day08/index.html",
-         "notes/mathematics.html", "code/llm/models/ngram.py.html", "code/index.html"]
+PAGES = ["index.html", "guide.html", "spiral.html", "days/day06/index.html",
+         "days/day08/index.html", "notes/mathematics.html", "notes/glossary.html",
+         "code/llm/models/ngram.py.html", "code/index.html"]
 
 
 # --- a note becomes a page
@@ -133,6 +134,37 @@ def test_a_page_to_play_with_leads_back_to_the_books_notes_out_of_its_frame():
     assert front.at_home(text, shelf()) == (
         '<a href="../../days/day06/index.html" target="_top">x</a>'
         '<a href="../../index.html" target="_top">y</a>')
+
+
+# --- the spiral: links forward, and the graph
+
+
+ASKS = {4: "## Question\n\nBuilds on: nothing.\n",
+        5: "## Question\n\nDay 9 (x). Builds on day 04 (speed, `fit`) and [part 4 (b)](m.md).\n",
+        7: "## Question\n\n*Builds on: days 4 and\n5 (counting), 6 (gone), on day 5 (later).*\n",
+        9: "## Question\n\nBuilds on days 04, 05 and 7 (loss).\n\n## Derive\n\nday 4 (else)\n"}
+
+
+def test_what_a_later_day_needs_stands_in_its_question_and_a_missing_day_does_not_count():
+    assert spiral.edges(ASKS) == {
+        (4, 5): "speed, `fit`", (4, 7): "counting", (5, 7): "counting",
+        (4, 9): "loss", (5, 9): "loss", (7, 9): "loss"}
+
+
+def test_the_picture_draws_what_no_chain_implies():
+    assert spiral.nearest(spiral.edges(ASKS)) == {(4, 5), (5, 7), (7, 9)}
+    assert spiral.nearest({(1, 3), (2, 3), (3, 4), (1, 9), (4, 9), (8, 9)}) == {
+        (1, 3), (2, 3), (3, 4), (4, 9), (8, 9)}
+
+
+def test_a_day_names_where_it_returns_and_a_day_that_does_not_has_no_such_heading():
+    pairs = spiral.edges(ASKS)
+    assert '<a href="../day07/index.html">07 Entropy, cross-entropy, perplexity</a> counting' in (
+        spiral.returns(5, pairs, ""))
+    assert spiral.returns(9, pairs, "- **a** ([day 07](x)). b\n") == ""
+    only = spiral.returns(9, pairs, "- **a (b)** ([day 09](x)). c\n")
+    assert 'href="../../notes/glossary.html#word-a-b-09">a (b)</a>' in only
+    assert "returns" not in only
 
 
 # --- all notes, without building them
@@ -232,6 +264,32 @@ def test_every_link_of_the_whole_book_has_its_page_and_its_line(laid):
     assert faults == []
 
 
+def test_each_link_back_has_its_link_forward_on_the_page_in_the_graph_and_in_words(laid):
+    pages = {path.parent.name: path.read_text("utf-8")
+             for path in (laid / "source/days").glob("*/index.md")}
+    graph = (laid / "source/spiral.md").read_text("utf-8")
+    pairs = [(a, b) for b in course.DAYS if course.written(ROOT, b)
+             for a in hours.builds_on(hours.note(ROOT, b)) if course.written(ROOT, a)]
+    assert len(pairs) > 300 and graph.count("<path") == len(pairs) and f" {len(pairs)} " in graph
+    assert graph.count('<li class="day') == len(pages)
+    words = graph.partition("## The same in words")[2]
+    for a, b in pairs:
+        forward = pages[f"day{a:02d}"].partition("\n## Where this returns\n")[2].split("\n## ")[0]
+        assert f'<a href="../day{b:02d}/index.html">{b:02d} ' in forward, (a, b)
+        assert re.search(rf'<path class="(near|far) hue\d+ of{a} of{b}"', graph), (a, b)
+        back, _, on = re.search(rf">{b:02d} [^\n]*", words)[0].partition("; returns on ")
+        assert f"day{a:02d}/index.html" in back and f"day{b:02d}/" in re.search(
+            rf">{a:02d} [^\n]*; returns on ([^\n]*)", words)[1], (a, b)
+
+
+def test_each_word_of_the_glossary_has_one_anchor_and_its_day_links_to_it(laid):
+    glossary = (laid / "source/notes/glossary.md").read_text("utf-8")
+    entries = re.findall(r'^- (?:<span id="([^"]+)"></span>)?\*\*.*?day(\d\d)/', glossary, re.M)
+    assert len(entries) > 400 and len({at for at, _ in entries}) == len(entries)
+    assert all(f'notes/glossary.html#{at}"' in (
+        laid / f"source/days/day{day}/index.md").read_text("utf-8") for at, day in entries)
+
+
 # --- the built book, in a browser, as files
 
 
@@ -321,6 +379,51 @@ def test_arrow_keys_turn_the_page(read):
     wait(driver, lambda: "day08" in driver.current_url)
     driver.find_element("css selector", "body").send_keys("\ue012")
     wait(driver, lambda: "day06" in driver.current_url)
+
+
+def test_keys_reach_each_day_of_the_graph_and_open_it(read):
+    driver = read("spiral.html")
+    days = driver.find_elements("css selector", ".graph li > a")
+    assert [a.text[:2] for a in days] == ["06", "08"]
+    driver.execute_script("arguments[0].focus()", days[0])
+    days[0].send_keys("\ue004")                          # Tab
+    driver.switch_to.active_element.send_keys("\ue007")  # Enter
+    wait(driver, lambda: "days/day08/index.html" in driver.current_url)
+
+
+def test_a_day_with_the_focus_shows_all_of_its_arcs_and_no_other(book, browser, tmp_path):
+    pairs = {(6, 7): "", (7, 8): "", (6, 8): ""}
+    made = spiral.page([6, 7, 8], pairs)
+    page = tmp_path / "graph.html"
+    page.write_text(f'<!doctype html><meta charset="utf-8"><link rel="stylesheet" href="'
+                    f'{(book / "_static/book.css").as_uri()}">{made}', encoding="utf-8")
+    browser.get(page.as_uri())
+
+    def seen():
+        return [pair for pair in pairs if browser.execute_script(
+            "return getComputedStyle(document.querySelector(arguments[0])).opacity",
+            "path.of{}.of{}".format(*pair)) == "1"]
+
+    assert seen() == [(6, 7), (7, 8)]
+    browser.find_element("css selector", "body").send_keys("\ue004")
+    assert browser.switch_to.active_element.text.startswith("06") and seen() == [(6, 7), (6, 8)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_names_in_the_graph_are_readable(read, scheme):
+    driver = read("spiral.html", scheme=scheme)
+    shades = driver.execute_script("""
+        const pen = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
+        const rgb = (colour) => { pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1);
+            return "rgb(" + pen.getImageData(0, 0, 1, 1).data.slice(0, 3).join() + ")"; };
+        const link = document.querySelector(".graph li > a");
+        const shade = (n) => { link.parentNode.className = "hue" + n;
+            return getComputedStyle(link).color; };
+        return [getComputedStyle(document.body).backgroundColor,
+            ...[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12].map(shade)].map(rgb)""")
+    paper, *inks = map(luminance, shades)
+    assert len(set(shades)) == 13
+    assert all((max(ink, paper) + .05) / (min(ink, paper) + .05) > 4.5 for ink in inks)
 
 
 def luminance(colour):

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from days.harness import UsageError, console
-from days.tools.book import code, front, links, note
+from days.tools.book import code, front, links, note, spiral
 from days.tools.book.places import Shelf
 from days.tools.data import scratch
 
@@ -69,17 +69,22 @@ def lay_out(shelf, work):
     notes = {n: (root / f"days/day{n:02d}/README.md").read_text(encoding="utf-8")
              for n in shelf.days}
     readme = (root / "README.md").read_text(encoding="utf-8")
+    sheets = {path: (root / path).read_text(encoding="utf-8") for path in shelf.sheets}
+    pairs, glossary = spiral.edges(notes), sheets.get("notes/glossary.md", "")
     for path, text in read.items():
         made[f"code/{path}.md"], made[f"code/{path}.listing"] = code.page(
             path, text, shelf, shelf.owners[path])
-    for path in shelf.sheets:
+    for path, text in sheets.items():
         orphan = "" if path.startswith("notes/") else "---\norphan: true\n---\n\n"
-        made[path] = orphan + note.convert((root / path).read_text(encoding="utf-8"), shelf, path,
-                                           path)
+        if path == "notes/glossary.md":
+            text = spiral.anchored(text)
+        made[path] = orphan + note.convert(text, shelf, path, path)
     for day in shelf.days:
-        made[f"days/day{day:02d}/index.md"] = front.of_day(day, shelf, read)
+        made[f"days/day{day:02d}/index.md"] = front.of_day(
+            day, shelf, read, spiral.returns(day, pairs, glossary))
     made |= {"index.md": front.index(readme, notes, shelf), "guide.md": front.guide(readme, shelf),
-             "play.md": front.play(shelf), "code/index.md": front.everything(shelf, read)}
+             "play.md": front.play(shelf), "spiral.md": spiral.page(shelf.days, pairs),
+             "code/index.md": front.everything(shelf, read)}
     figures = {path for path in shelf.wanted if path.endswith((".svg", ".png"))}
     source, extra = work / "source", work / "extra"
     for path, text in made.items():

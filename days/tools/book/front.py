@@ -16,7 +16,8 @@ def index(readme, notes, shelf):
     lines = ["# A language model in sixty-four days\n", '<div class="hero">\n',
              note.convert(intro, shelf, "index.md", "README.md"), '\n</div>\n',
              f'<p class="ways"><a class="first" href="{first}">Begin with the first day</a>'
-             '<a href="guide.html">How to run it</a><a href="play.html">Pages to play with</a>'
+             '<a href="guide.html">How to run it</a><a href="spiral.html">What builds on what</a>'
+             '<a href="play.html">Pages to play with</a>'
              '<a href="code/index.html">All the code</a></p>\n',
              f"{BADGE} marks the spine: the shortest path to a GPT that writes.\n"]
     for number, (title, days) in enumerate(course.PHASES, 1):
@@ -41,7 +42,7 @@ def row(day, text, root):
 
 def trees(notes, shelf):
     """The table of contents that the sidebar, and previous and next, are made from."""
-    yield tree("The course", ["guide", "play", "code/index"])
+    yield tree("The course", ["guide", "spiral", "play", "code/index"])
     for number, (title, days) in enumerate(course.PHASES, 1):
         here = [f"{d.number:02d} · {d.title} <days/{d.name}/index>" for d in days
                 if d.number in notes]
@@ -124,11 +125,11 @@ def files_of(day, shelf, texts):
     return "\n\n## The files of this day\n\n" + "\n".join(rows) + "\n"
 
 
-def of_day(day, shelf, texts):
-    """The page of a day: its note, and the files it adds."""
+def of_day(day, shelf, texts, returns=""):
+    """The page of a day: its note, where it returns, and the files it adds."""
     file = f"days/day{day:02d}/README.md"
     text = (shelf.root / file).read_text(encoding="utf-8")
     return (note.convert(text, shelf, f"days/day{day:02d}/index.md", file)
-            + files_of(day, shelf, texts))
+            + returns + files_of(day, shelf, texts))
 
 

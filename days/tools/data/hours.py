@@ -71,11 +71,14 @@ def builds_on(text):
     found = re.search(r"[Bb]uilds on:?\s+(.*?)(?:\n\s*\n|\Z)", prose(text)[start:end], re.S)
     if not found:
         return None
-    said, named = re.sub(r"\s*\([^)]*\)", "", " ".join(found[1].split())), set()
-    for some in DAY_LIST.findall(said):
-        for first, last in re.findall(r"(\d+)(?:(?: to |–|-)(\d+))?", some):
-            named |= set(range(int(first), int(last or first) + 1))
-    return named
+    said = re.sub(r"\s*\([^)]*\)", "", " ".join(found[1].split()))
+    return {day for some in DAY_LIST.findall(said) for day in numbers(some)}
+
+
+def numbers(some):
+    """All days of a list such as "04, 07 and 32 to 35"."""
+    return {day for first, last in re.findall(r"(\d+)(?:(?: to |–|-)(\d+))?", some)
+            for day in range(int(first), int(last or first) + 1)}
 
 
 def note(root, day):
