@@ -48,8 +48,9 @@ def nats_per_byte(read, tokenizer, text, window):
 def answer(read, tokenizer, question, choices):
     """Which continuation does the model find likeliest? (index by sum, index by mean per byte).
 
-    The sum is the probability of the whole continuation, and so prefers short ones; the mean per
-    byte does not. A token that straddles question and choice counts as part of the choice.
+    question: a str; choices: a list of str that may follow it, none empty. The sum is the log of
+    the whole continuation's probability, and so prefers short ones; the mean per byte does not. A
+    token that straddles question and choice counts as part of the choice.
     """
     sums, means, known, own = [], [], {}, tokenizer.encode(question)
     for choice in choices:

@@ -26,7 +26,7 @@ class Rows:
     """A table (V, C) whose rows are dequantised when they are asked for.
 
     table[i] is row i, (C,) float32; table[ids] with ids (n,) is (n, C). raw: (V, bytes) uint8 of
-    blocks of one kind, mapped from the file: `nbytes` counts what is held besides, nothing.
+    blocks of one kind, mapped from the file. `nbytes` is 0, since nothing is held besides the file.
     head: the same table as a Packed matrix, if it holds the same numbers; then a single row is
     taken from there by compiled code. After a token the interpreter's memory has left the caches,
     so that a few lines of Python cost as much as a large matrix does.

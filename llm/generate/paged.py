@@ -53,7 +53,7 @@ class BlockPool:
         return block
 
     def forget(self, block):
-        """Its contents will change: nobody shall find it any more."""
+        """The block's contents will change, so `find` must not return it any more."""
         if self.known.get(self.key[block]) == block:
             del self.known[self.key[block]]
         self.key[block] = None

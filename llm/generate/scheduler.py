@@ -118,8 +118,10 @@ class Scheduler:
         return plan
 
     def make_room(self, request):
-        """Blocks for all known tokens; while there are none the youngest goes. False if that is
-        this request itself."""
+        """Get blocks for all known tokens; while there are none, the youngest request is sent back.
+
+        False if the one sent back is this request itself.
+        """
         while True:
             try:
                 self.pool.grow(request.table, len(request.known))

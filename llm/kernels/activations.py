@@ -5,7 +5,8 @@
 Every matrix wants its vector rounded first, some 100,000 numbers a token, and a loop in Numba
 takes 25 ns for 32 of them because it finds their largest one by one. Written as one vector of 32
 it takes 6. A float near 1.5 · 2²³ has no bits for fractions: x / scale added to that number is
-rounded, and the difference in bits is the integer.
+rounded, and the difference in bits is the integer. Left out: what is multiplied by them
+(lanes.py, products.py).
 """
 
 import numpy as np

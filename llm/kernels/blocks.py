@@ -87,9 +87,9 @@ def tile_blocks(layout, words, heads):
 def quantise(layout, w):
     """w (N, K) float32 -> words, heads: each block rounded to nearest between its own ends.
 
-    With minima, scale = (max − min) / top; without, the number of largest size becomes
-    0 (4 bits, as in Q4_0) or the block is symmetric (8 bits, as in Q8_0). The float16 scale is
-    what q is computed with, so that its rounding is no error of its own.
+    With minima, scale = (max − min) / top; without, the number of largest size becomes q = 0
+    (4 bits, as in Q4_0) or the block is symmetric (8 bits, as in Q8_0). q is computed with the
+    rounded float16 scale, so that the scale's rounding is no error of its own.
     Raises ValueError if K is not a multiple of 32, or a scale does not fit float16.
     """
     N, K = w.shape

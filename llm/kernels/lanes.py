@@ -8,9 +8,10 @@ instruction by instruction, in LLVM's own language. What it computes is
     y[row] = Σ_b scale[b, row] · xs[b] · (Σ_k q[b, row, k] · xq[b, k] − offset · sum[b])
              + minimum[b, row] · xs[b] · sum[b]              with sum[b] = Σ_k xq[b, k]
 
-where xq are the activations in 8 bits and xs their scales (`prepare8` in kernels/products.py).
+where xq are the activations in 8 bits and xs their scales (`prepare8` in kernels/activations.py).
 The sums of integers are exact; floats are rounded once a block. A lane is one output: nothing is
-ever summed across lanes. Ask kernels/cpu.py first: a processor without the instruction dies of it.
+ever summed across lanes. Ask kernels/cpu.py first: on a processor without the instruction the
+process is killed. Left out: processors with neither VNNI nor AVX2 (products.py has plain loops).
 """
 
 from llvmlite import ir

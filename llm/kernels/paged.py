@@ -111,9 +111,9 @@ def multiply(data, x, N):
 
 @contextmanager
 def threads_for(flops):
-    """All threads for a kernel that is worth it, else one; afterwards it is as before.
+    """All threads for a kernel of more than WORTH FLOPs, else one; afterwards it is as before.
 
-    How many never changes a result.
+    The number of threads never changes a result.
     """
     before = numba.get_num_threads()
     numba.set_num_threads(numba.config.NUMBA_NUM_THREADS if flops > WORTH else 1)

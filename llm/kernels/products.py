@@ -4,7 +4,8 @@ Three paths lead to the same product (kernels/cpu.py says which the processor ca
 vnni and avx2 round activations to 8 bits, 32 to a scale (`prepare8`) and use kernels/lanes.py;
 plain keeps them in float32 and is nothing but Numba, for any processor, or where 8 bits are too
 few. It is slower, since each weight is widened to a float before it is multiplied.
-Many vectors at once share the weights that a register holds: that is what prefill wants.
+Many vectors at once share the weights that a register holds: that is what prefill wants. Left out:
+the instructions themselves (lanes.py).
 """
 
 import numpy as np

@@ -1,4 +1,7 @@
-"""Day 49 · Grouped-query attention as a module: day 29's, with K heads of keys and values."""
+"""Day 49 · Grouped-query attention as a module: day 29's, with K heads of keys and values.
+
+Left out: attention that reads shared keys in place. Here each is copied for its group.
+"""
 
 from llm.functions import grouped
 from llm.functions.heads import NO_RULE

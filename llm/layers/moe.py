@@ -137,6 +137,7 @@ class MoE(Module):
             np.float32)
 
     def decided(self):
+        """The Routing of the last call; ValueError where there was none."""
         if self.last is None:
             raise ValueError("this layer has routed nothing yet: call it first")
         return self.last

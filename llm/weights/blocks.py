@@ -33,15 +33,17 @@ class BlockType:
 
 
 def f32(blocks):
+    """4 bytes: the number itself."""
     return blocks.copy().view(np.float32)
 
 
 def f16(blocks):
+    """2 bytes: a float16, widened."""
     return half(blocks, 0)
 
 
 def bf16(blocks):
-    """The upper half of a float32: shift it back up."""
+    """2 bytes: the upper half of a float32, shifted back up."""
     return (blocks.copy().view(np.uint16).astype(np.uint32) << 16).view(np.float32)
 
 

@@ -89,11 +89,13 @@ def products(flat):
 
 
 def q4_k(flat):
+    """Blocks of 144 bytes (n, 144) -> bytes of q (n, 8, 16), heads (n, 8, 2): as Q4_1."""
     q = two_nibbles(flat[:, 16:144])                        # (n, 8, 32)
     return q[..., :16] | q[..., 16:] << 4, products(flat)
 
 
 def q5_k(flat):
+    """Blocks of 176 bytes (n, 176) -> bytes of q (n, 8, 32), heads (n, 8, 2): as Q5_1."""
     fifth = flat[:, None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1
     return two_nibbles(flat[:, 48:176]) | fifth << 4, products(flat)
 

@@ -18,7 +18,7 @@ SPACE = "▁"
 
 
 class ScoredBPE:
-    """Encodes and decodes as day 25's FastBPE does, which see for `special`.
+    """Encodes and decodes as day 25's FastBPE does, whose docstring explains `special`.
 
     pieces: list of str, by id; scores (V,); specials {text: id}; byte_ids (256,) ids of the bytes.
     prefix: whether a text, and what follows a special token, begins with a space of its own.

@@ -43,9 +43,11 @@ class Expressions:
         self.tokens.reverse()
 
     def fail(self, what):
+        """Raise the TemplateError that says what is not supported."""
         raise TemplateError(f"the chat template {what}, which is not supported here")
 
     def next(self):
+        """Take the next token; "" at the end."""
         return self.tokens.pop() if self.tokens else ""
 
     def take(self, token):
@@ -53,6 +55,7 @@ class Expressions:
         return bool(self.tokens) and self.tokens[-1] == token and bool(self.tokens.pop())
 
     def expect(self, token):
+        """Take this token, or fail."""
         if not self.take(token):
             self.fail(f"has {self.next()!r} where {token!r} should be")
 

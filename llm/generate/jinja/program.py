@@ -68,7 +68,10 @@ def cut(source):
 
 
 class Parser:
-    """Turns pieces into lists of statements, each a function (scope, out)."""
+    """Turns pieces into lists of statements, each a function (scope, out).
+
+    text, output and the three tags return one statement each; `block` finds a tag by its name.
+    """
 
     def __init__(self, source):
         self.pieces, self.depth, self.end = cut(source)[::-1], 0, None

@@ -71,12 +71,14 @@ def truth(value):
 
 
 def number(value):
+    """The value, which must be a whole number or a truth value; else TemplateError."""
     if isinstance(value, int):
         return value
     raise TemplateError(f"the chat template computes with {str(value)[:20]!r}, which is no number")
 
 
 def contains(part, whole):
+    """`part in whole` for a text, a list or the keys of a dict; else TemplateError."""
     if isinstance(whole, (Text, list, dict)):
         return plain(part) in (plain(whole) if not isinstance(whole, list) else map(plain, whole))
     raise TemplateError(f"the chat template looks into {str(whole)[:20]!r}, which holds nothing")
@@ -104,4 +106,5 @@ def rest(value, first):
 
 
 def complain(said):
+    """What a template's own raise_exception does: TemplateError with its message."""
     raise TemplateError(f"the chat template refuses this conversation: {as_text(said)!s:.200}")
