@@ -3,18 +3,15 @@
 Hugging Face's GPT-2 keeps its matrices as a "Conv1D": (Cin, Cout), which is how ours lie, and
 queries, keys and values side by side in one matrix, as ours do. So only names change.
 Left out: PyTorch's pickled files, which run code when they are opened, and files cut into shards.
-Sources: transformers, modeling_gpt2.py, `GPT2LMHeadModel`; safetensors, README.md, "Format".
+Source: transformers, modeling_gpt2.py, `GPT2LMHeadModel`.
 """
 
-import json
 import re
-from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from llm.weights.blocks import NAMES as TYPES
-from llm.weights.blocks import dequantise
+from llm.weights.safetensors import SafetensorsError, read_safetensors
 
 NAMES = {"wte.weight": "embed.table", "wpe.weight": "positions.table",
          "ln_f.weight": "norm.gain", "ln_f.bias": "norm.bias"}
@@ -66,29 +63,10 @@ def read_arrays(path):
             with np.load(path, allow_pickle=False) as found:
                 return dict(found)
         if path.suffix == ".safetensors":
-            return safetensors(np.memmap(path, dtype=np.uint8, mode="r"))
+            return read_safetensors(path)[0]
+    except SafetensorsError as error:
+        raise WeightsError(str(error)) from None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise WeightsError(f"cannot read {path}: {error}") from None
     raise WeightsError(f"{path} is neither .npz nor .safetensors; a .bin or .pt file holds "
                        "programs besides weights and is not opened here")
-
-
-def safetensors(data):
-    """data (bytes,) uint8 -> {name: float32 array}: u64 length, a JSON table, then the bytes."""
-    size = int.from_bytes(data[:8].tobytes(), "little")
-    if len(data) < 8 or size > len(data) - 8:
-        raise ValueError(f"its table of {size:,} bytes is larger than the file; is it cut short?")
-    table, body = json.loads(data[8:8 + size].tobytes()), data[8 + size:]
-    arrays = {}
-    for name, about in table.items():
-        if name == "__metadata__":
-            continue
-        kind, shape = TYPES.get(about["dtype"]), about["shape"]
-        first, last = about["data_offsets"]
-        if kind is None or kind.weights != 1:
-            raise ValueError(f"{name!r} has type {about['dtype']!r}; F32, F16 and BF16 are read")
-        if not 0 <= first <= last <= len(body) or last - first != prod(shape) * kind.bytes:
-            raise ValueError(f"{name!r}, shape {shape}, does not fit its place {first}:{last} in "
-                             f"{len(body):,} bytes; the file is damaged")
-        arrays[name] = dequantise(body[first:last].reshape(1, -1), kind).reshape(shape)
-    return arrays
