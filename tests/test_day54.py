@@ -92,7 +92,7 @@ def test_the_example_by_hand_two_parts():
 def test_the_example_by_hand_numbers_trained():
     """SmolLM2, r = 8: 81,408 numbers a block and 2,442,240 in all, 1.8 % of the model."""
     config = LlamaConfig(V=1, T=1, L=1)
-    model = Llama(config, qlora.Nothing())
+    model = Llama(config, qlora.Zeros())
     add_lora(model, 8, 16, np.random.default_rng(0))
     assert model.count_parameters() == 81_408
     assert 30 * 81_408 == 2_442_240

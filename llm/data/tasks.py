@@ -132,7 +132,7 @@ def split(tasks, share=0.1):
 
 
 def content(task):
-    """What makes two tasks the same: the story, the wish, or the numbers and the sign."""
+    """What makes two tasks the same: the story, the request for one, or numbers and sign."""
     if task.family in ("sum", "calculator"):
         return " ".join(sorted(re.findall(r"\d+|[-+*]", task.prompt)))
     return task.prompt.partition("\n")[0]

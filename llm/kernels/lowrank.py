@@ -2,7 +2,8 @@
 
 The large products stay BLAS's. A product with r = 8 in the middle is not worth a library call that
 writes an array of its own: `add_product` adds it to what is there, in one pass over memory. The
-softmax of a chunk of logits becomes its gradient in place.
+softmax of a chunk of logits becomes its gradient in place. Left out: biases of frozen layers
+without an adapter.
 """
 
 import numpy as np

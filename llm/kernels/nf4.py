@@ -1,4 +1,7 @@
-"""Day 54 · The twin of tune/nf4.expand: 4-bit codes become float32 weights, block by block."""
+"""Day 54 · The twin of tune/nf4.expand: 4-bit codes become float32 weights, block by block.
+
+Left out: making the codes, and reading the scales, which are few: NumPy does both.
+"""
 
 import numpy as np
 from numba import njit, prange

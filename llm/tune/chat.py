@@ -1,8 +1,8 @@
 """Day 53 · Chat examples: a conversation becomes ids, and a mask of what the assistant says.
 
-The model is to learn to answer, not to ask. So of a conversation's tokens those count that the
-assistant writes, in every turn of his, and the end token that says the turn is over. Works with
-any tokenizer that has the two special tokens of ChatML. Left out: tools and images in messages.
+The model is to learn to answer, not to ask. So only the tokens that the assistant writes count, in
+each of its turns, and the end token that says the turn is over. Works with any tokenizer that has
+the two special tokens of ChatML. Left out: tools and images in messages.
 """
 
 from functools import cache
@@ -24,7 +24,7 @@ def chatml():
 def example(tokenizer, messages, template=None):
     """[Message, …] -> (ids (T + 1,) int32, mask (T + 1,) bool), one position of text each.
 
-    The mask is True on the assistant's tokens and on the <|im_end|> that closes each of his turns;
+    The mask is True on the assistant's tokens and on the <|im_end|> that closes each of its turns;
     after the last one the example ends. template: a ChatTemplate that closes turns by <|im_end|>;
     plain ChatML if not given. Raises ValueError where the messages are out of order or one is
     empty, where the tokenizer lacks the special tokens, or the template writes no such turns.

@@ -1,6 +1,7 @@
 """Day 54 · `with fast(): fit(…)` for frozen models with adapters, in float32 or 4 bits.
 
-Day 50's `fast`, and twins for today's primitives and for day 49's `spread`.
+Day 50's `fast`, and twins for today's primitives and for day 49's `spread`. Left out: frozen layers
+with a bias and no adapter, for which the reference runs.
 """
 
 import contextlib

@@ -99,12 +99,14 @@ def text(record, name, empty=False):
 
 
 def read_instruction(record):
+    """instruction, then a line with the input if there is one, and output -> two messages."""
     more = text(record, "input", empty=True) if record.get("input") is not None else ""
     asked = text(record, "instruction") + ("\n" + more if more else "")
     return [Message("user", asked), Message("assistant", text(record, "output"))]
 
 
 def read_chat(record):
+    """messages -> [Message, …], in turn, the last one the assistant's."""
     messages = record["messages"]
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise ValueError('"messages" is no list of objects with "role" and "content"')
@@ -118,6 +120,7 @@ def read_chat(record):
 
 
 def read_preference(record):
+    """prompt, chosen and rejected -> Preference."""
     return Preference(*(text(record, name) for name in FIELDS["preference"]))
 
 

@@ -93,10 +93,10 @@ def add_lora(model, rank, alpha, rng, targets=None, rslora=False):
     """Freeze `model` and put adapters beside its linear layers -> {path: LoRALinear}.
 
     targets: the last part of a layer's path, or all of it; None: all layers but a head of its own,
-    as in peft's "all-linear". A `qkv` holds three matrices and gets
-    three adapters, as in models that keep them apart. Layers in 4 bits (qlora.py) are frozen
-    already, and get theirs in the same way. rng draws A. Raises ValueError, before
-    anything changes, if the model has adapters already or a target names no layer of it.
+    as in peft's "all-linear". A `qkv` holds three matrices and gets three adapters, as in models
+    that keep them apart. Layers in 4 bits (qlora.py) are frozen already, and get theirs in the same
+    way. rng draws A. Raises ValueError, before anything changes, if the model has adapters already
+    or a target names no layer of it.
     """
     if dict(model.named(LoRALinear)):
         raise ValueError("the model has adapters already: merge them first")

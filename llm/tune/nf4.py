@@ -54,6 +54,7 @@ class NF4:
                       levels()).reshape(self.shape)
 
     def bytes(self):
+        """What codes, scales, groups and mean take."""
         return self.codes.nbytes + self.scales.nbytes + self.groups.nbytes + self.mean.nbytes
 
 

@@ -20,6 +20,7 @@ from llm.layers.module import Module
 from llm.models.llama import Llama, LlamaConfig, inference_name, make_block
 from llm.tune.lora import FrozenLinear, freeze, frozen_linear
 from llm.tune.nf4 import NF4, quantise
+from llm.tune.pretrained import Zeros
 from llm.weights.blocks import dequantise
 from llm.weights.cursor import GGUFError
 from llm.weights.llama import block_rows, describe, names
@@ -63,13 +64,6 @@ def base_bytes(model):
     return sum(a.nbytes for a in model.state_dict().values() if id(a) not in trained)
 
 
-class Nothing:
-    """In place of an rng where all weights come from a file: zeros, and no time for drawing."""
-
-    def standard_normal(self, shape):
-        return np.zeros(shape, np.float32)
-
-
 def open_quantised(pretrained):
     """A frozen Llama in 4 bits from an open file; see `open_frozen`."""
     return open_frozen(pretrained, NF4Linear)
@@ -98,7 +92,7 @@ def open_frozen(pretrained, layer=FrozenLinear):
         return made
 
     blocks = []
-    model = Llama(dataclasses.replace(config, V=1), Nothing(), block)      # one row of zeros
+    model = Llama(dataclasses.replace(config, V=1), Zeros(), block)        # one row of zeros
     model.config = config
     model.embed.table = Tensor(read("embed"))
     model.norm.gain = Tensor(read("norm.gain"))
