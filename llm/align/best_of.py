@@ -1,7 +1,8 @@
 """Day 56 · Best of n: draw n answers, keep the one with the highest reward; and how far that goes.
 
-Over a finite set of answers all of it is exact, for any n: nothing is drawn here. Left out: which
-of equal rewards is kept (the sooner drawn one, so each as often as its own probability says).
+Over a finite set of answers all of it is exact, for any n: nothing is drawn here. Of equal rewards
+the one that was drawn first is kept, so each as often as its own probability says. Left out:
+drawing answers from a model.
 """
 
 import math

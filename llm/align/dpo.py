@@ -118,5 +118,6 @@ def same_shape(*arrays):
 
 
 def positive(name, value):
+    """Raise ValueError unless the setting of this name is above 0."""
     if not value > 0:
         raise ValueError(f"{name} must be above 0, not {value}")

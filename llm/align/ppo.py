@@ -136,7 +136,8 @@ def experience(policy, reference, draw, score, settings, controller, rng, stop=N
     """An endless iterator of Experience for `fit`, `settings.updates` of them a round.
 
     draw(N) -> N pairs (prompt ids, anything), score([anything], [answer ids]) -> N numbers.
-    controller: holds `beta` and is told the KL after each round (AdaptiveKL). hook(Report) then.
+    controller: holds `beta` and is told the KL after each round's sampling (AdaptiveKL); then
+    hook(Report) is called.
     Raises ValueError, at once, if policy and reference have vocabularies of different size.
     """
     ours, theirs = policy.body.config, reference.config

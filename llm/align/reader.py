@@ -73,11 +73,13 @@ class Whole:
         self.model, self.ids = model, np.zeros((N, 0), np.int32)
 
     def read(self, ids):
+        """As Cached.read."""
         self.ids = np.concatenate([self.ids, ids], axis=1)
         with no_grad():
             return self.model(self.ids).data[:, -1]
 
     def keep(self, rows):
+        """As Cached.keep."""
         self.ids = self.ids[rows]
 
 

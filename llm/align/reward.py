@@ -2,7 +2,8 @@
 
 The number is read at the answer's last token, the only one that has seen all of it. Pairs tell
 nothing about a constant that is added to all answers of a prompt, so the head has no bias; after
-training `centre` makes the mean over given answers 0. Left out: ensembles, rewards a token.
+training `centre` makes the mean over given answers 0. Left out: ensembles, and a reward for each
+token.
 """
 
 import math

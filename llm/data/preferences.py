@@ -78,6 +78,7 @@ def fillers(answer):
 
 
 def of_sum(prompt, answer):
+    """`utility` of an answer to a sum, fillers aside; None for another family, as the next two."""
     asked = SUM.fullmatch(prompt)
     if not asked:
         return None

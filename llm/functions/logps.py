@@ -39,7 +39,7 @@ def token_logps(logits, targets):
     peak = finite_peak(rows, -1)                                    # (N, 1)
     shift(rows, peak)
     picked = rows[np.arange(len(ids)), ids]
-    log_sum = np.log(np.exp(rows, out=rows).sum(axis=-1, keepdims=True))    # rows are no more
+    log_sum = np.log(np.exp(rows, out=rows).sum(axis=-1, keepdims=True))    # overwrites rows
     out[kept] = picked - log_sum[:, 0]
     return out, (logits, targets, peak, log_sum)
 

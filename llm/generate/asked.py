@@ -33,7 +33,7 @@ class Asked:
     chat: bool
     stream: bool
     usage: bool                # whether a stream ends with the numbers of tokens
-    pattern: str | None        # what the answer must match; see `formats.py`
+    pattern: str | None        # what the answer must match: `Formats.pattern` of formats.py
 
 
 def read(body, model, context, chat, pattern_of):

@@ -24,6 +24,7 @@ ALLOWED = {"object": {"properties", "required", "additionalProperties"}, "array"
 
 
 def refuse(message):
+    """The Refused, to be raised, for a response_format that is not done here."""
     return Refused(400, f"response_format: {message}", "response_format")
 
 
@@ -72,7 +73,7 @@ class Formats:
                        else b"" for i in range(model.arch.V)]
 
     def pattern(self, wanted):
-        """response_format -> a pattern, or None for plain text. Refused where it is neither."""
+        """response_format -> a pattern, "json_object", or None for plain text; else Refused."""
         kind = wanted.get("type") if isinstance(wanted, dict) else wanted
         if kind in (None, "text"):
             return None

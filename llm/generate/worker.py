@@ -31,9 +31,10 @@ class Closed(Exception):
 
 
 class Worker:
-    """model: an Opened. most: requests in a batch; waiting: in the queue besides; memory: bytes for
-    keys and values; rows: tokens a step at most.
+    """Serves one model from a thread of its own.
 
+    model: an Opened. most: requests in a batch; waiting: in the queue besides; memory: bytes for
+    keys and values; rows: tokens a step at most; size: tokens in a block.
     `context` is the longest text that can be served: the model's, or what the memory has room for.
     Raises ValueError where the memory has no room for one block.
     """

@@ -4,8 +4,8 @@
 
 Gradients are the same, bit for bit: the same operations run on the same numbers. Segments of whole
 models are in llm/layers/segment.py. Sources: Griewank & Walther 2000 (checkpointing); Chen et al.
-2016, arXiv 1604.06174, section 4 (deep networks). Left out: a recompute inside a recompute is
-possible, but nothing chooses where.
+2016, arXiv 1604.06174, section 4 (deep networks). Left out: choosing where a recompute inside a
+recompute, which is possible, would pay.
 """
 
 from llm.grad.tensor import Tensor, _recording, no_grad

@@ -108,6 +108,7 @@ class Share:
 
 
 def go_back(value, seed):
+    """value.backward(seed) in the value's own dtype; nothing where value is None."""
     if value is not None:                              # None: no target here, so no gradient
         value.backward(np.asarray(seed, value.data.dtype))
 

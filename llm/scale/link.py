@@ -51,6 +51,7 @@ class Metered(Comm):
 
     @property
     def now(self):
+        """Seconds of this rank's clock."""
         return time.perf_counter() if self.sleep else self.clock
 
     def work(self, seconds):

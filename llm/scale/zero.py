@@ -168,6 +168,7 @@ class Zero:
         self.stale = False
 
     def each(self, units, do):
+        """do(unit) for each of the units, in their order."""
         for unit in units:
             do(unit)
 

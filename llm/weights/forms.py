@@ -121,7 +121,7 @@ def rename(form, arch, weights):
     """{our name: array} -> {their name: array}, for what `check_weights` let through.
 
     A GPT without biases gets zeros, since others ask for them; a head that must not be missing is
-    the embedding once more. Raises ValueError for a bias in a Llama, which theirs has not.
+    the embedding once more. Raises ValueError for a bias in a Llama, where their form has none.
     """
     gpt, outputs = arch.norm == "layer", shapes_of_biases(arch)
     known, found = {name for name, _, _ in places(form, arch)}, {}
