@@ -1,13 +1,14 @@
 """Day 07 · A probabilistic grammar with a memory, and the exact entropy of the texts it writes.
 
 A rule is a weight, a template and what to remember: `(3, "a {toy} for <Name>.", {"toy": "kite"})`.
-Braces repeat what is remembered, angle brackets expand another symbol. It inherits the memory if
-it is written with a capital; <small> ones are plain words and inherit nothing. So a node of the
-derivation is a pair (symbol, memory), and the grammar over nodes is context-free.
+Braces repeat what is remembered, angle brackets expand another symbol. A symbol written with a
+capital inherits the memory; a <small> one stands for plain words and inherits nothing. So a node of
+the derivation is a pair (symbol, memory), and the grammar over nodes is context-free.
 
-Every choice must show at once: the alternatives of a node begin with literal text, and none of
-these beginnings starts with another one. Then a text has at most one derivation (proof in the
-note), so the entropy of the texts is that of the choices. `expand` refuses all else.
+Which rule was chosen must be visible at its first letters: the alternatives of a node begin with
+literal text, and none of these beginnings starts with another one. Then a text has at most one
+derivation (proof in the note), so the entropy of the texts is that of the choices. `expand` refuses
+all else.
 Left out: recursion, which would need a linear system in place of dynamic programming.
 """
 
@@ -141,7 +142,10 @@ def first_literal(symbol, pieces, choices):
 
 
 def refuse_prefixes(symbol, beginnings):
-    """Raise if one beginning starts with another; sorted, such a pair has neighbours like it."""
+    """ValueError if one beginning starts with another.
+
+    If any two do, then in sorted order two neighbours do, so only neighbours are compared.
+    """
     ordered = sorted(beginnings)
     for short, long in itertools.pairwise(ordered):
         if long.startswith(short):

@@ -62,7 +62,7 @@ def load(source="shakespeare", report=on_stderr):
 
 
 def load_or_default(source="shakespeare", report=on_stderr):
-    """Like `load`, but where Shakespeare cannot be had it says so and goes on with "python".
+    """Like `load`, but where Shakespeare cannot be had it reports so and returns "python" instead.
 
     The path of a file has no such default: a file that is missing is an error.
     """
@@ -115,7 +115,7 @@ def cached(path, report):
 
 
 def keep(path, data, report):
-    """Write the cache; where that is impossible say so, since the text itself is at hand."""
+    """Write the cache; where that is impossible only report it: the text itself is in memory."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, data)

@@ -2,7 +2,8 @@
 
 Arrays in, arrays out, forward only: the gradients are day 14's, layers that own their
 parameters are day 16's. Each function takes any leading axes and keeps the dtype: float32
-stays float32. Integers and lists become float64 where the function leaves the integers.
+stays float32. Integers and lists become float64 where the function leaves the integers. Left out:
+convolutions, and activations with parameters of their own.
 """
 
 import math
@@ -81,6 +82,8 @@ def gelu_erf(x):
 
 
 def silu(x):
-    """x·sigmoid(x), elementwise; also called swish. Source: Elfwing et al. 2017; Ramachandran
-    et al. 2017."""
+    """x·sigmoid(x), elementwise; also called swish.
+
+    Source: Elfwing et al. 2017; Ramachandran et al. 2017.
+    """
     return x * sigmoid(x)

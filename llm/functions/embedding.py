@@ -1,6 +1,6 @@
 """Day 11 · The embedding: row `id` of a table, which is a one-hot vector times that table.
 
-Forward only; the gradient, which must add up repeated ids, is day 14's.
+Forward only. Left out: the gradient, which must add up repeated ids (day 14).
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Day 07 · Plug-in entropies: how surprising the next token of a text is, by counting alone.
 
-Counts are put in place of probabilities, which is honest while each context occurs many times and
-flatters itself afterwards (see the note). Left out: smoothing (day 06) and bias corrections.
+Counts are put in place of probabilities. While each context occurs many times, the result is close
+to the true entropy; where contexts occur once or twice it is far too low (see the note).
+Left out: smoothing (day 06) and bias corrections.
 """
 
 import numpy as np

@@ -107,7 +107,8 @@ def perplexity(total_nll, tokens):
     """Return exp(total_nll / tokens): among how many equally likely tokens the model hesitates.
 
     total_nll: the sum (not the mean) of −log p in nats over all `tokens`. Sums of several batches
-    may be added before; means or perplexities of batches of unequal size may not.
+    may be added up first; means or perplexities of batches of unequal size may not be averaged.
+    Raises ValueError for no tokens.
     """
     if not tokens > 0:
         raise ValueError(f"perplexity needs at least one token, not {tokens}")
@@ -116,7 +117,10 @@ def perplexity(total_nll, tokens):
 
 
 def bits_per_character(total_nll, characters):
-    """Return total_nll / (characters · ln 2), comparable between any two tokenizers."""
+    """Return total_nll / (characters · ln 2), comparable between any two tokenizers.
+
+    Raises ValueError for no characters.
+    """
     if not characters > 0:
         raise ValueError(f"bits per character needs at least one character, not {characters}")
     return float(total_nll) / (float(characters) * math.log(2))

@@ -27,7 +27,9 @@ class MarkovChain:
 
     @classmethod
     def fit(cls, ids, order, vocab_size):
-        """Count the transitions of `ids` (T,), T > order. Time O(T log T), memory about 16 T bytes.
+        """Count the transitions of `ids` (T,), T > order. Time O(T log T).
+
+        Takes about 18 T bytes on the way, and up to 60 T where most runs are distinct.
 
         Raises ValueError for ids outside 0 … V − 1, T ≤ order, or V^(order + 1) > 2^64.
         Source: Markov (1913); Shannon (1948), section 3.
@@ -49,7 +51,8 @@ class MarkovChain:
     def matrix(self):
         """The transition matrix of an order-1 chain: (V, V), row = previous token.
 
-        A token that was never followed by another has a row of zeros.
+        A token that was never followed by another has a row of zeros. Raises ValueError for any
+        other order.
         """
         if self.order != 1:
             raise ValueError(f"a chain of order {self.order} has no (V, V) matrix; use order 1")
@@ -83,7 +86,8 @@ class MarkovChain:
         """Draw up to `n` tokens: (≤ n,) int32, without the prompt.
 
         `prompt` (T,), T ≥ order, must end in a context of the text; without one the first context
-        is that of a random place in the text. Ends early only where the text itself ended.
+        is that of a random place in the text. Ends early only where the text itself ended. Raises
+        ValueError for a prompt that is too short, or that the text never had.
         """
         if prompt is None:
             context = self.counts.grams[self._draw(rng, slice(None))] // np.uint64(self.vocab_size)

@@ -32,7 +32,7 @@ class NGram:
         """Count the runs of `ids` (T,) and smooth them.
 
         `smoothing` is "add-k" (pseudo-count `k`), "interpolated" (Dirichlet prior of strength
-        `alpha` around the shorter context), "backoff", "absolute" or "kneser-ney"; these three
+        `alpha` around the shorter context), "backoff", "absolute" or "kneser-ney"; the last three
         take one `discount` in (0, 1), or by default three per level, estimated from the counts.
         Time O(n T log T), memory about 40 bytes per distinct run.
         Raises ValueError for ids outside the vocabulary, T < order, V^order > 2^64, bad options.

@@ -32,9 +32,10 @@ def count(ids, order, vocab_size, smoothing):
 
 
 def smooth(level, below, surely, vocab_size, smoothing, k, alpha, discount):
-    """Probability of each run (G,), escape (C,), the factor on `below` for unseen tokens, and
-    what each context sets free (C,).
+    """Three arrays: probability (G,) of each run, and escape (C,) and free (C,) of each context.
 
+    escape is the factor on `below` for tokens that the context has not seen; free is the share of
+    its probability that the context sets free.
     `below` (G,) is P(last token | context without its oldest token) of each run. `surely` (C,) is
     the part of that distribution which goes to tokens that the shorter context has not seen.
     """
@@ -47,21 +48,20 @@ def smooth(level, below, surely, vocab_size, smoothing, k, alpha, discount):
         kept, free = discounted(level, steps)
     if smoothing == "backoff":
         return back_off(level, kept, free, below, surely, vocab_size)
-    # seen runs get their share of the free part, too
-    return kept + free[level.owner] * below, free, free
+    return kept + free[level.owner] * below, free, free  # seen runs share in the free part, too
 
 
 def dirichlet(level, strength):
-    """Posterior mean under a Dirichlet prior worth `strength` counts (day 06, Derive 1).
+    """Kept (G,) and free (C,): the posterior mean under a Dirichlet prior worth `strength` counts.
 
-    Source: MacKay & Peto (1995), "A hierarchical Dirichlet language model".
+    Source: MacKay & Peto (1995), "A hierarchical Dirichlet language model"; derived on day 06.
     """
     whole = level.per_context(level.counts) + strength
     return level.counts / whole[level.owner], strength / whole
 
 
 def discounted(level, steps):
-    """Cut every count by steps[0], steps[1] or steps[2] if it is 1, 2 or more.
+    """Kept (G,) and free (C,): every count is cut by steps[0], [1] or [2] if it is 1, 2 or more.
 
     Source: Ney, Essen & Kneser (1994); Chen & Goodman (1998), sections 2.6 and 3.
     """

@@ -8,11 +8,11 @@ import numpy as np
 
 from llm.functions.dense import linear, tanh
 from llm.functions.embedding import embedding
-from llm.models.counts import pack
+from llm.models.counts import find, pack
 
 
 def shapes(vocab_size, context, channels, hidden):
-    """The shape of each parameter by its name; all the architecture there is."""
+    """{name: shape} of each parameter; this is the whole architecture."""
     return {"table": (vocab_size, channels),       # shared by all T positions
             "w1": (context * channels, hidden),    # not shared: C rows for each position
             "b1": (hidden,),
@@ -82,7 +82,7 @@ def flops(vocab_size, context, channels, hidden):
 def known_share(seen, new, context, vocab_size):
     """The share of the runs of T tokens of `new` that occur anywhere in `seen`: ids (L,), (M,).
 
-    What a table of counts with one row a context could say anything about.
+    It is the share of contexts about which a table of counts, one row a context, says anything.
     Raises: ValueError where one of them is shorter than T, and where a run does not fit in 64
     bits (T > 10 for V = 84).
     """
@@ -90,6 +90,4 @@ def known_share(seen, new, context, vocab_size):
         raise ValueError(f"seen ({len(seen)},) and new ({len(new)},) must both have {context} ids "
                          "or more, one run; take a smaller context")
     known = np.sort(pack(seen, context, vocab_size))
-    codes = pack(new, context, vocab_size)
-    place = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-    return float((known[place] == codes).mean())
+    return float(find(known, pack(new, context, vocab_size))[1].mean())

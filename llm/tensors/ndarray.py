@@ -14,6 +14,12 @@ from llm.tensors.view import View, run
 
 
 class Array(View):
+    """A `View` with arithmetic: operands of any shapes that broadcast, results packed.
+
+    Two dtypes meet as in NumPy. Operators raise ValueError, with the shapes, where they do not
+    fit. Writing into a view writes into the array it shows.
+    """
+
     __array_ufunc__ = None               # so that `np.float32(2) * array` comes to our __rmul__
 
     def __add__(self, other):
@@ -61,14 +67,17 @@ class Array(View):
         return _dropped(out.astype(self.dtype), axes, keepdims)
 
     def mean(self, axis=None, keepdims=False):
+        """As `sum`, divided by how many were added; of int64 float64, of nothing NaN."""
         total = (self.astype(np.float64) if self.dtype == np.int64 else self).sum(axis, keepdims)
         count = self.size // total.size if total.size else 0
         return total / count if count else total * np.nan
 
     def max(self, axis=None, keepdims=False):
+        """The largest over axes as `sum` takes them. ValueError where there is none."""
         return self._extreme(walk.MAXIMUM, axis, keepdims)
 
     def min(self, axis=None, keepdims=False):
+        """The smallest, likewise."""
         return self._extreme(walk.MINIMUM, axis, keepdims)
 
     def _extreme(self, code, axis, keepdims):
@@ -82,7 +91,10 @@ class Array(View):
 
 
 def array(nested, dtype=None):
-    """Nested lists, a number or a NumPy array as an Array: int64 if all are ints, else float32."""
+    """Nested lists, a number or a NumPy array as an Array: int64 if all are ints, else float32.
+
+    A NumPy array keeps its dtype. ValueError where nested lists are ragged.
+    """
     if isinstance(nested, View):
         return nested.contiguous(always=True).astype(dtype or nested.dtype)
     if isinstance(nested, (np.ndarray, np.generic)):
@@ -103,7 +115,7 @@ def array(nested, dtype=None):
 
 
 def full(shape, value, dtype="float32"):
-    """`value` everywhere."""
+    """An Array of `shape` that holds `value` everywhere."""
     shape = tuple(shape)
     return Array(np.full(int(np.prod(shape)), value, dtype), shape)
 

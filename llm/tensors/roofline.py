@@ -113,9 +113,11 @@ def _openblas():
 
 
 def blas_with(kernel, n, timeout=60):
-    """GFLOP/s of an (n × n)² float32 product by an OpenBLAS told to use `kernel`, else 0.0.
+    """GFLOP/s of a product of two (n, n) float32 matrices by an OpenBLAS told to use `kernel`.
 
-    OpenBLAS reads the wish OPENBLAS_CORETYPE once, when it loads, so this asks another Python.
+    0.0 where it uses another kernel all the same. OpenBLAS reads OPENBLAS_CORETYPE once, when it
+    loads, so another Python process is started to ask. Raises subprocess.TimeoutExpired after
+    `timeout` seconds.
     """
     script = f"""
 import numpy as np

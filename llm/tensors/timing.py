@@ -14,7 +14,8 @@ def seconds_each(functions, repeats=7, at_least=0.002, slow=0.5, warm=True, step
 
     `warm` calls each once untimed, since a first call may compile. Calls shorter than `at_least`
     seconds are timed in batches, or they would drown in the clock's own cost. What takes over
-    `slow` seconds is timed once only. `step()` follows each round (for a progress bar).
+    `slow` seconds is timed once only. `step()` is called after each round (for a progress bar).
+    Raises ValueError for fewer than one repeat.
     """
     if repeats < 1:
         raise ValueError(f"repeats must be 1 or more, got {repeats}")

@@ -42,7 +42,10 @@ def cosine(u, v):
 
 
 def project(u, v):
-    """The multiple of v that is nearest to u: (u·v / v·v) v. What is left of u is normal to v."""
+    """The multiple of v that is nearest to u: (u·v / v·v) v. What is left of u is normal to v.
+
+    Raises ValueError where v is zero.
+    """
     square = dot(v, v)
     if square == 0:
         raise ValueError(f"cannot project on a zero vector of length {len(v)}")
@@ -61,7 +64,10 @@ def unit_rows(x):
 
 
 def cosines(x, v):
-    """Cosine of every row of x (N, C) with v (C,): (N,), in one matrix-vector product."""
+    """Cosine of every row of x (N, C) with v (C,): (N,), in one matrix-vector product.
+
+    Raises ValueError where the shapes do not fit, or a row or v is zero.
+    """
     if x.ndim != 2 or v.shape != x.shape[1:]:
         raise ValueError(f"cosines needs (N, C) and (C,), got {x.shape} and {v.shape}")
     return unit_rows(x) @ unit_rows(v[None])[0]

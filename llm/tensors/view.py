@@ -16,7 +16,10 @@ DTYPES = ("float32", "float64", "int64")
 
 
 class View:
-    """`buffer` has one axis. `strides` and `offset` count its elements, not bytes."""
+    """`buffer` has one axis. `strides` and `offset` count its elements, not bytes.
+
+    Raises ValueError for another dtype than the three, and where a position would lie outside.
+    """
 
     def __init__(self, buffer, shape, strides=None, offset=0):
         self.buffer, self.shape, self.offset = buffer, tuple(shape), offset
@@ -49,6 +52,7 @@ class View:
         return st.is_contiguous(self.shape, self.strides)
 
     def _seen(self, shape, strides, offset=None):
+        """Another view of the same buffer; it remembers whether elements repeat."""
         view = type(self)(self.buffer, shape, strides, self.offset if offset is None else offset)
         view.part_of_repeats = self.repeats
         return view

@@ -4,9 +4,10 @@ Each visits every index of `shape` once, with one position per operand that move
 strides. The innermost axis is a plain loop; the others advance like the digits of an odometer.
 Left out: threads, and cutting big walks into cache-sized blocks (day 04 does both for matmul).
 
-`fastmath={"reassoc"}` lets the compiler add in another order, so that it can use SIMD; it keeps
-NaN and infinity exact, unlike the full `fastmath=True`. Helpers are inlined into the four cached
-kernels; one without a `fastmath` of its own would take over that of whoever calls it first.
+`fastmath={"reassoc", "contract"}` lets the compiler add in another order and fuse a product with a
+sum, so that it can use SIMD; it keeps NaN and infinity, unlike the full `fastmath=True`. Helpers
+are inlined into the four cached kernels; one without a `fastmath` of its own would take over that
+of whoever calls it first.
 """
 
 import numpy as np
@@ -44,6 +45,7 @@ def advance(index, shape, position, strides):
 
 @njit(**OPTIONS)
 def operate(code, x, y):
+    """x ∘ y for every code but DIVIDE, which `combine` does itself."""
     if code == ADD:
         return x + y
     if code == SUBTRACT:

@@ -4,7 +4,8 @@ Words that keep the same company get similar vectors. Left out: learning (day 11
 by gradient descent), parts of words (days 24–26), and words too rare for the vocabulary.
 
 Sources: Levy, Goldberg and Dagan, "Improving distributional similarity with lessons learned from
-word embeddings", TACL 2015, sections 2 and 3; Church and Hanks, "Word association norms", 1990.
+word embeddings", TACL 2015, sections 2 and 3; Church and Hanks, "Word association norms", 1990;
+Linzen, "Issues in evaluating semantic spaces using word analogies", 2016.
 """
 
 import re
@@ -43,9 +44,10 @@ def cooccurrence(tokens, vocab, window):
 
 
 def ppmi(counts, smoothing=0.75):
-    """max(0, ln P(w, c) / (P(w) P(c))) of counts (V, V), with P(c) flattened to a power < 1.
+    """max(0, ln P(w, c) / (P(w) P(c))) of counts (V, V), in nats; 0 where a pair never occurs.
 
-    The power keeps rare words from looking like strong company. 0 where a pair never occurs.
+    P(c) is made of the counts to the power `smoothing`. A power below 1 raises P(c) of rare words,
+    whose few pairs would otherwise get the highest scores. Raises ValueError where no pair occurs.
     """
     total = counts.sum()
     if total == 0:
@@ -58,7 +60,10 @@ def ppmi(counts, smoothing=0.75):
 
 
 def svd_vectors(m, size):
-    """Vectors (V, size) = U_k √S_k, from the k = size largest singular values of m (V, V)."""
+    """Vectors (V, size) = U_k √S_k for the k = size largest singular values of m (V, V).
+
+    Returns them, and all the singular values (V,). Raises ValueError unless 0 < size ≤ V.
+    """
     if not 0 < size <= min(m.shape):
         raise ValueError(f"size must be 1 to {min(m.shape)} for a matrix {m.shape}, got {size}")
     u, s, _ = np.linalg.svd(m, full_matrices=False)
@@ -66,7 +71,11 @@ def svd_vectors(m, size):
 
 
 class WordVectors:
-    """A vocabulary and one vector a word; answers by cosine."""
+    """A vocabulary and one vector a word; answers by cosine.
+
+    vocab: V words; vectors (V, C). A word whose vector is zero is dropped, since it has no
+    direction. Raises ValueError where the two lengths differ.
+    """
 
     def __init__(self, vocab, vectors):
         if len(vocab) != len(vectors):
@@ -77,6 +86,7 @@ class WordVectors:
         self.index = {word: i for i, word in enumerate(self.vocab)}
 
     def __getitem__(self, word):
+        """The word's vector (C,), of length 1. Raises ValueError for an unknown word."""
         if word not in self.index:
             raise ValueError(f"{word!r} is not among the {len(self.vocab)} words with a vector")
         return self.unit[self.index[word]]
@@ -88,6 +98,7 @@ class WordVectors:
         return [(self.vocab[i], float(scores[i])) for i, _ in zip(best, range(count))]
 
     def neighbours(self, word, count=5):
+        """As `nearest`, of the words around a word, without the word itself."""
         return self.nearest(self[word], count, without=(word,))
 
     def analogy(self, a, b, c, count=5):
@@ -95,10 +106,11 @@ class WordVectors:
         return self.nearest(self[b] - self[a] + self[c], count, without=(a, b, c))
 
     def score(self, analogies):
-        """Of (a, b, c, d): how often d comes first, how often among five, and a check of honesty:
+        """Four counts over the analogies (a, b, c, d), each of how often d is found.
 
-        how often d is nearest to c alone, and how often in both ways. Where c alone does as well,
-        b − a did nothing (Linzen 2016).
+        As the first answer of `analogy`; among its first five; as the word nearest to c alone; and
+        both as the first answer and nearest to c. The third is a control: where c alone does as
+        well, b − a did nothing (Linzen 2016).
         """
         first = five = alone = both = 0
         for a, b, c, d in analogies:

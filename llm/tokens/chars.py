@@ -74,8 +74,8 @@ class CharTokenizer:
     def save(self, path):
         """Write the vocabulary as JSON, atomically.
 
-        From the last character to the first: JSON would read a high surrogate before a low one,
-        two halves of a character in sorted order, as the one character that they make up.
+        The characters are written from the last to the first. In sorted order a high surrogate
+        could stand just before a low one, and JSON would read the two as one character.
         """
         text = json.dumps({"kind": KIND, "characters": self.characters[::-1]})
         write_atomically(path, text.encode("ascii") + b"\n")
