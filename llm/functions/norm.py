@@ -2,7 +2,8 @@
 
 Both subtract a mean and divide by a standard deviation, then let the model choose a new scale and
 shift. They differ in the axis: LayerNorm looks at one token's C channels, BatchNorm at one
-channel's values over all tokens. Running statistics live in the layer (layers/norm.py).
+channel's values over all tokens. Left out: running statistics, which live in the layer
+(layers/norm.py), and RMSNorm (day 48).
 """
 
 import numpy as np
@@ -36,8 +37,11 @@ def root_mean_square(x, eps):
 
 
 def layernorm_vjp(dout, normal, rstd, gain):
-    """dx = rstd · (d − mean(d) − x̂ · mean(d · x̂)), d = dout · gain: what is left of d after its
-    parts along 1 and along x̂ are taken away, since moving x along those changes nothing."""
+    """dout (..., C) -> dx (..., C), dgain (C,), dbias (C,).
+
+    dx = rstd · (d − mean(d) − x̂ · mean(d · x̂)) with d = dout · gain: what is left of d after its
+    parts along 1 and along x̂ are taken away, since moving x along those changes nothing.
+    """
     axes = tuple(range(dout.ndim - 1))
     d = dout * gain
     dx = rstd * (d - d.mean(axis=-1, keepdims=True)

@@ -139,8 +139,8 @@ def check_twin(reference, twin, arrays, rng, dtypes=(np.float32, np.float64), rt
                atol=1e-6, **options):
     """Assert that two pairs (f, f_vjp) give the same outputs and gradients.
 
-    arrays: the inputs of one call; the floating ones are cast to each of `dtypes` and laid out in
-    memory in three ways, dout with them: contiguous, in Fortran order, every second element.
+    arrays: the inputs of one call. The floating ones are cast to each of `dtypes`; all of them and
+    dout are laid out in memory in three ways: contiguous, Fortran order, every second element.
     Equal means same shape, same dtype and |twin − reference| ≤ atol + rtol·|reference|.
     Raises AssertionError naming the dtype, the layout and what differs.
     """
@@ -150,8 +150,8 @@ def check_twin(reference, twin, arrays, rng, dtypes=(np.float32, np.float64), rt
         for layout in (np.ascontiguousarray, np.asfortranarray, every_second):
             laid = [layout(a) if isinstance(a, np.ndarray) and a.ndim else a for a in typed]
             wrap = lambda a, layout=layout: layout(a) if a.ndim else a
-            seeds = int(rng.integers(2**32))
-            sides = [run_pair(*pair, laid, np.random.default_rng(seeds), chosen, wrap)
+            seed = int(rng.integers(2**32))               # the same dout for both sides
+            sides = [run_pair(*pair, laid, np.random.default_rng(seed), chosen, wrap)
                      for pair in (reference, twin)]
             values = [[("out", out)] + [(f"gradient of input {i}", g) for i, g in enumerate(grads)]
                       for out, _, grads in sides]

@@ -2,8 +2,8 @@
 
 A dual number is v + s·ε with ε² = 0, ε ≠ 0. Put x + 1·ε into a formula and f(x) + f′(x)·ε comes
 out, exact to rounding: no step, no truncation. Functions written with exp, log, sin, cos, tanh of
-this file take floats, NumPy arrays, Duals (of floats, arrays or Duals) and every number of the
-coming days alike.
+this file take floats, NumPy arrays, Duals (of floats, arrays or Duals), and the Counted numbers and
+Values of count.py and scalar.py alike.
 
 Left out: functions with kinks (relu, abs, max); and nested derivatives where an inner function
 uses the outer variable ("perturbation confusion"), which needs one ε for each level.

@@ -23,7 +23,11 @@ def twin_of(reference, default):
 
 @contextlib.contextmanager
 def lower(table):
-    """Let each value of `table` take the place of its key until the block ends."""
+    """Let each value of `table` take the place of its key until the block ends.
+
+    A primitive (day 15) is replaced by a pair (f, f_vjp), a `lowerable` function by a function.
+    Raises TypeError for a key that is neither.
+    """
     for reference in table:
         if not getattr(reference, "lowerable", False):
             name = getattr(reference, "__name__", reference)

@@ -17,8 +17,10 @@ from llm.functions.probability import softmax as softmax_of
 
 
 def power(x, exponent):
-    """x to a plain number. Raises ValueError where that is an array, or an entry below 0 has no
-    real power."""
+    """x to the power of a plain number.
+
+    Raises ValueError where the exponent is an array, or where an entry below 0 has no real power.
+    """
     if np.ndim(exponent):
         raise ValueError(f"a power takes a plain number, not an array of shape "
                          f"{np.shape(exponent)}: write exp(k · log x)")
@@ -35,6 +37,7 @@ def power_vjp(dout, x, exponent):
 
 
 def exp(x):
+    """eˣ; the output is its own slope, so nothing else is saved."""
     out = np.exp(x)
     return out, (out,)
 
@@ -107,7 +110,10 @@ def log_softmax_vjp(dout, out, axis):
 
 
 def cat(*arrays, axis=0):
-    """Arrays behind one another along an axis that is there. Raises ValueError, with all shapes."""
+    """The arrays joined along an existing axis, as np.concatenate does.
+
+    Raises ValueError, with all shapes, where the other axes differ, and where a list is passed.
+    """
     if any(isinstance(a, (list, tuple)) for a in arrays):
         raise ValueError("cat takes its arrays one by one: cat(a, b, axis=0), not cat([a, b])")
     shapes = [np.shape(a) for a in arrays]

@@ -1,4 +1,8 @@
-"""Day 15 · The pairs of day 14, lifted to Tensors: what layers are built from."""
+"""Day 15 · The pairs of day 14, lifted to Tensors: what layers are built from.
+
+Shapes, errors and sources stand at the pairs. Left out: arithmetic, sum, reshape and indexing,
+which are methods of Tensor (tensor.py).
+"""
 
 from llm.grad import more, rules
 from llm.grad.tensor import primitive

@@ -1,7 +1,7 @@
 """Day 15 · Pairs that only move numbers: sum, reshape, transpose, take.
 
 None of these computes anything but sums, so their VJPs only move gradients back: what was summed
-is spread, what was picked is put back among zeros.
+is spread, what was picked is put back among zeros. Left out: joining arrays (`cat` in more.py).
 """
 
 import numpy as np

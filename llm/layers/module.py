@@ -26,7 +26,7 @@ def parameter(array):
 
 
 class Module:
-    """Base of all layers: names, state, replacement."""
+    """Base of all layers: it names the parts, saves and loads their state, and replaces them."""
 
     def children(self):
         """(name, Module) of each direct part, list members as "blocks.0"."""
@@ -105,7 +105,7 @@ class Module:
             tensor.grad = None
 
     def get(self, path):
-        """The module at a path such as "blocks.0.attention"."""
+        """What is at a path such as "blocks.0.attention". ValueError where there is nothing."""
         place = self
         for step in path.split("."):
             try:

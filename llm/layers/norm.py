@@ -35,8 +35,8 @@ class BatchNorm(Module):
     """x (..., C) -> (..., C): each channel gets mean 0 and variance 1 over the batch.
 
     With training=True it uses the batch's statistics and updates the running ones
-    (mean ← mean + momentum · (batch mean − mean)); without, the running ones alone, so that an
-    output does not depend on its neighbours.
+    (mean ← mean + momentum · (batch mean − mean), and so the variance, whose batch value is divided
+    by N − 1). Without, it uses the running ones, and an output does not depend on its neighbours.
     """
 
     def __init__(self, channels, eps=1e-5, momentum=0.1, dtype=np.float32):

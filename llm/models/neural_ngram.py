@@ -94,7 +94,10 @@ def train(model, batches, rate, *, steps=None, seconds=None, update=descend, wat
 
 
 def expected(step, passed, seconds):
-    """The last step by the pace so far, `step` − 1 of them having taken `passed` seconds."""
+    """A guess at the last step, by the pace so far: `step` − 1 steps took `passed` seconds.
+
+    The step about to begin is counted as done, which keeps the first guess from being 1.
+    """
     return step + int(step * (seconds - passed) / max(passed, 1e-6))
 
 
@@ -111,7 +114,10 @@ def log_probabilities(model, ids, chunk=4096):
 
 
 def generate(model, n, rng, prompt):
-    """Draw `n` tokens after `prompt`, at least T of them: (n,) int32, without the prompt."""
+    """Draw `n` tokens after `prompt`, at least T of them: (n,) int32, without the prompt.
+
+    Raises ValueError for a shorter prompt.
+    """
     ids = [int(i) for i in prompt]
     if len(ids) < model.context:
         raise ValueError(f"a prompt of {len(ids)} tokens is too short for a window of "

@@ -19,7 +19,10 @@ VOWELS = "aeiou"
 
 
 def examples(text, context):
-    """Text → (ids of `context` letters, int (N, context); 1 where a vowel follows, int (N,))."""
+    """Text → (ids of `context` letters, int (N, context); 1 where a vowel follows, int (N,)).
+
+    Raises ValueError where the text has no more letters than `context`.
+    """
     folded = re.sub(r"[^a-z]+", " ", text.lower())
     if len(folded) <= context:
         raise ValueError(f"text of {len(folded)} letters is too short for a context of {context}")
@@ -33,7 +36,7 @@ def mlp(theta, x, hidden):
     """logit = b + Σⱼ vⱼ·tanh(bⱼ + Σᵢ wⱼᵢ·xᵢ).
 
     theta: hidden·(len(x) + 2) + 1 numbers: for each hidden unit its weights, bias and v; then b.
-    x: list of numbers. About 2·len(theta) operations.
+    x: list of numbers. About 2·len(theta) operations. Raises ValueError for another len(theta).
     """
     width = len(x) + 2
     if len(theta) != hidden * width + 1:
@@ -100,7 +103,10 @@ def evaluate(theta, contexts, vowels, size, hidden):
 
 
 def counted(contexts, vowels, new_contexts, new_vowels):
-    """Days 05–06 on this task: P(vowel | context) from counts, one added to both outcomes."""
+    """Days 05–06 on this task: P(vowel | context) from counts, one added to both outcomes.
+
+    The first two arrays are counted, the last two judged: mean nats, and the share guessed right.
+    """
     base = len(LETTERS) ** np.arange(contexts.shape[1])
     size = len(LETTERS) ** contexts.shape[1]
     seen = np.bincount(contexts @ base, minlength=size) + 2

@@ -2,6 +2,7 @@
 
 All three keep the same interface: `step(rate)` changes the parameters in place from their `.grad`,
 `state_dict()`/`load_state_dict()` carry on a stopped run. In order of increasing complexity.
+Left out: groups of parameters with settings of their own, and states in fewer bits.
 """
 
 import numpy as np
@@ -18,6 +19,7 @@ class RMSProp:
         self.v = moments(self.parameters)
 
     def step(self, rate):
+        """Move every parameter that has a gradient."""
         for name, p in self.parameters.items():
             if p.grad is not None:
                 v = self.v[name]
@@ -93,8 +95,10 @@ class AdamW:
                              *self.betas, self.eps, self.decay[name])
 
     def state_dict(self):
-        """{"t": steps of each parameter in order, "m.<name>": array, "v.<name>": array}: the
-        moments are the live arrays."""
+        """{"t": steps of each parameter in order, "m.<name>": array, "v.<name>": array}.
+
+        The moments are the live arrays.
+        """
         return {"t": np.array(list(self.t.values())), **{f"m.{n}": a for n, a in self.m.items()},
                 **{f"v.{n}": a for n, a in self.v.items()}}
 

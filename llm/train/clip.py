@@ -1,7 +1,8 @@
 """Day 19 · Gradient clipping by global norm.
 
 The gradient of all parameters is one long vector. If its length exceeds the limit it is shortened
-to the limit; its direction stays. Source: Pascanu et al. (2013), Algorithm 1.
+to the limit; its direction stays. Source: Pascanu et al. (2013), Algorithm 1. Left out: clipping
+each entry or each array by itself, which changes the direction.
 """
 
 import math
@@ -13,7 +14,10 @@ from llm.grad.lowering import lowerable
 
 @lowerable
 def squared_norm(g):
-    """Σ g², added up in float64 over blocks so that long sums keep their digits."""
+    """Σ g² as a float: blocks of about 65,536 entries in g's dtype (float16 in float32).
+
+    The blocks are added up in float64, so that long sums keep their digits.
+    """
     flat = g.reshape(-1) if g.dtype != np.float16 else g.reshape(-1).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):       # the norm itself tells of these
         return sum(float(np.dot(part, part))

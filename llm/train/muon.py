@@ -3,8 +3,8 @@
 Adam scales each entry by itself. Muon takes the momentum's singular value decomposition U S Vᵀ and
 steps by U Vᵀ: every direction that the gradient has, by the same amount. A polynomial in the matrix
 does it without the decomposition. Vectors, tables and the head get AdamW's step, at the same rate.
-Leaves out: 16-bit products, matrices split over machines, and query, key and value as matrices of
-their own where a model keeps them side by side.
+Leaves out: 16-bit products, and matrices split over machines. Where a model keeps the matrices of
+query, key and value side by side, they are treated as one.
 """
 
 import math
@@ -63,7 +63,7 @@ def quintic(low, high):
 
 
 def bisect(f, low, high):
-    """Where f, below 0 at low and above 0 at high, is 0."""
+    """Where f, which is below 0 at low and above 0 at high, is 0: by 60 halvings."""
     for _ in range(60):
         middle = (low + high) / 2
         low, high = (middle, high) if f(middle) < 0 else (low, middle)
@@ -131,8 +131,10 @@ class Muon:
                 **(self.rest.state_dict() if self.rest else {})}
 
     def load_state_dict(self, state):
-        """Copy momentum, moments and counts in. Raises ValueError, before any change, if they
-        don't fit."""
+        """Copy momentum, moments and counts in.
+
+        Raises ValueError, before any change, if they don't fit.
+        """
         mine = {key: a for key, a in state.items() if key.startswith("momentum.")}
         others = {key: a for key, a in state.items() if key not in mine}
         live = {f"momentum.{n}": a for n, a in self.m.items()}

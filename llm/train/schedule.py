@@ -1,7 +1,8 @@
 """Day 19 · Learning-rate schedules: the rate as a function of the step.
 
 A schedule is called as `schedule(step, total)`, with step = 1 … total, and returns the rate of
-that step. `total` is passed each time since a run limited by time learns it only on the way.
+that step. `total` is passed each time since a run limited by time learns it only on the way. Left
+out: restarts, and schedules that react to the loss.
 """
 
 import math

@@ -3,7 +3,7 @@
 An optimizer takes {name: Tensor} and has `step(rate)`, which changes the parameters in place from
 their `.grad`, and `state_dict()`/`load_state_dict()`, which carry on a stopped run. Here too: the
 best rates for a quadratic whose smallest and largest curvature are known.
-Leaves out: rates of their own for each parameter (day 18), and the rate over time (day 19).
+Leaves out: a rate of its own for each parameter (day 18), and how the rate changes (day 19).
 """
 
 import math
@@ -90,7 +90,7 @@ def curvatures(low, high):
 
 
 def named(parameters):
-    """A copy of {name: Tensor}; ValueError where that is not what was passed, or it is empty."""
+    """A copy of {name: Tensor}. ValueError for anything but a dict, and for an empty one."""
     if not isinstance(parameters, dict) or not parameters:
         raise ValueError("an optimizer wants {name: Tensor}: pass model.named_parameters()")
     return dict(parameters)
