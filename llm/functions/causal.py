@@ -35,7 +35,7 @@ def causal_attention_rows(q, k, v, block=1):
     """The same output without the future: `block` queries at a time meet the keys up to them.
 
     Row by row (block = 1) exactly T(T + 1)/2 pairs are scored, and nothing is hidden. A larger
-    block scores T(T + block)/2 pairs, hides a triangle of them, and keeps the matrix unit busy.
+    block scores T(T + block)/2 pairs, hides a triangle of them, and gives BLAS larger products.
     Raises ValueError as above, or for a block below 1.
     """
     check_causal(q, k, v)

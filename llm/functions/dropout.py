@@ -1,4 +1,8 @@
-"""Day 32 · Dropout: in training, each number is dropped with a probability, the rest scaled up."""
+"""Day 32 · Dropout: in training, each number is dropped with a probability, the rest scaled up.
+
+The draw is an argument, so that the pair itself is a plain function. Left out: dropping whole
+channels or whole layers.
+"""
 
 import numpy as np
 

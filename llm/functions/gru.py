@@ -47,7 +47,7 @@ def gru(x, h0, w, wh, b, bh, reset_after=True):
 
 
 def gru_vjp(dout, x, h0, w, wh, r, u, n, q, out, reset_after):
-    """dx, dh0, dw, dwh, db, dbh: from the last token to the first.
+    """dout (B, T, C) -> dx, dh0, dw, dwh, db, dbh: from the last token to the first.
 
     dh holds ∂loss/∂h of the state at hand: what its own output adds, and what later tokens send.
     """

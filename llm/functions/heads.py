@@ -2,7 +2,8 @@
 
 The channels C are cut into H groups of D = C / H. Splitting and merging are changes of view: no
 arithmetic is done by them. Where tokens stand enters through a position rule (day 30), which may
-turn queries and keys, or add a bias to the scores, or do nothing, as here.
+turn queries and keys, or add a bias to the scores, or do nothing, as here. Left out: heads that
+share keys and values (day 54), and attention that stores no T × T weights (day 50).
 """
 
 import math
@@ -59,9 +60,9 @@ def merge_heads(x):
 
 
 def multi_head(qkv, H, rule=NO_RULE):
-    """Causal self-attention of H heads. qkv (B, T, 3C), queries, keys, values side by side
-    -> (B, T, C), saved.
+    """Causal self-attention of H heads: qkv (B, T, 3C) -> (B, T, C), saved.
 
+    qkv holds queries, keys and values side by side.
     Raises ValueError if H does not divide C. Source: Vaswani et al. (2017), section 3.2.2.
     """
     if H < 1 or qkv.ndim != 3 or qkv.shape[-1] % (3 * H):
@@ -102,7 +103,10 @@ def multi_head_dropped(qkv, kept, H, rule=NO_RULE, rate=0.0, causal=True):
 
 
 def multi_head_dropped_vjp(dout, q, k, v, weights, H, rule, kept, scale):
-    """`multi_head_vjp` with the gate twice: before the average for v, after it for the weights."""
+    """dout (B, T, C) -> dqkv (B, T, 3C), None for `kept`.
+
+    As `multi_head_vjp`, but a weight that was dropped sends nothing to v and gets no gradient.
+    """
     dout = split_heads(dout, H)
     dv = np.where(kept, scale * weights, 0).swapaxes(-1, -2) @ dout
     dweights = np.where(kept, scale * (dout @ v.swapaxes(-1, -2)), 0)
@@ -113,7 +117,7 @@ def multi_head_dropped_vjp(dout, q, k, v, weights, H, rule, kept, scale):
 
 
 def multi_head_vjp(dout, q, k, v, weights, H, rule):
-    """The way back: split the gradient, each head's own backward, merge."""
+    """dout (B, T, C) -> dqkv (B, T, 3C): split the gradient, each head's own backward, merge."""
     dq, dk, dv = causal_attention_vjp(split_heads(dout, H), q, k, v, weights)
     parts = rule.turn_vjp(dq), rule.turn_vjp(dk), dv
     return (np.concatenate([merge_heads(part) for part in parts], axis=-1),)

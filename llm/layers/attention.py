@@ -1,4 +1,7 @@
-"""Day 29 · Multi-head attention as a module: project, split, attend, merge, project."""
+"""Day 29 · Multi-head attention as a module: project, split, attend, merge, project.
+
+Left out: attention to another text (encoder–decoder), and a cache of keys and values (day 42).
+"""
 
 import numpy as np
 
@@ -17,6 +20,7 @@ class MultiHeadAttention(Module):
     One matrix (C, 3C) makes queries, keys and values; `project` (C, C) mixes the heads' answers.
     rule: how positions enter (a `PositionRule`). Parameters: 4C² + 4C, or 4C² with bias=False.
     dropout: the share of attention weights that is dropped where a call brings an rng.
+    Raises ValueError where H does not divide C, or dropout is not in [0, 1).
     """
 
     def __init__(self, channels, H, rng, rule=heads.NO_RULE, std=None, out_std=None, bias=True,

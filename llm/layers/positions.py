@@ -2,7 +2,7 @@
 
 Attention sees a set: permute the tokens and its outputs are permuted alike. Order has to be put
 in. The first two add a vector per position to the input; ALiBi adds a penalty per distance to the
-scores. Turning queries and keys is day 31.
+scores. Left out: turning queries and keys (day 31), and biases that are learned (T5).
 """
 
 import functools

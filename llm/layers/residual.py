@@ -1,7 +1,9 @@
 """Day 32 · Residual streams: x + f(norm(x)), and dropout on what a layer adds.
 
-Pre-norm leaves the stream itself untouched from first layer to last, so its Jacobian is 1 plus
-something: gradients have a highway. Post-norm, as first published, normalises the stream itself.
+Pre-norm leaves the stream itself untouched from the first layer to the last. The Jacobian of each
+layer is then the identity plus that of its branch, so a part of the gradient reaches the first
+layer undiminished. Post-norm, as first published, normalises the stream itself.
+Left out: branches with a learned scale.
 """
 
 from llm.functions import dropout as gate

@@ -79,6 +79,7 @@ class Rotary(PositionRule):
         self.cos, self.sin = (table.astype(np.float32) for table in self.exact)
 
     def turn(self, x):
+        """Queries or keys (B, H, T, D) -> the same shape, each turned by its position's angles."""
         return self.rotate(x, 1)
 
     def turn_vjp(self, dx):
@@ -86,12 +87,13 @@ class Rotary(PositionRule):
         return self.rotate(dx, -1)
 
     def tables(self, T):
-        """For kernels: what to turn by; None where the reference has to do it, or to complain."""
+        """cos and sin (T, D/2) for kernels; None where pairs are neighbours, or T > T_max."""
         if self.interleaved or self.T_max < T:
             return None
         return self.cos[:T], self.sin[:T]
 
     def rotate(self, x, sign):
+        """x (..., T, D) turned by its angles, or with sign −1 back by them."""
         T, D = x.shape[-2:]
         if D != self.D:
             raise ValueError(f"heads of {D} channels, shape {x.shape}, but the angles are for "

@@ -1,8 +1,9 @@
 """Day 31 · Slower hands: rotary frequencies for texts longer than those a model was trained on.
 
-Each function gives (D/2,) float64 radians a step, for `Rotary(…, frequencies=…)`. Hand i of a model
-turns by ω_i a token. Over a text `factor` times as long it would reach angles that training never
-showed, unless it turns more slowly. Which hands are slowed is where the four ways differ.
+A pair of channels turns like the hand of a clock: hand i moves by the angle ω_i with each token.
+Each function gives (D/2,) float64 radians a token, for `Rotary(…, frequencies=…)`. Over a text
+`factor` times as long a hand would reach angles that training never showed, unless it turns more
+slowly. Which hands are slowed is where the four ways differ.
 
 Left out: factors for each hand found by search (LongRoPE), and scaling that follows the length.
 """
@@ -51,8 +52,10 @@ def by_parts(D, factor, T_trained, base=10000.0, fast=32.0, slow=1.0):
 
 
 def yarn_scale(factor):
-    """0.1·ln(factor) + 1: what turned queries and keys are multiplied by, which sharpens the
-    softmax over more keys. Source: Peng et al. (2023), eq. 22."""
+    """0.1·ln(factor) + 1: what turned queries and keys are multiplied by.
+
+    It sharpens the softmax over the many keys of a longer text. Source: Peng et al. (2023), eq. 22.
+    """
     return 0.1 * math.log(at_least_one(factor)) + 1
 
 

@@ -36,7 +36,10 @@ class RecurrentLM(Module):
         return [np.zeros((batch, self.channels), dtype) for _ in self.layers]
 
     def __call__(self, ids, states=None):
-        """states: those that an earlier call returned, or None before any text."""
+        """states: those that an earlier call returned, or None before any text.
+
+        Raises ValueError for ids that are not (B, T ≥ 1), and for too many or too few states.
+        """
         if np.ndim(ids) != 2 or np.shape(ids)[1] < 1:
             raise ValueError(f"ids {np.shape(ids)} must be (B, T) with at least one token each; "
                              "one text is ids[None]")

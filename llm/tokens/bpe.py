@@ -109,6 +109,7 @@ class BPE:
     def train(cls, text, vocab_size):
         """Learn up to vocab_size − 256 merges; fewer where no pair occurs twice any more.
 
+        Raises ValueError for vocab_size < 256.
         Source: Gage 1994; Sennrich, Haddow and Birch 2016, section 3.2, here over bytes.
         """
         ids = list(to_bytes(text))
@@ -140,7 +141,10 @@ class BPE:
         return np.array(ids, dtype=np.int32)
 
     def decode(self, ids):
-        """(T,) ids -> str. Bytes that are not UTF-8 become U+FFFD, the replacement character."""
+        """(T,) ids -> str. Bytes that are not UTF-8 become U+FFFD, the replacement character.
+
+        Raises ValueError naming the first id that is not in the vocabulary.
+        """
         for i in ids:
             if not 0 <= i < self.vocab_size:
                 raise ValueError(f"id {i} is not in the vocabulary of {self.vocab_size} ids")

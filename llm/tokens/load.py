@@ -1,4 +1,7 @@
-"""Day 26 · Load any tokenizer of this course, or any supported tokenizer.json, by what is in it."""
+"""Day 26 · Load any tokenizer of this course, or any supported tokenizer.json, by what is in it.
+
+Left out: day 01's characters, day 24's BPE and tiktoken's files, which have readers of their own.
+"""
 
 from pathlib import Path
 

@@ -75,9 +75,9 @@ class Unigram(Marked):
         Ids: <unk>, the 256 bytes if byte_fallback, the pieces (all single characters, and others of
         up to `longest` characters; the most probable first), the specials. Fewer than vocab_size in
         all only where no more substrings repeat. The specials are taken out of the texts before
-        anything is counted. seeds, report: see learn_pieces. With the
-        defaults every text comes back from its ids, but that ▁ becomes a space. ValueError for a
-        vocab_size below the alphabet, an unknown rule, and a special token that texts would need.
+        anything is counted. seeds, report: see learn_pieces. With the defaults every text comes
+        back from its ids, except that a ▁ becomes a space. ValueError for a vocab_size below the
+        alphabet, an unknown rule, and a special token that texts would need.
         """
         bytes_ = BYTES if byte_fallback else []
         specials = [name for name in specials if name != UNKNOWN]

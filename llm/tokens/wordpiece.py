@@ -4,8 +4,8 @@ A piece that continues a word is written with ## before it: "un ##afford ##able"
 where that raises the likelihood of the text most; `encode` takes the longest piece each time and
 has no merges to replay: the vocabulary is a plain list of strings. A word that cannot be cut is
 [UNK]. Not all comes back: `decode` gives lower case, no accents and one space between words.
-Leaves out: the [CLS] … [SEP] around a text, which are the model's input's, not the text's; texts
-larger than memory.
+Leaves out: the [CLS] … [SEP] around a text, which belong to the model's input and not to the text;
+texts larger than memory.
 """
 
 from pathlib import Path
@@ -59,12 +59,13 @@ class WordPiece(Marked):
     def train(cls, texts, vocab_size, specials=SPECIALS, min_count=2, lower=True, score="gain"):
         """Learn from a str, or from an iterable of str whose texts are taken one at a time.
 
-        vocab_size counts specials, which are taken out of the texts before anything is counted,
-        alphabet and learned pieces, in that order; there are fewer
-        where no pair that occurs min_count times is worth merging. score: "gain", by how much the
-        text's likelihood rises (Schuster and Nakajima 2012); "ratio", n_ab/(n_a n_b), the same for
-        one occurrence, which is how WordPiece is often told; "frequency", n_ab, which is byte-pair
-        encoding, and what Hugging Face's WordPieceTrainer does.
+        vocab_size counts the specials, the alphabet and the learned pieces, in this order of ids;
+        there are fewer where no pair that occurs min_count times is worth merging. The specials are
+        taken out of the texts before anything is counted. score: "gain", by how much the text's
+        likelihood rises (Schuster and Nakajima 2012); "ratio", n_ab/(n_a n_b), the same for one
+        occurrence, which is how WordPiece is often told; "frequency", n_ab, which is byte-pair
+        encoding, and what Hugging Face's WordPieceTrainer does. Raises ValueError for an unknown
+        score, and for a vocab_size below the specials and the alphabet.
         """
         if score not in SCORES:
             raise ValueError(f"no score {score!r}; there are {', '.join(SCORES)}")

@@ -14,7 +14,7 @@ from llm.layers.recurrent import gru as primitive
 
 
 def gru(x, h0, w, wh, b, bh, reset_after=True):
-    """The twin of functions.gru.gru; saves the same."""
+    """The twin of functions.gru.gru: same arguments, results within rounding, same arrays saved."""
     arrays = x, h0, w, wh, b, bh
     if not reset_after or any(a.dtype != np.float32 for a in arrays):
         return reference.gru(*arrays, reset_after=reset_after)
@@ -24,7 +24,7 @@ def gru(x, h0, w, wh, b, bh, reset_after=True):
 
 
 def gru_vjp(dout, x, h0, w, wh, r, u, n, q, out, reset_after):
-    """dx, dh0, dw, dwh, db, dbh."""
+    """The twin of functions.gru.gru_vjp: dx, dh0, dw, dwh, db, dbh."""
     if not reset_after or out.dtype != np.float32:
         return reference.gru_vjp(dout, x, h0, w, wh, r, u, n, q, out, reset_after)
     before = shifted(h0, out)

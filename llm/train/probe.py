@@ -6,8 +6,8 @@
     print(diagnose(evidence(probe.looks, probe.losses, check, V, entropy)))      # verdict.py
 
 A look is taken at steps 1, 1 + every, …: of each parameter the size of its gradient and of the step
-it took, of each activation how many units are dead or saturated. What is left out: second
-derivatives, and what a healthy number is for a model that is nothing like these.
+it took, of each activation how many units are dead or saturated. Left out: second derivatives, and
+which numbers are healthy for a model that is nothing like these.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import numpy as np
 from llm.grad import ops
 from llm.grad.lowering import lower, twin_of
 
-LIMITS = {"tanh": (-0.97, 0.97), "sigmoid": (0.015, 0.985)}       # beyond them the slope is < 0.06
+LIMITS = {"tanh": (-0.97, 0.97), "sigmoid": (0.015, 0.985)}       # beyond: < 6 % of the slope at 0
 DEAD = {"relu": 0.0}                   # a unit whose output is this for every row learns nothing
 BINS = np.arange(-12.0, 3.0)           # of log10 |x|, for histograms
 
@@ -44,18 +44,23 @@ class Look:
     matrices: list = field(default_factory=list)
 
     def ratios(self):
-        """{matrix: size of its update over its own size}. Vectors are left out: biases start at 0,
-        where every update is infinitely large beside them."""
+        """{matrix: size of its update over its own size}.
+
+        Vectors are left out: biases start at 0, where every update is infinitely large beside them.
+        """
         return {name: self.updates[name] / self.weights[name] if self.weights[name] else 0.0
                 for name in self.matrices}
 
     def ratio(self):
-        """The median matrix's; 0 where there is none."""
+        """The median of `ratios()`; 0 where there is no matrix."""
         return float(np.median(list(self.ratios().values()) or [0.0]))
 
 
 class Probe:
-    """Collects a Look every so many steps, and every loss."""
+    """Collects a Look every `every` steps in `looks`, and of each step its loss and gradient norm.
+
+    Raises ValueError for every < 1.
+    """
 
     def __init__(self, every=10):
         if every < 1:
@@ -91,7 +96,7 @@ class Probe:
             self.looks[-1].loss = float(loss)
 
     def optimizer(self, inner):
-        """The same for a loop that takes an optimizer with `parameters` and `step(rate)`."""
+        """As `update`, for a loop that takes an optimizer with `parameters` and `step(rate)`."""
         return Measured(inner, self.update(lambda parameters, rate: inner.step(rate)))
 
     @contextlib.contextmanager
@@ -117,7 +122,7 @@ class Probe:
 
 
 class Measured:
-    """An optimizer with a look around its step."""
+    """An optimizer whose `step(rate)` is surrounded by a look; made by `Probe.optimizer`."""
 
     def __init__(self, inner, update):
         self.inner, self.parameters, self._update = inner, inner.parameters, update

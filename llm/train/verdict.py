@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is asked of a run; `diagnose` compares each with its limit."""
+    """The numbers of a run. `diagnose` has a limit for each of them but `saturated`."""
 
     start: float          # first loss over ln V: 1 where all tokens are thought equally likely
     saturated: float      # of the first step's activations, the share in the flat ends; worst layer
@@ -40,7 +40,7 @@ RULES = [("bad start", "start", 1.5, "the first loss is {0:.1f} times ln V: smal
 
 
 def evidence(looks, losses, random_loss, V, entropy):
-    """The numbers of a run. looks, losses: a Probe's. entropy: nats, of the tokens' frequencies.
+    """The Evidence of a run. looks, losses: a Probe's. entropy: nats, of the tokens' frequencies.
 
     random_loss: the trained model's on batches drawn at random from the training text. Raises
     ValueError for fewer than 20 losses, or without a look.
