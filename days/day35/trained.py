@@ -30,7 +30,8 @@ from llm.train.loop import fit
 from llm.train.schedule import WarmupCosine
 from llm.train.snapshot import SnapshotError, load_snapshot, save_snapshot
 
-KERNELS = ("adamw", "attention", "dense", "elementwise", "embedding", "loss", "norm", "tiles")
+KERNELS = ("adamw", "attention", "dense", "elementwise", "embedding", "floats", "loss", "norm",
+           "tiles")
 
 
 @dataclass(frozen=True)
