@@ -1,5 +1,5 @@
 # make run [DAY=35] [ARGS=--fast]   run one day of the course; the default trains the GPT
-# make test                         run every test
+# make test                         run every test, a file at a time on each core
 # Both make .venv and install requirements.txt first, once, and again when it has changed.
 
 PYTHON ?= python3
@@ -12,7 +12,7 @@ run: .venv/.installed
 	@$(PY) -m days run $(DAY) $(ARGS)
 
 test: .venv/.installed
-	@$(PY) -m pytest
+	@$(PY) -m pytest -n auto --dist loadfile
 
 .venv/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
