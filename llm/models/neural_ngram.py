@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 from llm.functions.probability import log_softmax
+from llm.generate.sample import sample
 from llm.grad import ops
 from llm.grad.tensor import no_grad
 from llm.layers.module import Embedding, Linear, Module
@@ -124,10 +125,7 @@ def generate(model, n, rng, prompt):
                          f"{model.context}")
     with no_grad():
         for _ in range(n):
-            logits = model(np.array(ids[-model.context:])).data.astype(np.float64)
-            ladder = np.cumsum(np.exp(log_softmax(logits)))
-            drawn = np.searchsorted(ladder, rng.random() * ladder[-1], side="right")
-            ids.append(int(min(drawn, len(ladder) - 1)))
+            ids.append(sample(model(np.array(ids[-model.context:])).data, rng))
     return np.array(ids[len(ids) - n:], np.int32)
 
 
