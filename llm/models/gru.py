@@ -8,6 +8,7 @@ dropout, and a head that shares the embedding's table.
 import numpy as np
 
 from llm.functions.probability import log_softmax
+from llm.generate.sample import sample
 from llm.grad import ops
 from llm.grad.tensor import no_grad
 from llm.layers.module import Embedding, Linear, Module
@@ -68,10 +69,7 @@ class RecurrentLM(Module):
         with no_grad():
             for i in range(n):
                 logits, states = self(ids, states)
-                logits = logits.data[:, -1].astype(np.float64) / temperature
-                ladder = np.cumsum(np.exp(log_softmax(logits)), axis=1)      # (B, V)
-                coins = rng.random((len(ladder), 1)) * ladder[:, -1:]
-                drawn[:, i] = (ladder <= coins).sum(axis=1)      # the first rung above the coin
+                drawn[:, i] = sample(logits.data[:, -1], rng, temperature)
                 ids = drawn[:, i:i + 1]
         return drawn
 
