@@ -14,7 +14,7 @@ from llm.tokens.cut.bert import BLANK, class_table, word_ends
 from llm.tokens.engine.classes import step
 from llm.tokens.engine.encoder import Encoder
 from llm.tokens.engine.merges import gather
-from llm.tokens.engine.trie import build, matches
+from llm.tokens.engine.trie import matches, trie_of
 
 
 @njit(cache=True, nogil=True)
@@ -61,20 +61,13 @@ def characters(data, begin, end):
     return n
 
 
-def trie_of(pieces):
-    """The trie of a list of bytes by id; None stands for an id that no text may match."""
-    texts = [piece or b"" for piece in pieces]             # to `build` an empty span is no piece
-    ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    store = np.frombuffer(b"".join(texts), dtype=np.uint8)
-    return build(store, np.stack([ends[:-1], ends[1:]], axis=1))
-
-
 class Matcher(Encoder):
     """Day 25's encoder with BERT's words, and longest match where that one merges."""
 
     def __init__(self, begin, inside, unknown, longest):
         """begin, inside: a list by id of the bytes a piece matches there, None where it doesn't."""
-        self.begin, self.inside = trie_of(begin), trie_of(inside)
+        self.begin = trie_of([piece or b"" for piece in begin])     # b"": no piece
+        self.inside = trie_of([piece or b"" for piece in inside])
         self.unknown, self.longest, self.caches = unknown, longest, []
 
     def encode(self, data, segments):
