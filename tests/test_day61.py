@@ -378,7 +378,7 @@ def train(comm, steps=6, dtype=np.float64, accumulate=1, optimizer=AdamW, clip=0
 
 @pytest.mark.parametrize("how", [{}, {"bucket": 1}, {"bucket": 2000, "overlap": True},
                                  {"overlap": True}, {"reduce": tree_allreduce},
-                                 {"reduce": root_allreduce, "bucket": 500}], ids=str)
+                                 {"reduce": root_allreduce, "bucket": 500}])
 def test_n_ranks_equal_one_process(how):
     one = train(None)
     for p in (1, 2, 3, 4):
