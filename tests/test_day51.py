@@ -355,7 +355,7 @@ def test_no_tokens_give_no_tokens(rng):
 def balance(probabilities, k=1):
     """N·Σ fᵢPᵢ of these probabilities, by the layer."""
     T, N = probabilities.shape
-    part = MoE(2, 2, np.random.default_rng(0), N, k, renormalise=False)
+    part = wide(MoE(2, 2, np.random.default_rng(0), N, k, renormalise=False))
     part.router = lambda x: Tensor(np.log(probabilities))
     part(Tensor(np.ones((T, 2))))
     return float(part.balance_loss().data), part
@@ -430,14 +430,14 @@ def test_balance_is_at_least_the_sum_of_the_squared_loads(rng):
 def test_the_gradient_of_balance_pushes_the_busy_experts_down(rng):
     """∂/∂z[t, j] = (N/T) · p[t, j] · (f[j] − Σ f·p[t]); none at all where the load is even."""
     z = Tensor(rng.standard_normal((9, 4)), requires_grad=True)
-    part = MoE(2, 2, rng, 4, 2)
+    part = wide(MoE(2, 2, rng, 4, 2))
     part.router = lambda x: z
     part(Tensor(np.ones((9, 2))))
     part.balance_loss().backward()
     p, f = softmax(z.data), part.last.load
     assert z.grad == pytest.approx(4 / 9 * p * (f - (p @ f)[:, None]))
     z = Tensor(np.log(np.eye(4) * .5 + .1), requires_grad=True)
-    part = MoE(2, 2, rng, 4, 1, renormalise=False)
+    part = wide(MoE(2, 2, rng, 4, 1, renormalise=False))
     part.router = lambda x: z
     part(Tensor(np.ones((4, 2))))
     part.balance_loss().backward()

@@ -72,9 +72,9 @@ FAULTS = [Fault(*one) for one in [
      '"w1": (context * channels) ** -0.5,',
      '"w1": channels ** -0.5,',
      "test_each_matrix_is_divided_by_the_root_of_its_inputs"),
-    (11, "llm/models/window.py",
-     "known[place] == codes).mean()",
-     "known[place] <= codes).mean()",
+    (11, "llm/models/counts.py",
+     "table[index] == codes",
+     "table[index] <= codes",
      "test_a_run_beyond_all_known_runs_is_unknown"),
     (12, "llm/grad/check.py",
      "wide[..., ::2] = array\n"
