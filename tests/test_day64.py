@@ -285,6 +285,15 @@ def test_a_file_of_8_bits_is_what_the_numbers_say(rng):
     assert (np.abs(dequantise(raw, "Q8_0").reshape(-1, 32) - blocks) <= 0.56 * d).all()
 
 
+def test_a_head_without_its_embedding_is_for_check_weights_to_tell(rng):
+    arch, _, arrays = theirs("untied", forms.HUGGING_FACE, rng)
+    del arrays["model.embed_tokens.weight"]
+    found = forms.restore(forms.HUGGING_FACE[forms.family(arch)], arch, arrays)
+    assert "head" in found and "embed" not in found
+    with pytest.raises(ValueError, match="lack"):
+        check_weights(arch, found)
+
+
 def test_without_biases_others_get_zeros(rng, tmp_path):
     arch, weights, tokenizer = make("gpt2", rng)
     bare = {n: a for n, a in weights.items() if n in shapes(arch)[0]}

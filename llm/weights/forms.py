@@ -180,6 +180,7 @@ def restore(form, arch, arrays):
         weights[name] = array.T if kind == "w" else array
     if left:
         raise ValueError(f"the file holds {min(left)!r}, which none of our arrays is made of")
-    if "head" in weights and np.array_equal(weights["head"].T, weights["embed"]):
+    both = "head" in weights and "embed" in weights
+    if both and np.array_equal(weights["head"].T, weights["embed"]):
         del weights["head"]
     return weights
