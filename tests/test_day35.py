@@ -722,7 +722,7 @@ def test_another_recipe_text_or_kernel_has_another_name(small_trained, tmp_path,
     assert len(kept_files(tmp_path)) == 2                     # neither replaces the other
 
 
-def test_comments_do_not_change_the_kernels_code_but_numbers_do(tmp_path, monkeypatch):
+def test_words_do_not_change_the_kernels_code_but_numbers_do(tmp_path, monkeypatch):
     if not (ROOT / "llm" / "train" / "fast.py").exists():
         pytest.skip("this tree has no kernels yet")
     (tmp_path / "kernels").mkdir()
@@ -732,7 +732,7 @@ def test_comments_do_not_change_the_kernels_code_but_numbers_do(tmp_path, monkey
     before = code_of_kernels()
     for name in reader.KERNELS:
         path = tmp_path / "kernels" / f"{name}.py"
-        path.write_text("x = 1.5     # a remark\n")
+        path.write_text('"""What it is."""\nx = 1.5     # a remark\n')
         assert code_of_kernels() == before
         path.write_text("x = 2.5\n")
         assert code_of_kernels() != before

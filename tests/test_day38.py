@@ -183,6 +183,18 @@ def test_attention_twin_does_not_see_the_future():
     assert np.array_equal(out[:, :23], f(qkv, H=2, rule=attention.heads.NO_RULE)[0][:, :23])
 
 
+@pytest.mark.parametrize("width", [7, 13, 16, 31])           # 16: no number left for a short loop
+def test_the_gradient_of_gelu_is_exact_far_from_zero(width):
+    x = np.linspace(-60, 60, 5 * width).reshape(5, width)
+    scale = np.sqrt(2 / np.pi)
+    t = np.tanh(scale * (x + 0.044715 * x**3))
+    expected = 0.5 * (1 + t) + 0.5 * x * (1 - t**2) * scale * (1 + 0.134145 * x**2)      # d/dx
+    forward, back = twins()[ops.gelu]
+    _, saved = forward(x.astype(np.float32))
+    got, = back(np.ones(x.shape, np.float32), *saved)
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=5e-7)
+
+
 def test_float64_steps_aside_so_gradient_checks_pass_inside_fast():
     pair = twins()[ops.gelu]
     check = np.random.default_rng(1)

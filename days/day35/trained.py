@@ -98,7 +98,7 @@ def name_of(recipe, corpus):
 
 
 def code_of_kernels():
-    """The source of the kernels that a step runs on, without comments; [] where it runs on NumPy.
+    """The kernels that a step runs on, without comments and docstrings; [] where it runs on NumPy.
 
     Kernels add in another order than NumPy does, and the last bits of the weights follow.
     """
@@ -106,7 +106,16 @@ def code_of_kernels():
         return []
     folder = Path(llm.__path__[0]) / "kernels"
     sources = [(folder / f"{name}.py").read_text(encoding="utf-8") for name in KERNELS]
-    return [ast.dump(ast.parse(source)) for source in sources]
+    return [ast.dump(without_docstrings(ast.parse(source))) for source in sources]
+
+
+def without_docstrings(tree):
+    """tree, changed in place: strings that stand as statements of their own are taken out."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.FunctionDef, ast.ClassDef)):
+            node.body = [line for line in node.body if not (
+                isinstance(line, ast.Expr) and isinstance(line.value, ast.Constant))]
+    return tree
 
 
 def train(path, recipe, corpus):
