@@ -222,6 +222,14 @@ def test_where_the_last_matrix_has_no_gradient_nothing_has_grown():
     assert evidence([look], [1.0] * 20, 1.0, 9, 1.0).ratio == 0.0
 
 
+@pytest.mark.parametrize("sizes, growth", [([8.0, 0.0, 2.0], 4.0), ([3.0], 1.0)])
+def test_the_largest_gradient_is_compared_with_the_last_matrix_s(sizes, growth):
+    names = "abc"[:len(sizes)]
+    look = Look(1, gradients=dict(zip(names, sizes)), matrices=list(names),
+                weights=dict.fromkeys(names, 1.0), updates=dict.fromkeys(names, 0.0))
+    assert evidence([look], [1.0] * 20, 1.0, 9, 1.0).growth == growth
+
+
 def test_a_relu_network_is_day_19s_with_another_activation():
     model = patients.ReLUWindow(9, patients.T, 4, 6, 2, np.random.default_rng(0))
     ids = np.random.default_rng(1).integers(0, 9, (5, patients.T))

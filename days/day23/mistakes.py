@@ -44,4 +44,9 @@ MISTAKES = [
                 "wants to look at."),
 ]
 
-EQUIVALENT = {}
+EQUIVALENT = [
+    ("llm/train/probe.py",
+     'at = np.clip(0, np.searchsorted(BINS, np.log10(size), side="right") - 1, len(BINS) - 1)',
+     "of 0, a place and the last place the clip takes the middle one, in whatever order the first "
+     "two stand"),
+]
