@@ -540,6 +540,7 @@ def test_a_real_model_trains_from_its_own_weights(tmp_path, tied):
     expected = decode(model.arch, model.weights(), ids, KVCache(model.arch))
     assert np.allclose(llama(ids[None]).data[0], expected, atol=1e-4)
     assert llama.config.T == 64 and trainable(model, 16).config.T == 16
+    assert trainable(model, 1).config.T == 1
     assert (llama.head is None) == tied
     state = llama.for_inference()[1]
     assert state.keys() == weights.keys()

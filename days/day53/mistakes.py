@@ -38,4 +38,10 @@ MISTAKES = [
         symptom="The test is passed too well: 45 + 37 was learned, and 37 + 45 is asked."),
 ]
 
-EQUIVALENT = []
+EQUIVALENT = [
+    ("llm/functions/pick.py", "dx.reshape(-2, shape[-1])[chosen] = dout[there]",
+     "NumPy takes any negative number for the axis that it works out by itself"),
+    ("llm/data/tasks.py",
+     "(test if (int.from_bytes(digest)) <= (share * 2**64) else train).append(task)",
+     "differs only where a digest is the border itself, which one content in 2⁶⁴ has"),
+]
