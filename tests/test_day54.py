@@ -318,6 +318,14 @@ def test_the_loss_of_a_model_equals_its_own(rng):
                 float(own.data), rel=1e-12)
 
 
+def test_a_single_target_is_its_own_mean():
+    """Logits 0 and ln 3 have the probabilities ¼ and ¾; the token without a target is not there."""
+    hidden, table = np.array([[1.0, 0], [9, 9]]), np.array([[0.0, 1], [math.log(3), 1]])
+    loss, (dhidden,) = chunked.head_loss(hidden, table, np.array([0, -100]))
+    assert loss == pytest.approx(math.log(4))
+    assert dhidden == pytest.approx(np.array([0.75 * (table[1] - table[0]), [0, 0]]))
+
+
 def test_without_a_target_the_loss_is_0(rng):
     none = np.full(3, -100)
     loss, (dhidden,) = chunked.head_loss(rng.standard_normal((3, 2)), np.ones((4, 2)), none)
