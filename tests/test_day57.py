@@ -531,11 +531,12 @@ def test_a_round_is_appraised_as_loops_would_do_it(rng):
     got, report = appraise(policy, reference, taken, scores, beta, settings)
     values = policy(taken.ids, taken.targets)[1].data
     known = log_softmax(reference(taken.ids).data)
-    raw, kls = np.zeros(taken.targets.shape), []
+    raw, kls, thirds = np.zeros(taken.targets.shape), [], []
     for i, row in enumerate(taken.targets):
         places = [t for t, target in enumerate(row) if target != -100]
         gaps = {t: taken.logps[i, t] - known[i, t, row[t]] for t in places}
         kls.append(sum(gaps.values()))
+        thirds.append(sum(math.exp(-gap) - 1 + gap for gap in gaps.values()))
         ahead = value = 0.0
         for t in reversed(places):
             r = -beta * gaps[t] + (scores[i] if t == places[-1] else 0)
@@ -547,10 +548,10 @@ def test_a_round_is_appraised_as_loops_would_do_it(rng):
     assert not got.returns[~counted].any()
     assert report.score == pytest.approx(scores.mean())
     assert report.kl == pytest.approx(np.mean(kls))
+    assert report.k3 == pytest.approx(np.mean(thirds))
     assert report.length == pytest.approx(np.mean([len(a) for a in taken.answers()]))
     assert report.ended == taken.ended.mean()
     assert (report.beta, report.mismatch < 1e-9) == (.3, True)
-    assert report.k3 > 0
     other = rollout(reference, [np.array([1])], 5, rng)
     assert appraise(policy, reference, other, [0.0], 0.0, settings)[1].mismatch > 1e-3
 
@@ -571,6 +572,16 @@ def test_the_loss_is_the_clipped_one_and_the_values_error(rng):
     value.backward()
     assert policy.value.b.grad.item() == pytest.approx(
         .3 * (values.data - batch.returns)[counted].mean())
+
+
+def test_the_values_error_of_a_single_token_is_divided_by_1(rng):
+    policy, reference, settings = setting(rng, value_weight=.3)
+    taken = rollout(policy.body, [np.array([1, 2])], 1, rng)
+    batch, _ = appraise(policy, reference, taken, [2.0], .1, settings)
+    value, count = ppo.loss(policy, settings)(batch)
+    said = policy(batch.ids, batch.targets)[1].data[0, 1]
+    assert count == 1 and not batch.advantages.any()         # one advantage, whitened, is 0
+    assert float(value.data) == pytest.approx(.15 * (said - batch.returns[0, 1]) ** 2)
 
 
 def test_equal_rewards_give_the_policy_no_gradient(rng):

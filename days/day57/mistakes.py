@@ -70,4 +70,8 @@ MISTAKES = [
                 "which all answers are equally good."),
 ]
 
-EQUIVALENT = []
+EQUIVALENT = [
+    ("llm/align/reader.py",
+     "scores = q.reshape(N, K, H // K * n, D) @ k.swapaxes(3, 2) / math.sqrt(D)",
+     "two axes are exchanged, whichever is named first"),
+]
