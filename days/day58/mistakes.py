@@ -41,4 +41,11 @@ MISTAKES = [
         symptom="Nothing that one can see: it is IPO with half the τ that is written down."),
 ]
 
-EQUIVALENT = []
+EQUIVALENT = [
+    ("llm/align/dpo.py", "mean = np.minimum(np.asarray(CERTAIN, mean.dtype), mean)",
+     "a minimum does not mind the order"),
+    ("llm/align/offline.py",
+     'for row, side in zip(pair, ("chosen", "rejected"), strict=False):',
+     "a pair of one or three answers is refused a few lines below as well: `collate` cannot unpack "
+     "it, and that is a ValueError too"),
+]
