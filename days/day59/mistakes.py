@@ -54,4 +54,6 @@ EQUIVALENT = [
      "the smaller of two in any order"),
     ("llm/align/grpo.py", "near, close = np.minimum(FAR, d), np.minimum(u, FAR)",
      "the smaller of two in any order"),
+    ("llm/align/grpo.py", "return counted / (N * np.maximum(1, length))",
+     "the larger of two in any order"),
 ]
