@@ -47,4 +47,7 @@ MISTAKES = [
                 "arrays for an instant."),
 ]
 
-EQUIVALENT = {}
+EQUIVALENT = [
+    (LEDGER, "return max(10 * C if H > 1 else 7 * C, 2 * C + 2 * a)",
+     "a maximum does not mind the order"),
+]
