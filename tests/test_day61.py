@@ -584,7 +584,9 @@ def test_an_unreached_parameter_gets_zeros():
         step = DataParallel(Pair(), {"unused": unused, "used": used},
                             lambda batch: (used.sum(), 1), bucket=1, overlap=overlap,
                             reduce=lambda comm, row: row)
-        step(None)[0].backward()
+        value, count = step(None)
+        value.backward()
+        assert (float(value.data), count) == (2, 1)           # the mean over a single target
         assert unused.grad.tolist() == [0, 0, 0, 0] and used.grad.tolist() == [1, 1]
 
 

@@ -54,4 +54,8 @@ EQUIVALENT = [
      "the larger of two in any order"),
     ("llm/scale/data_parallel.py", "buckets, size = [], 1",
      "the first Tensor begins a bucket, which sets it to 0"),
+    ("llm/scale/data_parallel.py",
+     "self.reached = False                           # has this step given gradients here?",
+     "the first batch of a step sets it before it is read; here it is only declared"),
+    ("llm/scale/link.py", "end = max(there, end) + takes", "the larger of two in any order"),
 ]
