@@ -385,6 +385,8 @@ def test_what_cannot_be_divided_is_refused():
         with pytest.raises(ValueError, match="3 ranks cannot divide 3 heads and 25 channels"):
             divide(wide, comm)
     run_ranks(3, work, 5)
+    with pytest.raises(ValueError, match="2 ranks cannot divide 5 columns in 1 parts"):
+        ColumnParallel(Linear(4, 5, np.random.default_rng(0)), LocalComm(World(2), 0))
 
 
 # pipelines
@@ -663,7 +665,9 @@ def test_clipping_sees_the_norm_of_all_ranks():
         return clipped.norm, p["a"].grad.tolist()
     both = [[3.0, 0.0], [0.0, 4.0]]
     assert run_ranks(2, lambda c: work(c, both), 5) == [(5, [3, 0]), (5, [0, 4])]
-    assert run_ranks(2, lambda c: work(c, both, 5.0), 5) == [(5, [3, 0]), (5, [0, 4])]
+    for limit in (5.0, 7.0):
+        assert run_ranks(2, lambda c: work(c, both, limit), 5) == [  # noqa: B023
+            (5, [3, 0]), (5, [0, 4])]
     out = run_ranks(2, lambda c: work(c, both, 1.0), 5)
     assert [norm for norm, _ in out] == [5, 5]
     assert np.allclose([g for _, g in out], [[0.6, 0], [0, 0.8]])
