@@ -79,6 +79,7 @@ def test_the_example_by_hand():
     # the words are low (1), " low" (1), " lower" (1), " newest" (1): we occurs twice, lo and ow 3x
     assert tokenizer.merges[:, :2].tolist() == [[108, 111], [256, 119], [32, 257]]
     assert tokenizer.encode("low lower").tolist() == [257, 258, 101, 114]
+    assert tokenizer.encode(" lower").tolist() == [258, 101, 114]
     assert split("low low lower newest") == ["low", " low", " lower", " newest"]
 
 
@@ -574,6 +575,9 @@ def test_fast_and_readable_agree_and_the_cache_has_few_words():
     result = measure(fast=True, seed=0)
     assert result.same_ids and result.same_merges and result.round_trip
     assert result.distinct_words < result.words / 3
+    places = [row[3] for row in result.trained]                # the note's bound S on all merging
+    assert 0 < places[0] < places[1] < result.distinct_bytes < result.size / 3
+    assert result.anew > 0
 
 
 MARKS = {"<mask>": ("lstrip",), "<x>": ("rstrip",), "lów": ("single_word",), "<a": (),

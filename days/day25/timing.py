@@ -7,7 +7,7 @@ import numpy as np
 
 from llm.tokens.bpe import BPE
 from llm.tokens.engine.classes import class_table
-from llm.tokens.engine.merges import gather
+from llm.tokens.engine.merges import apply, gather
 from llm.tokens.engine.split import RULES, word_ends
 from llm.tokens.fast_bpe import FastBPE
 
@@ -26,7 +26,7 @@ def timed(work, repeats):
 
 
 def encoding(tokenizer, text, data, ends, repeats):
-    """Speeds of encoding, and where the time goes."""
+    """Speeds of encoding, where the time goes, and what it would cost to merge every word anew."""
     lines = text.splitlines(keepends=True)
     parts = [text[i:i + PART] for i in range(0, len(text), PART)]
     caches = tokenizer.encoder.caches
@@ -39,21 +39,33 @@ def encoding(tokenizer, text, data, ends, repeats):
         caches.clear()
         tokenizer.encode(text)
 
-    works = [again, lambda: tokenizer.encode(text), lambda: tokenizer.encode_batch(lines),
-             lambda: tokenizer.encode_batch(parts),
+    def batch_of_parts():
+        tokenizer.encode_batch(parts)
+
+    works = [again, lambda: tokenizer.encode(text), batch_of_parts,    # both threads know words
+             lambda: tokenizer.encode_batch(lines), batch_of_parts,
              lambda: word_ends(data, 0, 0, whole, class_table(), RULES["gpt2"], buffer),
              lambda: words.add(data, 0, ends),
              lambda: gather(numbers, words.tokens, words.token_starts, ids, 0, totals)]
     rounds = [[timed(work, 1) for work in works] for _ in range(repeats)]     # in turns
-    cold, warm, batch, long, cut, look_up, copy = (statistics.median(c) for c in zip(*rounds))
+    cold, warm, _, batch, long, cut, look_up, copy = (statistics.median(c) for c in zip(*rounds))
+    anew = timed(merging_every_word(tokenizer.encoder, data, ends), min(repeats, 3))
     nano = 1e9 / len(data)
     return {"cold": len(data) / cold / 1e6, "warm": len(data) / warm / 1e6,
             "batch": len(data) / batch / 1e6, "parts": len(data) / long / 1e6,
-            "lines": len(lines),
+            "lines": len(lines), "anew": anew * nano,
             "short": timed(lambda: [tokenizer.encode(LINE) for _ in range(100)], 5) * 1e4,
             "stages": [["split into words", cut * nano], ["look words up", look_up * nano],
                        ["merge new words", max(cold - warm, 0) * nano],
                        ["gather ids", copy * nano]]}
+
+
+def merging_every_word(encoder, data, ends):
+    """The control: a function that merges all words of a text, and remembers none."""
+    starts, tokens = np.concatenate([[0], ends]), np.empty(len(data), np.int32)
+    token_starts = np.zeros(len(starts), np.int64)
+    return lambda: apply(data, starts, 0, len(ends), encoder.base, encoder.chars, encoder.slots,
+                         encoder.keys, encoder.made, tokens, token_starts)
 
 
 def against_day_24(text, size, merges, sample):
