@@ -5,18 +5,10 @@ import os
 import sys
 from pathlib import Path
 
-from days.harness import UsageError, say
+from days.harness import Parser, UsageError, say
 from days.tools.data import course
 
 ROOT = course.ROOT
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line instead of a page of usage."""
-
-    def error(self, message):
-        say(f"{self.prog}: {message} (--help tells more)")
-        sys.exit(2)
 
 
 def parser():

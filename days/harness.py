@@ -17,21 +17,33 @@ import dataclasses
 import importlib
 import importlib.util
 import inspect
+import itertools
 import json
 import os
 import platform
 import re
 import sys
 import tempfile
+import textwrap
+import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BLAS_SLEEPS = "OPENBLAS_THREAD_TIMEOUT"
+SPOKEN = threading.Event()      # set as soon as the reader has been told anything
 
 
 class UsageError(ValueError):
     """The reader asked for something impossible: shown as one line, exit status 2, no traceback."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line instead of a page of usage."""
+
+    def error(self, message):
+        say(f"{self.prog}: {message} (--help tells more)")
+        sys.exit(2)
 
 
 def main(file, measure, show, draw, add_arguments=None):
@@ -71,7 +83,7 @@ def let_blas_sleep(day, file):
 def parse(day, measure, add_arguments):
     """Read the flags all days share, and the day's own."""
     about = sys.modules[measure.__module__].__doc__ or f"Day {day}"
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"python days/day{day}/run.py", description=about.strip().splitlines()[0])
     parser.add_argument("--fast", action="store_true", help="a few seconds only; what CI runs")
     parser.add_argument("--seed", type=int, default=0, help="seed of every random number (0)")
@@ -102,6 +114,7 @@ def run(day, options, measure, show, draw):
     out, as_json = options.pop("out"), options.pop("json")
     result_name, figure_name = names(options.get("full"))
     prepare(out)
+    keep_company()
     started = time.perf_counter()
     result = measure(**options)
     record = {**plain(dataclasses.asdict(result)), "seed": options["seed"],
@@ -110,11 +123,22 @@ def run(day, options, measure, show, draw):
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
     write_atomically(out / result_name, text.encode())
     figure(draw, result, out / figure_name)
+    SPOKEN.set()
     if as_json:
         print(json.dumps(record, ensure_ascii=False))
         return
     show(result)
     say(f"{result_name} and {figure_name} are in {nearby(out)}")
+
+
+def keep_company(seconds=5.0):
+    """Tell a reader who has seen nothing for that long that the work goes on."""
+    def tell():
+        if not SPOKEN.wait(seconds):
+            say("still working: the first run of a day also compiles its code, and keeps it")
+
+    SPOKEN.clear()
+    threading.Thread(target=tell, daemon=True).start()
 
 
 def names(full):
@@ -173,26 +197,45 @@ def save(fig, path):
 
 
 def print_table(rows, title=None):
-    """Print rows (the first is the header) as a rich table; numbers to the right."""
+    """Print rows (the first is the header) as a rich table; numbers to the right.
+
+    Where the table is too wide, its heads are broken before a number or a row's short name is.
+    """
     from rich.table import Table
-    grid = Table(title=title, title_justify="left")
-    for j, head in enumerate(rows[0]):
-        digits = all(re.match(r"[-+−]?[\d.]", str(row[j]) or "x") for row in rows[1:])
-        grid.add_column(str(head), justify="right" if digits else "left", overflow="fold")
-    for row in rows[1:]:
-        grid.add_row(*(str(cell) for cell in row))
-    console().print(grid, markup=False)
+    screen, grid = console(), Table(title=title, title_justify="left")
+    columns = [[str(cell) for cell in column]
+               for column in itertools.zip_longest(*rows, fillvalue="")]
+    longest = [max(map(len, cells), default=0) for _, *cells in columns]
+    natural = sum(max(len(head), n) + 3 for (head, *_), n in zip(columns, longest)) + 1
+    for j, (head, *cells) in enumerate(columns):
+        digits = all(re.match(r"[-+−]?[\d.]", cell or "x") and " · " not in cell for cell in cells)
+        if natural > screen.width:
+            widest = max([longest[j], *map(len, head.split())])
+            head = textwrap.fill(head, widest) if widest else head
+        grid.add_column(head, justify="right" if digits else "left", overflow="fold",
+                        no_wrap=j == 0 and longest[j] <= 24)
+    for cells in zip(*(cells for _, *cells in columns)):
+        grid.add_row(*cells)
+    screen.print(grid, markup=False)
+
+
+def print_text(text):
+    """Print lines, each broken between words where the terminal ends."""
+    from rich.text import Text
+    console().print(Text(text))
 
 
 def console(stderr=False):
     """A rich console; 80 columns where the terminal does not say otherwise."""
     from rich.console import Console
     width = None if sys.stdout.isatty() else 80
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False,
+                   emoji=False)
 
 
 def say(line):
     """One line for the reader, on stderr, so that stdout stays the result."""
+    SPOKEN.set()
     console(stderr=True).print(line, markup=False, soft_wrap=True)
 
 
@@ -202,6 +245,7 @@ def progress(total, label):
 
     Where stderr is a file, a pipe or a terminal without cursor, a plain line every few seconds.
     """
+    SPOKEN.set()
     if (out := console(stderr=True)).is_dumb_terminal or not out.is_terminal:
         yield plain_progress(total, label)
         return

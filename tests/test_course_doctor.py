@@ -197,7 +197,7 @@ def test_pips_index_is_asked_with_a_short_timeout(monkeypatch, run, said):
         seen.update(options)
         return run(command, **options)
     monkeypatch.setattr(doctor.subprocess, "run", spy)
-    assert said in doctor.ask_index() and seen["timeout"] <= 10
+    assert said in doctor.ask_index() and seen["timeout"] <= 15
     assert said or doctor.ask_index() == ""
 
 

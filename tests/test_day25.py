@@ -623,9 +623,9 @@ def test_a_stream_is_refused_where_a_special_token_takes_white_space_along(small
 
 def test_tokens_with_white_space_in_a_row_take_time_in_proportion():
     finder = Finder([" ", "<x>"], {" ": ("lstrip", "rstrip"), "<x>": ("lstrip",)})
-    start = time.perf_counter()
+    start = time.process_time()
     parts = finder.split(" " * 200_000 + "a" + " " * 200_000 + "<x>")
-    assert parts.count(" ") > 1000 and time.perf_counter() - start < 5
+    assert parts.count(" ") > 1000 and time.process_time() - start < 5
 
 
 def test_a_normalizer_whose_steps_blow_a_text_up_is_refused(small, tmp_path):

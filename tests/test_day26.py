@@ -1048,10 +1048,10 @@ def test_a_damaged_or_hostile_table_of_characters_is_refused():
                          (packed(units, strings[:-1]), "and soon ends"),
                          (packed(units, b"\xff\0\xff\0"), "utf-8"),
                          (packed(half, strings), "utf-8")):
-        start = time.perf_counter()
+        start = time.process_time()
         with pytest.raises(ValueError, match=message):
             read_charsmap(bad)
-        assert time.perf_counter() - start < 10
+        assert time.process_time() - start < 10
 
 
 T5 = {"type": "Sequence", "normalizers": [

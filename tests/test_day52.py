@@ -543,10 +543,10 @@ def test_the_real_file_cut_at_every_per_cent_is_refused(real, tmp_path):
     with open(path, "r+b") as file:
         for percent in range(99, -1, -1):
             file.truncate(len(data) * percent // 100)
-            start = time.perf_counter()
+            start = time.process_time()
             with pytest.raises(GGUFError, match="cut.gguf"):
                 GGUF(path)
-            assert time.perf_counter() - start < 1
+            assert time.process_time() - start < 1
 
 
 def test_the_model_is_fetched_once_and_again_where_it_is_damaged(tmp_path, monkeypatch):
@@ -630,11 +630,11 @@ def test_without_an_answer_the_prompt_ends_with_the_last_turn():
     ("{% for a in messages %}" * 11 + "x" + "{% endfor %}" * 11, "not done after 100,000 steps"),
 ])
 def test_templates_that_cannot_be_run_are_refused_in_one_line(source, reason):
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TemplateError) as error:
         ChatTemplate(source).render(HI)
     assert reason in str(error.value) and "\n" not in str(error.value)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 def made_words(tmp_path):

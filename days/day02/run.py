@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load_or_default
 from llm.tensors import vectors
 from llm.tensors import word_vectors as wv
@@ -127,7 +127,7 @@ def show(r):
     print_table(table(r))
     print_table([["word", f"nearest in {r.corpus}, {r.tokens:,} words"], *r.neighbours])
     if r.analogies:
-        print("man : woman = king : " + ", ".join(f"{w} {x:.2f}" for w, x in r.king))
+        print_text("man : woman = king : " + ", ".join(f"{w} {x:.2f}" for w, x in r.king))
         print_table([["dimensions", "right", "among five", "by c alone", "both ways"], *r.scores],
                     f"{r.analogies} analogies")
 

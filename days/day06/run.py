@@ -7,7 +7,7 @@ from statistics import median
 
 import numpy as np
 
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load_or_default
 from llm.models.counts import find, level, longest, pack
 from llm.models.ngram import NGram
@@ -141,9 +141,10 @@ def show(result):
         [name, "–" if cut is None else f"{cut:.2f}", order, f"{x:.3f}"]
         for name, cut, order, x in result.chosen)],
         "chosen on the first half of the held-out text, scored on the second")
-    print(f"best: {result.names[-1]}, order {result.best[-1]}, {min(result.validation[-1]):.3f} "
-          f"nats, perplexity {result.perplexity:.2f}\nfit of order 6: {result.fit_seconds:.2f} s, "
-          f"{result.fit_megabytes:.0f} MB\nit says: {result.sample[:220]}")
+    print_text(
+        f"best: {result.names[-1]}, order {result.best[-1]}, {min(result.validation[-1]):.3f} "
+        f"nats, perplexity {result.perplexity:.2f}\nfit of order 6: {result.fit_seconds:.2f} s, "
+        f"{result.fit_megabytes:.0f} MB\nit says: {result.sample[:220]}")
 
 
 def draw(result, path):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.probability import cross_entropy, entropy
 from llm.generate.sample import gumbel_sample, sample, tempered
@@ -125,8 +125,8 @@ def show(result):
     print_table([["T", "entropy, bits", "cross-entropy of the truth"],
                  *([t, f"{h:.3f}", f"{c:.3f}"] for t, h, c in result.curve[::3])],
                 f"{result.contexts} unseen contexts; the two meet at T = {result.crossing:.2f}")
-    print("time of a Gumbel draw over that of an inverse-CDF draw:",
-          ", ".join(f"{ratio:.1f} at V = {v}" for v, ratio in result.cost))
+    print_text("time of a Gumbel draw over that of an inverse-CDF draw: "
+               + ", ".join(f"{ratio:.1f} at V = {v}" for v, ratio in result.cost))
 
 
 def draw(result, path):

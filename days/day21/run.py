@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day21.batches import TRAINING, companions, leaks, nats_in_batches
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load_or_default
 from llm.grad import ops
 from llm.layers.module import Module
@@ -119,7 +119,7 @@ def show(result):
     print_table([["batch", "nats, statistics of the batch"], *(
         [b, f"{x:.3f}"] for b, x in result.evaluated)],
         f"BatchNorm on unseen text; with running statistics: {result.running:.3f}")
-    print("Changing the last position moves the first by " + ", ".join(
+    print_text("Changing the last position moves the first by " + ", ".join(
         f"{x:.3f} ({kind})" for kind, x in result.leak.items()))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day22 import studies, through_time
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load_or_default
 from llm.layers.recurrent import GRU, RNN
 from llm.models import gru, neural_ngram
@@ -147,7 +147,7 @@ def show(result):
         for order, three in result.judged.items())], "nats a character, by counting")
     print("the model's own price: of real text {:.2f}, of its free text {:.2f} nats".format(
         *map(np.mean, result.own)))
-    print(result.sample)
+    print_text(result.sample)
 
 
 def draw(result, path):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load, load_or_default
 from llm.tokens.bpe import BPE, merge
 
@@ -128,7 +128,7 @@ def show(result):
                 "what the next merge gains on the text it learns from")
     print("bits a byte with bytes shuffled", *(f"{x:.2f}" for _, x in result.shuffled))
     print("first pieces  ", " ".join(map(repr, result.first[:10])))
-    print("longest pieces", " ".join(map(repr, result.longest[:4])))
+    print_text("longest pieces " + " ".join(map(repr, result.longest[:4])))
     print("one line      ", "|".join(result.pieces))
     rate_ = result.unseen_bytes / result.encode_seconds / 1000
     print(f"training took {result.train_seconds:.1f} s, encoding runs at {rate_:.0f} kB/s; "

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day25.timing import LINE, against_day_24, encoding, timed
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.download import TextError
 from llm.data.text import load_or_default
 from llm.tokens.engine.split import all_ends, split
@@ -121,7 +121,7 @@ def show(result):
                                f"{result.distinct_words:,} distinct")
     print("words:", "|".join(split(LINES[0])))
     for _, pieces, ids in result.gpt2:
-        print("GPT-2:", "|".join(pieces), ids[:6], "…")
+        print_text(f"GPT-2: {'|'.join(pieces)} {ids[:6]} …")
 
 
 def draw(result, path):

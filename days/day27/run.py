@@ -181,7 +181,7 @@ def show(result):
     print_table(table(result), f"nats per character on unread {result.corpus}; a uniform guess "
                 f"has {result.uniform:.2f}")
     for D, raw, scaled, _, _, flat, slope in result.spread:
-        print(f"D {D:5d}: scores spread {raw:5.1f}, scaled {scaled:.2f}; slope of the softmax "
+        print(f"D {D:4d}: scores spread {raw:4.1f}, scaled {scaled:.2f}; slope of softmax "
               f"{flat:.3f}, scaled {slope:.3f}")
     for T, ratio, size in result.times:
         print(f"T {T:5d}: {ratio:.1f} times the time of half the length, "

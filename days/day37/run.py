@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day37 import study
-from days.harness import main, print_table, progress, save, say
+from days.harness import main, print_table, print_text, progress, save, say
 from llm.data.text import load_or_default
 from llm.train.halves import FP16
 
@@ -89,8 +89,9 @@ def show(result):
                 f"{result.gradients:,} gradients in float16")
     for kind, seeds in result.lost.items():
         first, middle, last = np.mean(seeds, axis=0)
-        print(f"bfloat16 weights, {kind}: unchanged by a step {first:.1%} at first, {middle:.1%} "
-              f"in the middle, {last:.1%} at last")
+        print_text(
+            f"bfloat16 weights, {kind}: unchanged by a step {first:.1%} at first, {middle:.1%} "
+            f"in the middle, {last:.1%} at last")
     print(f"going on for {result.late_steps} steps at a rate of {result.late_rate}, nats gained:")
     for i, kind in enumerate(("float32", "bfloat16, nearest", "bfloat16, stochastic")):
         print(f"  {kind}: " + ", ".join(f"{rows[i][0] - rows[i][1]:.4f}" for rows in result.late))

@@ -7,7 +7,7 @@ from days.day38.apart import apart, prepare_environment
 from days.day38.sides import CASES, compare
 from days.day39 import agree, makers
 from days.day39.profile import GROUPS, profile
-from days.harness import main, print_table, progress, save
+from days.harness import main, print_table, print_text, progress, save
 from llm.kernels.threads import kept
 from llm.models.gpt import GPTConfig
 from llm.tensors.roofline import Blas
@@ -95,9 +95,9 @@ def show(result):
                     + [[side, f"{ms:.1f}", f"{result.page_faults[side]:.1f}"]
                        for side, ms in result.steps.items()])
     m = result.memory
-    print(f"gradients differ by at most {result.apart['learned']:.0e} of the largest (learned "
-          f"positions), {result.apart['rotary']:.0e} (rotary), losses of 20 steps by "
-          f"{result.apart['losses'][0]:.0e}")
+    print_text(f"gradients differ by at most {result.apart['learned']:.0e} of the largest (learned "
+               f"positions), {result.apart['rotary']:.0e} (rotary), losses of 20 steps by "
+               f"{result.apart['losses'][0]:.0e}")
     print(f"MiB: tape {m['tape']:.1f}, arena {m['activations'] + m['gradients']:.1f}; "
           f"a step by hand allocates {m['allocated_kib']:.0f} KiB")
 

@@ -8,7 +8,7 @@ from days.day35.trained import trained
 from days.day41.methods import GREEDY, SAMPLED
 from days.day41.shaped import PROMPT, SHAPE, Shaped
 from days.day41.writing import N, cut_pieces, distinct, report, running, surprisals, words, write
-from days.harness import kernels, main, print_table, progress, save
+from days.harness import kernels, main, print_table, print_text, progress, save
 from llm.generate.beam import beam_search
 from llm.grad.tensor import no_grad
 
@@ -102,10 +102,10 @@ def table(result):
 def show(result):
     print_table(table(result), f"{result.length} tokens after {result.prompt}, {result.corpus}")
     for name in ("prompt", "greedy", f"beam of {WIDTH}", "all tokens", "top-p 0.9"):
-        print(f"{name:>12}: {result.texts[name][:150]!r}")
+        print_text(f"{name:>12}: {result.texts[name][:150]!r}")
     s = result.shaped
-    print(f"JSON {SHAPE} after {PROMPT!r}: {s['valid']} of {s['tries']} outputs are valid, "
-          f"{s['free_valid']} without the mask\n{s['example']}")
+    print_text(f"JSON {SHAPE} after {PROMPT!r}: {s['valid']} of {s['tries']} outputs are valid, "
+               f"{s['free_valid']} without the mask\n{s['example']}")
 
 
 def draw(result, path):

@@ -9,7 +9,7 @@ from days.day44.choices import GROUPED, bits, chosen, cut, grids, outliers, vari
 from days.day44.noise import noises, product_noise
 from days.day44.speed import speeds
 from days.day44.study import compare, inputs_seen
-from days.harness import main, print_table, progress, save
+from days.harness import main, print_table, print_text, progress, save
 from llm.generate.architecture import gpt_weights
 from llm.generate.cache import KVCache
 from llm.generate.cache8 import Cache8
@@ -97,8 +97,8 @@ def show(r):
         for name, _, found in r.speed for fmt, (size, s, prompt) in found.items()], "speed")
     print(f"cache: {r.cache[0]:,} and {r.cache[1]:,} bytes")
     for by, nats in r.grids.items():
-        print(f"nats more on other grids, weights by {by}: "
-              + ", ".join(f"{a:+.4f}" for a in nats))
+        print_text(f"nats more on other grids, weights by {by}: "
+                   + ", ".join(f"{a:+.4f}" for a in nats))
 
 
 def draw(r, path):

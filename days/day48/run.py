@@ -7,7 +7,7 @@ import numpy as np
 from days.day35.trained import trained
 from days.day48 import control, fold
 from days.day48.timing import activation_times, norm_times, numpy_times
-from days.harness import main, print_table, progress, save
+from days.harness import main, print_table, print_text, progress, save
 from llm.data.batches import sliding_windows
 from llm.train.fast_gated import fast as kernels
 
@@ -72,8 +72,9 @@ def shape(pair):
 
 def show(result):
     print_table(table(result), "norms on N × C numbers; GELU and SwiGLU at equal parameters")
-    print(f"share of the stream's squared length along 1: "
-          f"{min(result.shares):.5f} to {max(result.shares):.5f}; by chance {result.chance:.5f}")
+    print_text(f"share of the stream's squared length along 1: "
+               f"{min(result.shares):.5f} to {max(result.shares):.5f}; "
+               f"by chance {result.chance:.5f}")
     print_table([["the reader's GPT", "nats a token", "logits apart"],
                  ["as trained", f"{result.nats[0]:.5f}", ""],
                  ["folded into RMSNorms", f"{result.nats[1]:.5f}", f"{result.apart[0]:.1e}"],

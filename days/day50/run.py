@@ -11,7 +11,7 @@ from days.day50.memory import measurable, peaks
 from days.day50.parts import tile_times, turning_seconds
 from days.day50.training import training_steps
 from days.day50.ways import REST, WAYS, errors, flops, seconds
-from days.harness import main, print_table, progress
+from days.harness import main, print_table, print_text, progress
 from llm.kernels.threads import settle
 from llm.tensors.roofline import read_all
 from llm.tensors.timing import seconds_each
@@ -104,7 +104,7 @@ def show(result):
         [T, B, *(ms(times, way, i) for i in (0, 1) for way in WAYS)]
         for T, B, times in result.short], "short texts, the same number of tokens")
     T, D, times = result.lone
-    print(f"a single head of {D}, T {T:,}, ms forward and back: " + ", ".join(
+    print_text(f"a single head of {D}, T {T:,}, ms forward and back: " + ", ".join(
         f"{way} {ms(times, way, 0)} and {ms(times, way, 1)}" for way in WAYS))
     print_table([["queries ×", *(f"{way}: {what}" for way in WAYS for what in ("out", "gradient"))]]
                 + [[large, *(f"{e:.1e}" for way in WAYS for e in found[way])]

@@ -11,7 +11,7 @@ import numpy as np
 
 from days.day35.trained import trained
 from days.day52 import made, speak, study
-from days.harness import main, print_table, save, say
+from days.harness import main, print_table, print_text, save, say
 from llm.generate import evaluate
 from llm.generate.architecture import gpt_weights
 from llm.generate.llama import engine
@@ -100,10 +100,10 @@ def show(result):
     print_table([["decoder", "MB a token", "tokens/s", "GB/s", "share of the bandwidth"]] + [
         [name, f"{size / 1e6:.0f}", f"{rate:.1f}", f"{size * rate / 1e9:.1f}",
          f"{100 * size * rate / result.bandwidth:.0f} %"] for name, size, rate in result.speed])
-    print(HISTORY + result.continuation)
+    print_text(HISTORY + result.continuation)
     for question, answer, reused, fresh in result.talk:
-        print(f"> {question}  [{reused} ids in the cache, {fresh} read]\n{answer}")
-    print(f"> the last question, alone\n{result.alone}")
+        print_text(f"> {question}  [{reused} ids in the cache, {fresh} read]\n{answer}")
+    print_text(f"> the last question, alone\n{result.alone}")
 
 
 def draw(result, path):

@@ -8,7 +8,7 @@ import numpy as np
 from days.day56 import own, study
 from days.day56.figure import draw
 from days.day56.start import taught
-from days.harness import main, print_table, progress
+from days.harness import main, print_table, print_text, progress
 from llm.align.best_of import kl_without_ties
 from llm.data.preferences import FAMILIES
 
@@ -115,8 +115,9 @@ def show(result):
     print_table([["n", "ln n − (n−1)/n", "KL", "reward · noise", "utility", "by utility"], *(
         [n, f"{told:.2f}", middle(apart, 2), middle(r, 2), middle(u, 2), f"{best:.2f}"]
         for (n, told, apart, r, u, _), best in zip(result.curve, result.oracle, strict=True))])
-    print(f"a filler more: {middle(result.slopes)}, by the rule {result.true_slope:.3f}; seeds "
-          f"differ by {result.apart[0]:.2f} within a prompt, {result.apart[1]:.2f} between prompts")
+    print_text(
+        f"a filler more: {middle(result.slopes)}, by the rule {result.true_slope:.3f}; seeds "
+        f"differ by {result.apart[0]:.2f} within a prompt, {result.apart[1]:.2f} between prompts")
 
 
 def arguments(parser):

@@ -8,7 +8,7 @@ from days.day61 import paper, real, scaling
 from days.day61.job import Job, State, timed
 from days.day61.launch import CURE, under_mpi
 from days.day61.report import beyond_table, draw, overlap_table, real_table, table
-from days.harness import kernels, main, print_table, progress
+from days.harness import kernels, main, print_table, print_text, progress
 from llm.scale.comm import MPIComm, ending_together
 from llm.scale.cores import sharing_cores
 from llm.scale.link import Link
@@ -105,9 +105,9 @@ def show(result):
     if result.real:
         print_table(real_table(result), "ranks that are processes, over MPI")
     if result.lost:
-        print("\n".join(result.lost["said"]))
+        print_text("\n".join(result.lost["said"]))
     if result.why_not:
-        print(result.why_not)
+        print_text(result.why_not)
 
 
 COMM = None                # of this job, where mpirun has started us

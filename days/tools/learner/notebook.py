@@ -15,6 +15,7 @@ import doctest
 import json
 import os
 import re
+import shlex
 
 from days.harness import UsageError, console
 from days.tools.data import course, generated, ownership
@@ -81,7 +82,7 @@ def write(root, day, out=None, new=False):
     part.write_text(json.dumps(notebook(root, day, path.parent), indent=1, ensure_ascii=False)
                     + "\n", encoding="utf-8")
     part.replace(path)
-    console().print(f"wrote {path}\nopen it: python -m jupyter lab {path}\n"
+    console().print(f"wrote {path}\nopen it: python -m jupyter lab {shlex.quote(str(path))}\n"
                     f"(no Jupyter yet? {CURE})", markup=False, soft_wrap=True)
     return 0
 
