@@ -213,6 +213,21 @@ SPOILS = {
         lambda r: swap(r, "days/mistake.py", "from dataclasses",
                        "import llm.functions.first\nfrom dataclasses"),
         "days/mistake.py: imports llm.functions.first, of day 01, but the file belongs to the fr"),
+    "a day imports an experiment": (
+        lambda r: [put(r, "experiments/trial.py", '"""Day 01 · A trial."""\nSTEPS = 9\n'),
+                   swap(r, "days/day01/run.py", "from dataclasses",
+                        "from experiments.trial import STEPS\nfrom dataclasses")],
+        "days/day01/run.py: imports experiments.trial, but experiments use the days"),
+    "a day imports an experiment inside a function": (
+        lambda r: [put(r, "experiments/trial.py", '"""Day 01 · A trial."""\nSTEPS = 9\n'),
+                   swap(r, "days/day01/run.py", "    return",
+                        "    from experiments import trial\n    return")],
+        "days/day01/run.py: imports experiments.trial, but experiments use the days"),
+    "the frame imports an experiment": (
+        lambda r: [put(r, "experiments/trial.py", '"""A trial of the frame."""\nSTEPS = 9\n'),
+                   swap(r, "days/mistake.py", "from dataclasses",
+                        "import experiments.trial\nfrom dataclasses")],
+        "days/mistake.py: imports experiments.trial, but experiments use the days"),
     "no such module": (
         lambda r: swap(r, "tests/test_day01.py", "from llm", "import llm.nowhere\nfrom llm"),
         "imports llm.nowhere, which no file of the course defines"),

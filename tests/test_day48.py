@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from days.day48 import control, fold, timing
+from days.day48 import control, fold, small, timing
 from days.day48.run import measure
 from days.harness import UsageError
 from experiments import modern_parts
@@ -447,7 +447,7 @@ def test_nats_are_those_of_every_token_once(rng):
     model, ids = gpt(rng), rng.integers(0, 23, 25)
     rows = ids[:24].reshape(2, 12), ids[1:].reshape(2, 12)
     assert fold.nats(model, ids, 12) == pytest.approx(float(model.loss(*rows).data), abs=1e-6)
-    assert modern_parts.nats(model, ids[:13], 12) == pytest.approx(
+    assert small.nats(model, ids[:13], 12) == pytest.approx(
         float(model.loss(ids[None, :12], ids[None, 1:13]).data), abs=1e-6)
 
 
@@ -463,7 +463,7 @@ def test_the_floors_move_what_they_say(rng):
 
 
 def test_a_grid_grows_until_its_best_rate_is_not_at_an_edge():
-    plan = modern_parts.Plan(first_rates=(.004, .006))
+    plan = small.Plan(first_rates=(.004, .006))
     for goal in (.001, .004, .006, .03):
         asked = []
 
@@ -492,13 +492,13 @@ def test_a_comparison_is_paired_and_says_when_it_cannot_tell():
     both = modern_parts.compare(made, "", ["a", "b"], ["b", "c"])   # (a − c)/2
     assert both["half"] == pytest.approx(9.925 / 2)
     names = {name for _, *sides in modern_parts.COMPARED for side in sides for name in side}
-    assert names == set(modern_parts.VARIANTS)
+    assert names == set(small.VARIANTS)
 
 
 def test_the_variants_are_what_they_are_called_and_equal_in_size():
-    plan, sizes = modern_parts.Plan(), {}
-    for variant in modern_parts.VARIANTS:
-        model = modern_parts.make_model(plan, 84, variant, np.random.default_rng(0))
+    plan, sizes = small.Plan(), {}
+    for variant in small.VARIANTS:
+        model = small.make_model(plan, 84, variant, np.random.default_rng(0))
         sizes[variant] = model.count_parameters()
         norms = {type(model.get(path)).__name__ for path in fold.norms(model)}
         assert norms == {variant.split(",")[0]}
@@ -514,17 +514,17 @@ def test_the_variants_are_what_they_are_called_and_equal_in_size():
 
 
 def test_the_experiment_goes_on_where_it_stopped_and_refuses_another_plan(tmp_path):
-    path, plan = tmp_path / "modern_parts-fast.json", modern_parts.Plan.small()
+    path, plan = tmp_path / "modern_parts-fast.json", small.Plan.small()
     first = modern_parts.measure(plan, path)
     kept = path.read_bytes()
     again = modern_parts.measure(plan, path)
     assert path.read_bytes() == kept and again["variants"] == first["variants"]
-    assert len(first["compared"]) == 9 and set(first["variants"]) == set(modern_parts.VARIANTS)
+    assert len(first["compared"]) == 9 and set(first["variants"]) == set(small.VARIANTS)
     assert json.loads(kept)["cpu_minutes"] > 0
     for v in first["variants"].values():
         assert v["lowest"] <= v["mean"] <= v["highest"] and len(v["nats"]) == 2
     with pytest.raises(UsageError, match="other settings"):
-        modern_parts.kept(path, modern_parts.Plan())
+        modern_parts.kept(path, small.Plan())
 
 
 def test_the_headline_of_the_run():

@@ -8,7 +8,7 @@ import statistics
 import numpy as np
 import pytest
 
-from days.day49 import decoding, pooling
+from days.day49 import decoding, pooling, small
 from days.day49.costs import ladder
 from days.day49.run import measure, shares
 from days.harness import ROOT, UsageError
@@ -547,18 +547,18 @@ def test_the_ladder_from_gpt_to_llama_counts_models_that_can_be_built(rng):
 
 
 def test_equal_parameters_in_the_experiment_are_equal(rng):
-    plan, counts = study.Plan(), {}
+    plan, counts = small.Plan(), {}
     for name, (K, more) in study.LONG.items():
-        counts[name] = study.make_model(plan, 84, K, more, rng).count_parameters()
+        counts[name] = small.make_model(plan, 84, K, more, rng).count_parameters()
     assert counts["K = 4"] == counts["K = 2, equal parameters"] == counts["K = 1, equal parameters"]
     assert counts["K = 4"] - counts["K = 2"] == 2 * 2 * 72 * 2 * 18
     assert counts["K = 2"] - counts["K = 1"] == 2 * 2 * 72 * 18
-    model = study.make_model(plan, 84, 2, 0, rng)
+    model = small.make_model(plan, 84, 2, 0, rng)
     assert model.blocks[0].mix.inner.qkv.w.data.std() == pytest.approx(72 ** -.5, rel=.05)
 
 
 def test_the_experiment_goes_on_where_it_was_stopped(tmp_path):
-    plan = dataclasses.replace(study.Plan.small(), steps=2, validate=200, factor=30.0)
+    plan = dataclasses.replace(small.Plan.small(), steps=2, validate=200, factor=30.0)
     path = tmp_path / "grouped.json"
     record = study.measure(plan, path)
     assert json.loads(path.read_text()) == json.loads(json.dumps(record))
@@ -576,7 +576,7 @@ def test_the_experiment_goes_on_where_it_was_stopped(tmp_path):
 
 def test_the_committed_experiment_is_what_the_script_says():
     record = json.loads((ROOT / "experiments/grouped.json").read_text())
-    plan = study.Plan(characters=record["settings"]["characters"])
+    plan = small.Plan(characters=record["settings"]["characters"])
     assert record["settings"] == json.loads(json.dumps(dataclasses.asdict(plan)))
     assert set(record["variants"]) == {*study.LONG, *study.SHORT}
     for name, v in record["variants"].items():

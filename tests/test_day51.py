@@ -6,7 +6,9 @@ import math
 import numpy as np
 import pytest
 
+from days.day48.small import Texts, nats
 from days.day51 import look
+from days.day51 import small as gpts
 from days.day51.run import SHOWN, THINGS, measure
 from experiments import moe as experiment
 from llm.data.batches import sliding_windows
@@ -674,9 +676,9 @@ def test_a_second_choice_can_be_lost_to_a_later_token(rng):
 def tiny():
     """(plan, texts, tokenizer) on a made text."""
     text = "".join(np.random.default_rng(0).choice(list("abc de.\n"), 6000))
-    plan = dataclasses.replace(experiment.Plan.small(), validate=1500)
+    plan = dataclasses.replace(gpts.Plan.small(), validate=1500)
     corpus = Corpus("made", text)
-    return plan, experiment.Texts(plan, corpus), CharTokenizer.from_text(text)
+    return plan, Texts(plan, corpus), CharTokenizer.from_text(text)
 
 
 def test_information_is_that_of_the_counts(rng):
@@ -693,14 +695,14 @@ def test_information_is_that_of_the_counts(rng):
 def test_dependence_finds_what_a_router_looks_at(tiny):
     """A router that looks at the token, at the one before, or at the place."""
     plan, texts, _ = tiny
-    gpt = experiment.make_model(plan, texts.V, experiment.MAIN, np.random.default_rng(0))
+    gpt = gpts.make_model(plan, texts.V, gpts.MAIN, np.random.default_rng(0))
     layer_, T = gpt.mixtures()[0], plan.T
     inputs = next(sliding_windows(texts.report, 256, T, T))[0]
     before = np.roll(inputs, 1, axis=1)
     place = np.broadcast_to(np.arange(T), inputs.shape)
     for which, seen in ((0, inputs % 7), (1, before % 7), (3, place % 8)):
         layer_.router = lambda x, seen=seen: Tensor(
-            9 * np.eye(experiment.N, dtype=np.float32)[seen.ravel()])
+            9 * np.eye(gpts.N, dtype=np.float32)[seen.ravel()])
         shares = look.dependence(gpt, texts.report, T, np.random.default_rng(0))[0]
         assert shares[which] == pytest.approx(1) and max(np.delete(shares, which)) < .3
         assert 0 < shares[4] < .1
@@ -708,10 +710,10 @@ def test_dependence_finds_what_a_router_looks_at(tiny):
 
 def test_favourites_are_the_over_represented_tokens(tiny):
     plan, texts, tokenizer = tiny
-    gpt = experiment.make_model(plan, texts.V, experiment.MAIN, np.random.default_rng(0))
+    gpt = gpts.make_model(plan, texts.V, gpts.MAIN, np.random.default_rng(0))
     inputs = next(sliding_windows(texts.report, 256, plan.T, plan.T))[0]
     gpt.mixtures()[0].router = lambda x: Tensor(
-        9 * np.eye(experiment.N, dtype=np.float32)[inputs.ravel() // 2])
+        9 * np.eye(gpts.N, dtype=np.float32)[inputs.ravel() // 2])
     for i, (share, top) in enumerate(look.favourites(gpt, texts.report, plan.T, tokenizer)[0]):
         mine = [look.visible(tokenizer.decode([t])) for t in range(texts.V) if t // 2 == i]
         assert {t for t, _ in top} == set(mine)
@@ -725,28 +727,28 @@ def test_what_cannot_be_seen_is_shown():
 
 def test_dropped_shares_are_those_of_the_plan(tiny, rng):
     plan, texts, _ = tiny
-    gpt = experiment.make_model(plan, texts.V, experiment.MAIN, np.random.default_rng(0))
+    gpt = gpts.make_model(plan, texts.V, gpts.MAIN, np.random.default_rng(0))
     free = look.limited(gpt, texts.report, plan, 8.0)
-    assert free[0] == 0 and free[1] == pytest.approx(experiment.nats(gpt, texts.report, plan.T))
+    assert free[0] == 0 and free[1] == pytest.approx(nats(gpt, texts.report, plan.T))
     assert look.limited(gpt, texts.report, plan, .5)[0] >= .5 - 1e-9
     assert all(m.capacity is None for m in gpt.mixtures())
     lost = look.places(gpt, texts.report, plan, .5)
     assert lost.shape == (plan.B, 2) and (lost[0] <= lost[-1]).all()
     # a binomial load: what stands above the mean, by the normal curve
-    wide_plan = experiment.Plan()
+    wide_plan = gpts.Plan()
     chance = look.by_chance(wide_plan, 2, 1.0, rng)
     assert chance == pytest.approx(math.sqrt(.75 / (2 * math.pi * 256)), rel=.1)
 
 
 def test_the_variants_have_the_sizes_that_are_claimed():
-    plan, sizes = experiment.Plan(), {}
-    for variant in experiment.VARIANTS:
-        gpt = experiment.make_model(plan, 84, variant, np.random.default_rng(0))
+    plan, sizes = gpts.Plan(), {}
+    for variant in gpts.VARIANTS:
+        gpt = gpts.make_model(plan, 84, variant, np.random.default_rng(0))
         sizes[variant] = experiment.sizes(plan, 84, variant)
         fixed = 512 if "fixed" in variant else 0
         assert gpt.count_parameters() == sizes[variant][0] - fixed
     dense, wide_, experts = (sizes[v] for v in ("dense", "dense, 4 times as wide",
-                                                experiment.MAIN))
+                                                gpts.MAIN))
     assert experts[0] - wide_[0] == experts[1] - dense[1] == 2 * 32 * 8         # the routers
     assert dense[0] == dense[1] and 1 < experts[2] / dense[2] < 1.03
     assert wide_[2] / dense[2] == pytest.approx(2.474, abs=.001)
@@ -754,37 +756,37 @@ def test_the_variants_have_the_sizes_that_are_claimed():
 
 def test_a_variant_trains_as_it_is_called(tiny):
     plan, texts, _ = tiny
-    for variant, learns, moves in ((experiment.MAIN, True, False),
+    for variant, learns, moves in ((gpts.MAIN, True, False),
                                    ("experts, biases", True, True),
                                    ("experts, fixed router", False, False)):
-        start = experiment.make_model(plan, texts.V, variant, np.random.default_rng([3, 0]))
-        gpt, _ = experiment.train(plan, texts, variant, 1e-2, 3)
+        start = gpts.make_model(plan, texts.V, variant, np.random.default_rng([3, 0]))
+        gpt, _ = gpts.train(plan, texts, variant, 1e-2, 3)
         before, after = (m.mixtures()[0] for m in (start, gpt))
         assert (np.abs(before.router.w.data - after.router.w.data).max() > 1e-4) == learns
         assert (np.abs(after.bias).max() > 0) == moves
         assert np.abs(before.experts.up.data - after.experts.up.data).max() > 1e-4
-    assert experiment.loads(experiment.make_model(plan, 9, "dense", np.random.default_rng(0)),
+    assert gpts.loads(gpts.make_model(plan, 9, "dense", np.random.default_rng(0)),
                             texts.report, plan) == []
 
 
 def test_a_dense_model_begins_with_the_start_it_is_called_by():
-    plan = experiment.Plan()
-    std = {v: experiment.make_model(plan, 84, v, np.random.default_rng(0)).blocks[0]
-           .think.inner.down.w.data.std() for v in list(experiment.VARIANTS)[:3]}
+    plan = gpts.Plan()
+    std = {v: gpts.make_model(plan, 84, v, np.random.default_rng(0)).blocks[0]
+           .think.inner.down.w.data.std() for v in list(gpts.VARIANTS)[:3]}
     usual, half, wide_ = std.values()
     assert usual == pytest.approx(32**-.5 / 2, rel=.05)
     assert half == pytest.approx(usual / 2) and wide_ == pytest.approx(usual, rel=.05)
 
 
 def test_the_experiment_goes_on_where_it_stopped(tmp_path):
-    path, plan = tmp_path / "moe-fast.json", experiment.Plan.small()
+    path, plan = tmp_path / "moe-fast.json", gpts.Plan.small()
     plan = dataclasses.replace(plan, characters=20_000, steps=2, first_rates=(3e-3,))
     first = experiment.measure(plan, path)
     kept = path.read_bytes()
     assert experiment.measure(plan, path)["variants"] == first["variants"]
     assert path.read_bytes() == kept and len(first["compared"]) == len(experiment.COMPARED)
     names = {name for _, *sides in experiment.COMPARED for side in sides for name in side}
-    assert names == set(experiment.VARIANTS) == set(first["variants"])
+    assert names == set(gpts.VARIANTS) == set(first["variants"])
     for name, v in first["variants"].items():
         assert v["lowest"] <= v["mean"] <= v["highest"] and len(v["nats"]) == 2
         assert bool(v["busiest"]) == name.startswith("experts")

@@ -12,7 +12,8 @@ import pytest
 
 from days.day63 import few_seeds as stats
 from days.day63 import ledger as ledgers
-from days.day63 import parts, run, simulate, trial, variants
+from days.day63 import parts, ranking, run, simulate, trial, variants
+from days.day63 import plan as planned
 from days.day63 import study as told
 from days.day63.ledger import Ledger
 from days.day63.parts import Recipe
@@ -446,7 +447,7 @@ def test_a_commit_is_named_or_unknown(monkeypatch):
 
 # The study
 
-PLAN = ablations.Plan({}, {"C": 96}, choose=(0, 1), report=(10, 11, 12), table=(10, 11),
+PLAN = planned.Plan({}, {"C": 96}, choose=(0, 1), report=(10, 11, 12), table=(10, 11),
                       check=(20, 21), effects=1, only=("baseline", "baseline again", "RMSNorm"))
 
 
@@ -550,7 +551,7 @@ def test_the_report_says_what_is_real_and_what_is_not(tmp_path):
     assert rows["RMSNorm"]["mean"] == pytest.approx(-.3, abs=.01)
     assert rows["RMSNorm"]["holm"] == pytest.approx(2 * rows["RMSNorm"]["p"])
     assert record["tests"] == 2 and record["seeds"] == 3 and record["finished"]
-    assert ablations_report.ranked(record)[0] == "RMSNorm"
+    assert ranking.ranked(record)[0] == "RMSNorm"
     text = ablations_report.markdown(record)
     assert "| RMSNorm | 9 |" in text and "2 comparisons" in text and "Not finished" not in text
     assert set(record["table"]) == {"losses", "start", "order", "rest"}
@@ -583,7 +584,7 @@ def test_a_variant_that_diverges_is_named_and_not_tested(tmp_path):
 
 
 def test_changed_code_must_give_the_same_bits(tmp_path, monkeypatch):
-    plan = ablations.Plan.small()
+    plan = planned.Plan.small()
     path = tmp_path / "a.json"
     record = ablations.measure(plan, path)
     runs = path.with_suffix(".jsonl").read_text()
@@ -602,7 +603,7 @@ def test_changed_code_must_give_the_same_bits(tmp_path, monkeypatch):
 
 def test_two_processes_make_the_same_runs(tmp_path, monkeypatch):
     """All runs in processes of their own: this one may hold kernels that it has compiled itself."""
-    plan = replace(ablations.Plan.small(), only=("baseline", "RMSNorm"), report=(10, 11))
+    plan = replace(planned.Plan.small(), only=("baseline", "RMSNorm"), report=(10, 11))
     ablations_pool.compile_first([plan.task(name, 0.01, 0, 0) for name in plan.only])
     monkeypatch.setattr(ablations, "pool", ablations_pool.Processes)
     one = ablations.measure(plan, tmp_path / "a.json")
@@ -613,7 +614,7 @@ def test_two_processes_make_the_same_runs(tmp_path, monkeypatch):
 
 
 def test_minutes_end_a_study_and_an_interrupt_writes_what_there_is(tmp_path, monkeypatch):
-    plan, path = ablations.Plan.small(), tmp_path / "a.json"
+    plan, path = planned.Plan.small(), tmp_path / "a.json"
     assert ablations.measure(plan, path, minutes=1e-9)["runs"] == 0
     with pytest.raises(UsageError, match="must be above 0"):
         ablations.measure(plan, path, minutes=0)
@@ -642,7 +643,7 @@ COMMITTED = ROOT / "experiments/ablations.json"
 
 def test_the_committed_record_is_what_the_ledger_says():
     record = json.loads(COMMITTED.read_text())
-    plan, book = ablations.PLAN, Ledger(COMMITTED.with_suffix(".jsonl"))
+    plan, book = planned.PLAN, Ledger(COMMITTED.with_suffix(".jsonl"))
     assert book.damaged == 0 and record["runs"] == len(book.runs)
     rows = record["variants"]
     assert record["seeds"] >= 3 and "baseline again" in rows

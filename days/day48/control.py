@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from days.day48 import fold
-from experiments.modern_parts import Plan, Texts, make_model
+from days.day48.small import Plan, Texts, make_model
 from llm.data.batches import random_windows, sliding_windows
 from llm.train.adam import AdamW
 from llm.train.loop import fit

@@ -5,7 +5,8 @@
 
 import numpy as np
 
-from experiments.moe import N, nats
+from days.day48.small import nats
+from days.day51.small import N
 from llm.data.batches import sliding_windows
 from llm.functions import routing
 from llm.grad.tensor import no_grad

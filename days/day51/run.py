@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day35 import job
+from days.day48.small import Texts, nats
 from days.day51 import look, timing
+from days.day51.small import MAIN, VARIANTS, K, N, Plan, loads, make_model, train
 from days.harness import main, print_table, progress, save
-from experiments.moe import MAIN, VARIANTS, K, N, Plan, Texts, loads, make_model, nats, train
 from llm.tokens.chars import CharTokenizer
 from llm.train.fast_gated import fast as kernels
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from days.day38.timing import in_turns
-from experiments.moe import make_model
+from days.day51.small import make_model
 from llm.data.batches import random_windows
 from llm.grad.tensor import Tensor, no_grad
 from llm.layers.gated import SwiGLU

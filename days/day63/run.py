@@ -7,12 +7,12 @@ import numpy as np
 from days.day63 import simulate
 from days.day63.few_seeds import paired
 from days.day63.parts import Recipe
+from days.day63.plan import PLAN, Plan
+from days.day63.ranking import forest, shown
 from days.day63.study import committed, summary
 from days.day63.trial import run
 from days.day63.variants import AGAIN, BASELINE
 from days.harness import main, print_table, print_text, progress, save
-from experiments import ablations_report as report
-from experiments.ablations import PLAN, Plan
 from llm.data.text import load_or_default
 
 NOW = (BASELINE, AGAIN, "RMSNorm", "post-norm")
@@ -76,8 +76,8 @@ def table(result):
              "verdict"]]
     for name, mean, low, high, p, holm, real in result.study["ranking"]:
         verdict = ("better" if mean < 0 else "worse") if real else "cannot be told apart"
-        rows.append([name, f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}", report.shown(p),
-                     report.shown(holm), verdict])
+        rows.append([name, f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}", shown(p),
+                     shown(holm), verdict])
     return rows
 
 
@@ -102,7 +102,7 @@ def draw(result, path):
     ranking = result.study["ranking"]
     rows = {name: {"mean": mean, "low": low, "high": high, "real": real}
             for name, mean, low, high, _, _, real in ranking}
-    report.forest(left, {"variants": rows}, [row[0] for row in ranking])
+    forest(left, {"variants": rows}, [row[0] for row in ranking])
     left.set_xlabel("nats a character less the baseline's, 95 % interval;\nlinear within ±0.05, "
                     "then logarithmic; filled: real")
     m = [row[0] for row in result.alarms]

@@ -6,10 +6,10 @@ import statistics
 
 import numpy as np
 
+from days.day63 import ranking
 from days.day63.few_seeds import paired
 from days.day63.variants import AGAIN, BASELINE
 from days.harness import ROOT, UsageError
-from experiments import ablations_report as report
 
 
 def committed(path=ROOT / "experiments" / "ablations.json"):
@@ -22,7 +22,7 @@ def committed(path=ROOT / "experiments" / "ablations.json"):
 
 def summary(record):
     """The main numbers of a record, its ranking, and what they say."""
-    rows, ranked = record["variants"], report.ranked(record)
+    rows, ranked = record["variants"], ranking.ranked(record)
     base = rows[BASELINE]["losses"]
     both = [float(np.corrcoef(rows[name]["losses"], base)[0, 1]) for name in ranked
             if name != AGAIN]

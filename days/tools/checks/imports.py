@@ -1,7 +1,8 @@
 """Imports look back, never ahead: each file may import from its own and earlier days only.
 
 Also: `llm/` imports NumPy, Numba, the standard library and itself, and nothing else, three rooms
-excepted; its rooms import one way; an `__init__.py` is a docstring.
+excepted; its rooms import one way; no file under `days/` imports an experiment; an `__init__.py`
+is a docstring.
 """
 
 import ast
@@ -85,6 +86,8 @@ def forbidden(path, module, at_start, owners):
         return foreign(path, first, at_start)
     if in_llm and first != "llm":
         return f"but llm/ knows nothing of {first}/"
+    if first == "experiments" and path.startswith("days/"):
+        return "but experiments use the days, not days the experiments: move it into its day"
     target = file_of(module, owners)
     if target is None:
         return "which no file of the course defines"
