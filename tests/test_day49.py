@@ -474,6 +474,55 @@ def test_float32_stays_float32(rng):
     assert Llama(SMALL, rng)(np.array([[1]])).dtype == np.float32
 
 
+@pytest.mark.parametrize("H, K", GROUPS)
+def test_the_module_takes_a_dtype_and_its_gradients_are_exact_in_float64(rng, H, K):
+    """All of its parameters and its input, each against central differences."""
+    module = GroupedAttention(4 * H, H, K, rng, Rotary(4, 5), dtype=np.float64)
+    parameters = module.named_parameters()
+    assert {p.dtype.name for p in parameters.values()} == {"float64"}
+    same = GroupedAttention(4 * H, H, K, np.random.default_rng(3), std=.4, out_std=.2)
+    wide = GroupedAttention(4 * H, H, K, np.random.default_rng(3), std=.4, out_std=.2,
+                            dtype=np.float64)
+    for name, p in same.named_parameters().items():
+        assert p.dtype == np.float32
+        assert (p.data == wide.named_parameters()[name].data.astype(np.float32)).all()
+    x, weight = (rng.standard_normal((2, 5, 4 * H)) for _ in range(2))
+    at = Tensor(x, True)
+    (module(at) * Tensor(weight)).sum().backward()
+    for p in (at, *parameters.values()):
+        assert p.grad.dtype == np.float64
+        assert p.grad == pytest.approx(numerical_gradient(
+            lambda _: (module(at).data * weight).sum(), p.data), rel=1e-6, abs=1e-8)
+    with pytest.raises(ValueError, match="linear of float32 .* and float64"):
+        module(Tensor(x.astype(np.float32), True))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("dtype, digits", [(np.float16, 2e-2), (np.float32, 1e-6),
+                                           (np.float64, 1e-7)])
+def test_a_dtype_reaches_every_part_of_a_llama(dtype, digits, tied):
+    """As it does in a GPT: parameters, logits, loss and gradients; the same numbers, rounded."""
+    config = dataclasses.replace(SMALL, tied=tied)
+    usual, ours = Llama(config, np.random.default_rng(4)), Llama(
+        config, np.random.default_rng(4), dtype=dtype)
+    for name, p in usual.named_parameters().items():
+        assert p.dtype == np.float32
+        assert (ours.named_parameters()[name].data == p.data.astype(dtype)).all()
+    ids = np.array([[1, 2, 3, 9]])
+    losses = [model.loss(ids, ids) for model in (ours, usual)]
+    losses[0].backward()
+    assert ours(ids).dtype == losses[0].dtype == dtype
+    assert all(p.grad.dtype == dtype and np.isfinite(p.grad).all()
+               for p in ours.named_parameters().values())
+    assert float(losses[0].data) == pytest.approx(float(losses[1].data), rel=digits)
+
+
+def test_a_block_of_a_llama_takes_a_dtype(rng):
+    block = llama.make_block(SMALL, rng, Rotary(2, SMALL.T), dtype=np.float64)
+    assert {p.dtype.name for p in block.named_parameters().values()} == {"float64"}
+    assert block(Tensor(rng.standard_normal((1, 3, SMALL.C)))).dtype == np.float64
+
+
 @pytest.fixture(scope="module")
 def result():
     return measure(fast=True, seed=0)

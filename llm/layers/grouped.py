@@ -3,6 +3,8 @@
 Left out: attention that reads shared keys in place. Here each is copied for its group.
 """
 
+import numpy as np
+
 from llm.functions import grouped
 from llm.functions.heads import NO_RULE
 from llm.grad.tensor import primitive
@@ -19,18 +21,20 @@ class GroupedAttention(Module):
     answers. K = H is multi-head attention, K = 1 multi-query. rule: how positions enter (a
     `PositionRule`); it is applied to H copies of the keys. Parameters: 2·C² + 2·K·D·C.
     std: of `qkv`; out_std: of `project`, which writes to the stream; 1/√C where not given.
+    dtype: of both matrices, and so of what comes in and goes out.
     Raises ValueError where H does not divide C, or K does not divide H.
     Sources: Shazeer (2019), section 3, for K = 1; Ainslie et al. (2023), section 2.2.
     """
 
-    def __init__(self, channels, H, K, rng, rule=NO_RULE, std=None, out_std=None):
+    def __init__(self, channels, H, K, rng, rule=NO_RULE, std=None, out_std=None,
+                 dtype=np.float32):
         grouped.check_groups(H, K)
         if channels % H:
             raise ValueError(f"{H} heads do not divide {channels} channels evenly")
         self.H, self.K, self.rule = H, K, rule
         width = (H + 2 * K) * (channels // H)
-        self.qkv = Linear(channels, width, rng, bias=False, std=std)
-        self.project = Linear(channels, channels, rng, bias=False, std=out_std)
+        self.qkv = Linear(channels, width, rng, bias=False, std=std, dtype=dtype)
+        self.project = Linear(channels, channels, rng, bias=False, std=out_std, dtype=dtype)
 
     def __call__(self, x):
         wide = spread(self.qkv(x), H=self.H, K=self.K)                 # (B, T, 3·C)

@@ -8,6 +8,8 @@ angles, and real weights (day 52).
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from llm.functions.grouped import check_groups
 from llm.generate.architecture import GPT_PARTS, Architecture, check_weights
 from llm.layers.block import Block
@@ -49,32 +51,35 @@ class LlamaConfig:
                 raise ValueError(f"{name} must be a positive number, not {getattr(self, name)}")
 
 
-def make_block(config, rng, rule, std=0.02):
+def make_block(config, rng, rule, std=0.02, dtype=np.float32):
     """A block as in Llama; what is added to the stream starts smaller by 1/√(2L), as on day 34.
 
     rule: the rotary angles, which all blocks share. std: of the matrices that read the stream.
     """
     out_std = std / math.sqrt(2 * config.L)
-    return Block(RMSNorm(config.C, config.eps),
-                 GroupedAttention(config.C, config.H, config.K, rng, rule, std, out_std),
-                 RMSNorm(config.C, config.eps),
-                 SwiGLU(config.C, config.F, rng, std, out_std))
+    return Block(RMSNorm(config.C, config.eps, dtype),
+                 GroupedAttention(config.C, config.H, config.K, rng, rule, std, out_std, dtype),
+                 RMSNorm(config.C, config.eps, dtype),
+                 SwiGLU(config.C, config.F, rng, std, out_std, dtype))
 
 
 class Llama(GPT):
     """ids (B, T) -> logits (B, T, V): at each position, scores for the next token.
 
-    block: a function (config, rng, rule) -> Module, for other blocks than Llama's.
+    block: a function (config, rng, rule) -> Module, for other blocks than Llama's. dtype: of all
+    parameters, which are drawn in float32.
     Sources: Touvron et al. (2023a), section 2.2; (2023b), section 2.2, for grouped queries.
     """
 
-    def __init__(self, config, rng, block=make_block):
+    def __init__(self, config, rng, block=make_block, dtype=np.float32):
         self.config = config
         self.embed = Embedding(config.V, config.C, rng, std=0.02)
         rule = Rotary(config.C // config.H, config.T, config.base)
         self.blocks = [block(config, rng, rule) for _ in range(config.L)]
         self.norm = RMSNorm(config.C, config.eps)
         self.head = None if config.tied else Linear(config.C, config.V, rng, bias=False, std=0.02)
+        for p in self.named_parameters().values():
+            p.data = p.data.astype(dtype, copy=False)
 
     def hidden(self, ids, rng=None):
         """ids (B, T) -> (B, T, C): what the head reads.
