@@ -36,8 +36,8 @@ MISTAKES = [
     Mistake(
         title="ε is left at its default",
         file="llm/models/llama.py",
-        right="    return Block(RMSNorm(config.C, config.eps),\n",
-        wrong="    return Block(RMSNorm(config.C),\n",
+        right="    return Block(RMSNorm(config.C, config.eps, dtype),\n",
+        wrong="    return Block(RMSNorm(config.C, dtype=dtype),\n",
         symptom="Nothing, until weights come from a model with another ε; then the logits are "
                 "nearly right, and those of the engine and of the training model differ."),
 ]
