@@ -249,6 +249,10 @@ def test_every_walk_of_the_run_gives_the_same_sum():
     result = run.measure(fast=True, seed=0)
     assert result.largest_difference < 1e-6
     assert [row[0] for row in result.sweep] == [1, 2, 4, 8, 16, 32, 64, 128]
+    assert result.ns.keys() - result.numpy_ns.keys() == {
+        name + ", index order" for name in
+        ("a.T", "padded.T", "a[:256].T", "padded[:256].T", "a[:1], repeated")}
+    assert not result.gathers["unsigned"] and not result.gathers["gap, four sums"]
     json.dumps(plain(result.__dict__))
 
 
@@ -256,7 +260,7 @@ def test_loops_before_and_after_their_repair_add_the_same_numbers():
     x = np.arange(1003, dtype=np.float32)
     for loop in (loops.signed, loops.unsigned):
         assert loop(x, 3, 1000) == x[3:].sum(dtype=np.float64)
-    for loop in (loops.gathered, loops.one_by_one):
+    for loop in (loops.one_sum, loops.four_sums, loops.four_sums_free):
         assert loop(x, 3, 2, 499) == x[3:3 + 998:2].sum(dtype=np.float64)
         assert loop(x, 1002, -1, 999) == x[4:].sum(dtype=np.float64)
 
