@@ -662,7 +662,7 @@ def test_adapters_survive_their_files(tmp_path, rng, rslora, targets):
     base = Llama(SMALL, np.random.default_rng(54))
     expected = model(IDS).data
     peft_files.save_adapters(tmp_path / "new" / "folder", model, "ours")
-    again = peft_files.load_adapters(tmp_path / "new" / "folder", base)
+    again = peft_files.load_adapters(str(tmp_path / "new" / "folder"), base)
     assert (base(IDS).data == expected).all() and set(again) == set(adapters)
     for layer in again.values():
         assert layer.a.data.flags.c_contiguous and layer.b.data.flags.c_contiguous
@@ -677,7 +677,7 @@ def test_adapters_survive_their_files(tmp_path, rng, rslora, targets):
 
 def test_the_files_hold_the_names_and_shapes_that_peft_wants(tmp_path, rng):
     model, adapters = adapted(rng, exact=False)
-    peft_files.save_adapters(tmp_path, model)
+    peft_files.save_adapters(str(tmp_path), model)
     file = peft_files.SafeTensors(tmp_path / "adapter_model.safetensors")
     stem = "base_model.model.model.layers.1.self_attn."
     assert len(file) == 2 * 7 * 2

@@ -49,3 +49,9 @@ MISTAKES = [
         symptom="Every pair of neighbouring weights has changed places. Means, spreads and "
                 "histograms of the weights are all as they should be; the model speaks noise."),
 ]
+
+EQUIVALENT = [
+    ("llm/kernels/lowrank.py",
+     "share(4 * logits.size)                                            # an exp each",
+     "it chooses how many threads work on the rows, and no number depends on that"),
+]
