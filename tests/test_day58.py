@@ -331,6 +331,10 @@ def test_batches_take_each_pair_once_a_pass_and_are_cut_to_their_longest_row(rng
         mean = np.mean([b.ids.shape[1] for b in passed])
         alone = np.mean([many.take([i]).ids.shape[1] for i in range(n)])
         assert mean < alone + (.6 if pool == 8 else 3) and mean >= alone
+    stream, order = batches(many, 2, np.random.default_rng(3), 1), np.random.default_rng(3)
+    for part in np.split(order.permutation(7), [2, 4, 6]):   # a pool of one batch: as they come
+        batch = next(stream)
+        assert set(batch.reference[:len(batch)].tolist()) == set(part.tolist())
     with pytest.raises(ValueError, match="at least 1 pair, not 0"):
         next(batches(pairs, 0, rng))
     bare = Preferences(pairs.ids, pairs.targets).take([1])
