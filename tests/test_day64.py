@@ -556,8 +556,10 @@ def test_blocks_and_context_by_hand(model):
 
 
 def test_the_news_are_what_the_model_says_alone_and_grow(model):
-    start = time.perf_counter()
+    start, steps = time.perf_counter(), []
     with working(model, most=3) as worker:
+        step = worker.scheduler.step
+        worker.scheduler.step = lambda: (steps.append(1), step())[1]
         asked_for = [ask(model, seed=s, n=10 + s, prompt=TEXT[:5 + s]) for s in range(8)]
         heard = [listen(worker, request) for request in asked_for]
         for request, all_of_it in zip(asked_for, heard):
@@ -573,6 +575,7 @@ def test_the_news_are_what_the_model_says_alone_and_grow(model):
         counters = worker.metrics.counters
         assert counters["requests_total", (("reason", "length"),)] == 8
         assert counters["generated_tokens_total", ()] == sum(r.n for r in asked_for)
+        wait_for(lambda: counters["steps_total", ()] == len(steps))
         assert counters["prompt_tokens_total", ()] == sum(len(r.prompt) for r in asked_for)
         assert sum(worker.metrics.histograms["first_token_seconds"][0]) == 8
         assert sum(worker.metrics.histograms["request_seconds"][0]) == 8
@@ -649,6 +652,17 @@ def test_who_is_still_inside_when_time_is_up_is_cancelled(model):
     worker.close(0.1)
     assert time.monotonic() - start < 8 and not worker.thread.is_alive()
     assert [all_of_it()[-1].reason for all_of_it in heard] == ["cancelled"] * 2
+
+
+def test_those_inside_have_half_a_minute_unless_another_time_is_given(model):
+    waited = []
+    worker = Worker(model)
+    worker.start()
+    join = worker.thread.join
+    worker.thread.join = lambda seconds: (waited.append(seconds), join(seconds))
+    worker.close()
+    worker.close(7)
+    assert waited == [30, 5, 7, 5]                           # 5 s more for those who are cancelled
 
 
 def test_a_fault_in_one_request_ends_that_request(model):
@@ -966,6 +980,7 @@ def test_formats_of_a_response(model):
 def test_the_automaton_fits_or_the_request_does_not(model, monkeypatch):
     kind = formats.Formats(model)
     rich = kind.automaton("json_object")
+    assert rich.matches(b'{"a":[1]}') and not rich.matches(b'{"a":[[1]]}')
     monkeypatch.setattr(formats, "MOST_CELLS", len(rich.table) * model.arch.V)
     assert len(kind.automaton("json_object").table) == len(rich.table)
     monkeypatch.setattr(formats, "MOST_CELLS", len(rich.table) * model.arch.V - 1)

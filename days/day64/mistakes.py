@@ -55,3 +55,13 @@ MISTAKES = [
         symptom="One client's impossible wish ends the answers of all others, and the server with "
                 "them."),
 ]
+
+EQUIVALENT = [
+    ("llm/generate/chat.py",
+     "room = min(model.arch.T, options.context) if options.context else model.arch.T",
+     "the smaller of two in any order"),
+    ("llm/generate/worker.py", "self.context = min(blocks * size, arch.T)",
+     "the smaller of two in any order"),
+    ("llm/weights/export_gguf.py", "blocks = np.asarray(rows, np.float32).reshape(-2, 32)",
+     "NumPy takes any negative length for the one that is left open"),
+]
