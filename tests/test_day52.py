@@ -35,6 +35,7 @@ from llm.generate.evaluate import (
     overlap,
     top_predictions,
 )
+from llm.generate.jinja import program
 from llm.generate.jinja.values import TemplateError
 from llm.generate.paged import BlockPool
 from llm.generate.plain import Plain
@@ -637,6 +638,16 @@ def test_templates_that_cannot_be_run_are_refused_in_one_line(source, reason):
     assert time.process_time() - start < 1
 
 
+def test_a_template_may_take_so_many_steps_and_no_more(monkeypatch):
+    """Each statement that is run is one: the loop, and the text in it in each of its rounds."""
+    source, values = "{% for a in b %}x{% endfor %}", {"b": [1, 2, 3]}
+    monkeypatch.setattr(program, "MOST_STEPS", 6)            # an empty text before it and behind
+    assert program.compile_program(source)(values).parts
+    monkeypatch.setattr(program, "MOST_STEPS", 5)
+    with pytest.raises(TemplateError, match="not done after 5 steps"):
+        program.compile_program(source)(values)
+
+
 def made_words(tmp_path):
     return tokenizer(opened(tmp_path, gguf_bytes(vocabulary(), {})))
 
@@ -987,7 +998,7 @@ def test_arrays_come_from_npz_and_from_safetensors(tmp_path, rng):
     (tmp_path / "x.safetensors").write_bytes(in_safetensors(arrays))
     (tmp_path / "half.safetensors").write_bytes(in_safetensors(arrays, "F16"))
     for name in ("x.npz", "x.safetensors"):
-        found = read_arrays(tmp_path / name)
+        found = read_arrays(str(tmp_path / name))
         assert found.keys() == arrays.keys() and all((found[k] == arrays[k]).all() for k in found)
     assert read_arrays(tmp_path / "half.safetensors")["a"] == pytest.approx(arrays["a"], rel=1e-3)
 

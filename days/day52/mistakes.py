@@ -53,6 +53,8 @@ EQUIVALENT = [
      "NumPy takes any negative number for −1"),
     ("llm/weights/kquants.py", "scales, minima = six_bit(blocks[:, 4:16])",
      "a thirteenth byte is not looked at"),
+    ("llm/kernels/lanes.py", "e.prefetch(e.sum(block, ahead + line))",
+     "bytes that are asked for early come sooner; they are the same bytes"),
     ("llm/generate/pretrained.py",
      'names = {end: self.file.metadata.get(f"tokenizer.ggml.{end}_token_id", -1)',
      "no id is below 0"),
