@@ -27,21 +27,9 @@ from llm.align.pairs import (
 from llm.align.reward import RewardModel
 from llm.align.reward import bradley_terry as lifted
 from llm.data.download import TextError
-from llm.data.preferences import (
-    FAMILIES,
-    FILLERS,
-    REQUESTS,
-    Pair,
-    candidates,
-    chance,
-    contents,
-    draw_prompt,
-    fillers,
-    held_out,
-    pairs,
-    utility,
-)
+from llm.data.preferences import Pair, candidates, chance, held_out, pairs
 from llm.data.tasks import split, sums
+from llm.data.taste import FAMILIES, FILLERS, REQUESTS, contents, draw_prompt, fillers, utility
 from llm.functions.margins import bradley_terry, bradley_terry_vjp
 from llm.generate.template import Message
 from llm.grad.check import check_pair

@@ -705,7 +705,8 @@ def test_the_labellers_taste_is_the_utility_and_a_liking_for_fillers():
 def test_training_prompts_and_judged_ones_are_apart(rng):
     from days.day57 import job
     from days.day57.start import conversations, start
-    from llm.data.preferences import held_out, utility
+    from llm.data.preferences import held_out
+    from llm.data.taste import utility
     begin = start(True)
     for test in (False, True):
         asked = job.prompts(begin, 30, rng, test)

@@ -22,7 +22,8 @@ from llm.align.offline import (
     with_reference,
 )
 from llm.align.pairs import Encoded
-from llm.data.preferences import FAMILIES, held_out, pairs, utility
+from llm.data.preferences import held_out, pairs
+from llm.data.taste import FAMILIES, utility
 from llm.grad.check import check_pair, numerical_gradient
 from llm.grad.tensor import Tensor
 from llm.models.gpt import GPT, GPTConfig

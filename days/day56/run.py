@@ -10,7 +10,7 @@ from days.day56.figure import draw
 from days.day56.start import taught
 from days.harness import main, print_table, print_text, progress
 from llm.align.best_of import kl_without_ties
-from llm.data.preferences import FAMILIES
+from llm.data.taste import FAMILIES
 
 NS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 GAPS = [0, 0.6, 1.5, 2.5, 4, 6, 20]

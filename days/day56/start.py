@@ -19,7 +19,8 @@ from days.day35.trained import code_of_kernels
 from days.day53.tuned import tuned
 from days.harness import kernels, progress, say
 from llm.data.download import cache_folder
-from llm.data.preferences import FAMILIES, contents, draw_prompt, held_out, utility
+from llm.data.preferences import held_out
+from llm.data.taste import FAMILIES, contents, draw_prompt, utility
 from llm.generate.template import Message
 from llm.models.gpt import GPT
 from llm.tokens.fast_bpe import FastBPE

@@ -13,15 +13,8 @@ from days.harness import kernels
 from llm.align.best_of import best_of_n, kl
 from llm.align.pairs import encode_answers, encode_pairs, pair_batches
 from llm.align.reward import RewardModel
-from llm.data.preferences import (
-    FAMILIES,
-    candidates,
-    draw_prompt,
-    fillers,
-    held_out,
-    pairs,
-    utility,
-)
+from llm.data.preferences import candidates, held_out, pairs
+from llm.data.taste import FAMILIES, draw_prompt, fillers, utility
 from llm.train.adam import AdamW
 from llm.train.loop import fit
 from llm.train.schedule import WarmupCosine

@@ -13,7 +13,8 @@ from days.day35 import job as assembling
 from llm.align import ppo
 from llm.align.kl import k1
 from llm.align.rollout import rollout
-from llm.data.preferences import draw_prompt, fillers, held_out, utility
+from llm.data.preferences import held_out
+from llm.data.taste import draw_prompt, fillers, utility
 from llm.functions.logps import IGNORE, token_logps
 from llm.generate.template import Message
 from llm.grad.tensor import no_grad

@@ -16,7 +16,8 @@ from days.day53 import base as before
 from days.day53.tuned import tuned
 from days.harness import kernels, progress, say
 from llm.data.download import cache_folder
-from llm.data.preferences import FAMILIES, candidates, draw_prompt, held_out
+from llm.data.preferences import candidates, held_out
+from llm.data.taste import FAMILIES, draw_prompt
 from llm.generate.template import Message
 from llm.models.gpt import GPT
 from llm.tokens.fast_bpe import FastBPE

@@ -10,16 +10,8 @@ from llm.align.kl import k1
 from llm.align.offline import answer_logps, batches, preference_loss, preferences, with_reference
 from llm.align.pairs import encode_pairs
 from llm.align.rollout import rollout
-from llm.data.preferences import (
-    COMPLY,
-    DECLINE,
-    FAMILIES,
-    candidates,
-    draw_prompt,
-    fillers,
-    held_out,
-    utility,
-)
+from llm.data.preferences import candidates, held_out
+from llm.data.taste import COMPLY, DECLINE, FAMILIES, draw_prompt, fillers, utility
 from llm.functions.logps import IGNORE
 from llm.generate.template import Message
 from llm.grad.tensor import no_grad
