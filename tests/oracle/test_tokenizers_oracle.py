@@ -85,7 +85,7 @@ def test_every_rule_equals_hugging_face(rule, tmp_path):
 
 
 def test_llama3_rule_equals_tiktoken_with_its_pattern():
-    from llm.tokens.files.bpe import LLAMA3
+    from llm.tokens.files.rules import LLAMA3
     ours = trained("llama3")
     assert_same(ours, in_tiktoken(ours, LLAMA3).encode_ordinary_batch(STRINGS))
 

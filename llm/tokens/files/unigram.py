@@ -10,8 +10,9 @@ Leaves out: steps of normalizers and ways to cut that are not known here; each i
 import json
 
 from llm.tokens.files.added import read_added, write_added
-from llm.tokens.files.bpe import PATTERNS, parse, same
+from llm.tokens.files.bpe import parse
 from llm.tokens.files.llama import META, PREPEND
+from llm.tokens.files.rules import PATTERNS, same
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 REGEX = {"gpt2": GPT2, "smollm": GPT2, **PATTERNS}
