@@ -375,7 +375,7 @@ def test_damaged_gpt2_files_are_refused(tmp_path, small, name, damage, message):
 
 @pytest.mark.parametrize("change, message", [
     ({"model": None}, "only BPE"), ({"model": {"type": "Unigram", "vocab": []}}, "Unigram"),
-    ({"normalizer": {"type": "NFKC"}}, "normalizer {'type': 'NFKC'} is not supported"),
+    ({"normalizer": {"type": "Nmt"}}, "normalizer {'type': 'Nmt'} is not supported"),
     ({"truncation": {"max_length": 8}}, "truncation"), ({"padding": {"length": 8}}, "padding"),
     ({"added_tokens": [{"id": 10**12, "content": "x"}]}, "an id is 1000000000000"),
     ({"added_tokens": [{"id": 10**7, "content": "x"}]}, "10000000"),
@@ -619,6 +619,18 @@ def test_a_stream_is_refused_where_a_special_token_takes_white_space_along(small
     assert next(encode_stream(tokenizer, ["<n>"], ["<n>"])).tolist() == [501]
     with pytest.raises(ValueError, match="flags such as lstrip"):
         next(encode_stream(tokenizer, ["low"], "all"))
+
+
+@pytest.mark.parametrize("form, loose, same", [
+    ("NFC", "e\u0301 ﬁ", "é ﬁ"), ("NFD", "é ﬁ", "e\u0301 ﬁ"),
+    ("NFKC", "e\u0301 ﬁ ½ Ａ", "é fi 1⁄2 A"), ("NFKD", "é ﬁ", "e\u0301 fi")])
+def test_each_form_of_unicode_may_be_asked_for(small, tmp_path, form, loose, same):
+    """Claude's tokenizer.json asks for NFKC."""
+    tokenizer = FastBPE(small.pieces, small.merges, "gpt2", normalizer={"type": form})
+    assert tokenizer.encode(loose).tolist() == small.encode(same).tolist()
+    assert tokenizer.encode(loose).tolist() != small.encode(loose).tolist()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert FastBPE.load(tmp_path / "tokenizer.json").decode(tokenizer.encode(loose)) == same
 
 
 def test_tokens_with_white_space_in_a_row_take_time_in_proportion():

@@ -36,8 +36,9 @@ class FastBPE(Marked):
 
         whole_words: a word that is a piece becomes that piece, even where merges would not make it
         (tiktoken, Llama 3). normalizer: as a tokenizer.json has it; {"type": "NFC"} puts text into
-        Unicode's composed form first (Qwen, GPT-NeoX). prepend: where a space is put before a text
-        that has none: "always" (in each part between special tokens), "first" or "never".
+        Unicode's composed form first (Qwen, GPT-NeoX), "NFKC" also writes ﬁ as fi (Claude).
+        prepend: where a space is put before a text that has none: "always" (in each part between
+        special tokens), "first" or "never".
         fallback {byte: id}: pieces are characters, and others become their bytes (Llama 2).
         Raises ValueError where these contradict each other. A vocabulary may lack bytes that its
         training text never had, but not printable ASCII.

@@ -45,8 +45,13 @@ def prepend(step):
     return lambda text: first + text if text else text, 1 + len(first)
 
 
-STEPS = {"NFC": lambda step: (functools.partial(unicodedata.normalize, "NFC"), 3),
-         "Prepend": prepend, "Replace": replace}
+def form(name, growth):
+    """A step into one of Unicode's forms, which makes `growth` characters of one at most."""
+    return lambda step: (functools.partial(unicodedata.normalize, name), growth)
+
+
+STEPS = {"NFC": form("NFC", 3), "NFD": form("NFD", 4), "NFKC": form("NFKC", 18),
+         "NFKD": form("NFKD", 18), "Prepend": prepend, "Replace": replace}
 
 
 def normalizer(found, steps=STEPS):

@@ -41,12 +41,6 @@ def lower(text):
     return text.replace("Σ", "σ").lower()
 
 
-def form(name):
-    """Normalisation to one of Unicode's forms; one character may become 18."""
-    return lambda step: (functools.partial(unicodedata.normalize, name), 18)
-
-
 STEPS = {**added.STEPS, "Precompiled": precompiled, "Strip": strip, "Replace": replace,
          "StripAccents": lambda step: (lambda text: text.translate(marks()), 1),
-         "Lowercase": lambda step: (lower, 3), **{name: form(name) for name in ("NFD", "NFKC",
-                                                                               "NFKD")}}
+         "Lowercase": lambda step: (lower, 3)}
