@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from days.day30.run import Moved, measure, parts
+from days.day29.model import AttentionLM, loss_by_place
+from days.day30.paths import Hidden, loss_by_way, loss_without
+from days.day30.run import measure, parts
 from llm.functions.attention import attention
 from llm.functions.heads import multi_head, multi_head_vjp
 from llm.grad.check import check_pair
@@ -174,6 +176,15 @@ def test_a_query_turned_back_by_k_matches_the_sinusoid_k_places_before_best():
     assert (best == np.arange(64 - k)).all()
 
 
+def test_the_head_that_looks_back_has_a_flat_peak_unless_its_weights_are_large():
+    rows = sinusoids(32, 64, np.float64)                    # the note: the right key and 31 before
+    products = rows @ rows[31]
+    assert products[[31, 30]] == pytest.approx([32, 30.9], abs=0.05)
+    for times, share in ((1, 0.11), (10, 0.79)):
+        weights = np.exp(times * products / 8)
+        assert weights[31] / weights.sum() == pytest.approx(share, abs=0.005)
+
+
 def test_the_backward_with_alibi_is_the_gradient(rng):
     check_pair(multi_head, multi_head_vjp, rng.standard_normal((2, 5, 3 * 2 * 2)), rng=rng, H=2,
                rule=ALiBi(2))
@@ -200,14 +211,41 @@ def test_past_the_training_length_learned_stops_and_alibi_goes_on():
     assert rows["ALiBi"][2] < rows["none"][2] < 4.44                   # order is worth something
     assert rows["ALiBi"][-1] < rows["ALiBi"][2] + 0.2                  # and ALiBi extrapolates
     assert rows["ALiBi"][-1] < rows["none"][-1]
-    assert len(result.moved) == 1 and 2 < result.moved[0] < 4.44
+    assert all(len(nats) == 1 and 2 < nats[0] < 6 for nats in result.ways.values())
+    assert len(result.ways) == 7 and len(result.hidden) == 3
     assert result.seeds["ALiBi"] == [rows["ALiBi"][2:]]
 
 
-def test_moved_sinusoids_are_those_of_later_places():
-    x = Tensor(np.zeros((1, 4, 6), np.float32))
-    assert (Moved(0)(x).data == SinusoidalPositions()(x).data).all()
-    assert (Moved(9)(x).data[0] == sinusoids(13, 6)[9:]).all()
+class Moved:
+    """The oracle of the controls: sinusoids as if the window began at place `start`."""
+
+    def __init__(self, start):
+        self.start = start
+
+    def __call__(self, x):
+        return x + Tensor(sinusoids(self.start + x.shape[-2], x.shape[-1])[self.start:])
+
+
+def test_moving_no_way_and_all_ways_are_the_models_own_losses(rng):
+    model = AttentionLM(11, 8, 2, 1, rng, SinusoidalPositions())
+    model.head.w.data *= 20                                     # so that losses differ
+    ids = rng.integers(0, 11, 300)
+    found = loss_by_way(model, ids, 6, 40, 64)
+    for way, start in (("none", 0), ("all", 40)):
+        model.positions = Moved(start)
+        assert found[way] == pytest.approx(loss_by_place(model, ids, 6, 64)[3:].mean(), abs=1e-5)
+    assert len({round(nats, 6) for nats in found.values()}) == len(found)
+
+
+def test_hidden_keys_are_hidden_from_late_queries_only(rng):
+    bias = Hidden(1, 3, 4).bias(6)[0]
+    assert (bias[4:, 1:3] == -1e9).all() and np.count_nonzero(bias) == 4
+    model = AttentionLM(11, 8, 2, 1, rng, SinusoidalPositions())
+    ids, rule = rng.integers(0, 11, 300), model.layers[0].rule
+    whole = loss_by_place(model, ids, 6, 32)[4:].mean()
+    assert loss_without(model, ids, 6, 32, 0, 0, 4) == pytest.approx(whole, abs=1e-6)
+    assert loss_without(model, ids, 6, 32, 1, 3, 4) != pytest.approx(whole, abs=1e-6)
+    assert model.layers[0].rule is rule
 
 
 def test_parts_of_a_loss_by_place():

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from days.day29.model import AttentionLM, loss_by_place, train
+from days.day30.paths import loss_by_way, loss_without
 from days.harness import kernels, main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.heads import NO_RULE
-from llm.grad.tensor import Tensor
-from llm.layers.module import Module
-from llm.layers.positions import ALiBi, LearnedPositions, SinusoidalPositions, sinusoids
+from llm.layers.positions import ALiBi, LearnedPositions, SinusoidalPositions
 from llm.tokens.chars import CharTokenizer
 
 C, H, T, B, LONG = 64, 8, 32, 32, 128
@@ -19,10 +18,9 @@ LARGE = "sinusoidal, large tokens"          # which start at N(0, 1), not at N(0
 NAMES = ("none", "learned", "sinusoidal", "ALiBi", LARGE)
 COLORS = {"none": "#777777", "learned": "#c8553d", "sinusoidal": "#e09f3e", "ALiBi": "#1b4965",
           LARGE: "#9c6b17"}
-
-
 RATES = {"none": 1e-2, "learned": 1.5e-2, "sinusoidal": 2.2e-2, "ALiBi": 2.2e-2, LARGE: 2.2e-2}
 SEEDS = 3
+SPANS = {"nothing": (0, 0), "places 0 … 31": (0, 32), "places 32 … 63": (32, 64)}   # hidden keys
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,9 @@ class Result:
     rows: list        # [name, parameters, nats at places 16 … 31, 32 … 63, 64 … 127 or None], mean
     seeds: dict       # name → the same three numbers of each seed
     curves: dict      # name → [nats in each group of 4 places], mean over seeds
-    moved: list       # nats at 16 … 31 of windows of T whose sinusoids begin at LONG − T, by seed
+    ways: dict        # way → nats at 16 … 31 of windows of T whose sinusoids enter by this way as
+    #                   if the window began at LONG − T, by seed
+    hidden: dict      # hidden keys → nats at 64 … 127 of sinusoids, by seed
     refusal: str      # what the learned positions say to one token more
 
 
@@ -44,7 +44,7 @@ def measure(fast, seed):
     ids = tokenizer.encode(corpus.train)
     unseen = np.array_split(tokenizer.encode(corpus.validation), 2)[1]  # rates: on the other half
     steps, n, count = (50, 256, 1) if fast else (300, 1024, SEEDS)
-    rows, seeds, curves, moved, refusal = [], {}, {}, [], ""
+    rows, seeds, curves, ways, hidden, refusal = [], {}, {}, {}, {}, ""
     with kernels(), progress(len(NAMES) * count * steps, "training") as advance:
         for name in NAMES:
             losses = []
@@ -56,14 +56,18 @@ def measure(fast, seed):
                     refusal = str(error)
                     losses.append(loss_by_place(model, unseen, T, n))
                 if name == "sinusoidal":
-                    model.positions = Moved(LONG - T)
-                    moved.append(float(loss_by_place(model, unseen, T, n)[T // 2:].mean()))
+                    for way, nats in loss_by_way(model, unseen, T, LONG - T, n // 2).items():
+                        ways.setdefault(way, []).append(nats)
+                    for keys, span in SPANS.items():
+                        hidden.setdefault(keys, []).append(
+                            loss_without(model, unseen, LONG, n // 2, *span, 2 * T))
             extra = model.positions.count_parameters() if name == "learned" else 0
             seeds[name] = [parts(loss) for loss in losses]
             loss = np.mean(losses, axis=0)
             rows.append([name, extra, *parts(loss)])
             curves[name] = loss.reshape(-1, 4).mean(axis=1).tolist()
-    return Result(corpus.name, steps, T, RATES, rows, seeds, curves, moved, refusal)
+    return Result(corpus.name, steps, T, RATES, rows, seeds, curves, ways, hidden,
+                  refusal)
 
 
 def make(name, V, ids, steps, rate, seed, advance):
@@ -79,16 +83,6 @@ def parts(loss):
     """Mean nats at places T/2 … T − 1, T … 2T − 1 and 2T … , None where there are none."""
     return [float(x.mean()) if x.size else None for x in (loss[T // 2:T], loss[T:2 * T],
                                                           loss[2 * T:])]
-
-
-class Moved(Module):
-    """Sinusoids as if the window began at place `start`: all distances are as in training."""
-
-    def __init__(self, start):
-        self.start = start
-
-    def __call__(self, x):
-        return x + Tensor(sinusoids(self.start + x.shape[-2], x.shape[-1])[self.start:])
 
 
 def kind(name, rng):
@@ -113,8 +107,10 @@ def show(result):
         [name, f"{result.rates[name]:g}", *(" ".join("-" if x is None else f"{x:.3f}" for x in part)
                                             for part in zip(*losses))]
         for name, losses in result.seeds.items()])
-    print("sinusoids that begin at a place never trained, windows of the trained length:\n"
-          + " ".join(f"{x:.3f}" for x in result.moved))
+    for title, found in (("sinusoids as if the window began late, by", result.ways),
+                         ("long windows, hidden keys", result.hidden)):
+        print_table([[title, "each seed"]] + [
+            [name, " ".join(f"{x:.3f}" for x in nats)] for name, nats in found.items()])
     print(textwrap.fill(f"learned, past its end: {result.refusal}", 80))
 
 
