@@ -8,13 +8,14 @@ import sys
 import time
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numba
 import numpy as np
 import pytest
 from numba import njit
 
-from days.day52 import speak, texts
+from days.day52 import speak, study, texts
 from days.day52.made import CHAT, floats, gguf_bytes, q4_1, q8_0, small_llama, text, vocabulary
 from days.day52.run import measure
 from days.day52.wrong import READERS, unpermuted
@@ -1160,6 +1161,12 @@ def test_settings_are_checked():
     with pytest.raises(UsageError, match="--tokens 0 must be at least 1"):
         measure(True, 0, prompt="x", tokens=0)
     assert speak.chooser(0.5, 0).top_p == 0.95 and speak.chooser(0, 0).top_p is None
+
+
+def test_questions_too_long_for_a_model_are_left_out():
+    model, words = SimpleNamespace(cache=SimpleNamespace(T_max=8)), SimpleNamespace(encode=list)
+    fits, long = ("Ice is", (" ab", " b")), ("Ice is", (" b", " abc"))      # 9 ids, 8 read; 10
+    assert study.fitting([fits, long], [(model, words, 4)]) == [fits]
 
 
 def test_one_right_token_proves_little(capsys):

@@ -41,7 +41,7 @@ def judge(fast, both, held_out, rng):
                 step(1, name)
             rows[-1].append(None)
         for name, items in choices:
-            items = items[:3] if fast else items
+            items = fitting(items, both)[:3 if fast else None]
             found = []
             for model, words, _ in both:
                 found.append(np.array([evaluate.answer(model.read, words, *item)
@@ -56,6 +56,13 @@ def judge(fast, both, held_out, rng):
         calibrated[name] = [*evaluate.calibration(sure, right), len(right),
                             evaluate.calibration_by_chance(sure, rng)]
     return rows, means, calibrated
+
+
+def fitting(items, both):
+    """The questions that each model can read whole, with any of the choices."""
+    return [(question, choices) for question, choices in items
+            if all(len(words.encode(question + choice)) <= model.cache.T_max + 1
+                   for model, words, _ in both for choice in choices)]
 
 
 def stepwise(engine):
