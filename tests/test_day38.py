@@ -898,3 +898,20 @@ def test_the_processor_is_asked_before_its_instructions_are_used(monkeypatch):
     monkeypatch.setattr(config, "CPU_NAME", "haswell")
     assert "avx512bf16" not in features()
     assert half_tiles.ROWS * half_tiles.COLUMNS // half_tiles.LANES + 3 <= 32    # registers
+
+
+def test_the_parts_that_the_note_shows_sum_to_the_step_and_their_flops_are_those_of_day_34():
+    import json
+
+    from days.day38.sides import CASES as SHAPES
+    from days.day38.sides import flops
+    from experiments import step_parts
+    record = json.loads((step_parts.ROOT / "experiments" / "step_parts.json").read_text("utf-8"))
+    for shape, case in zip(SHAPES, record["cases"], strict=True):
+        B, T = shape[1:3]
+        weights = sum(cin * cout * n for cin, cout, n in step_parts.layers(*shape[1:7]))
+        products = 6 * B * T * weights
+        assert case["case"] == shape[0] and case["products_gflop"] == products / 1e9
+        assert products + case["attention_gflop"] * 1e9 == flops(shape)
+        for kind in case["parts"].values():
+            assert sum(kind["parts_ms"].values()) == pytest.approx(kind["step_ms"])
