@@ -32,6 +32,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BLAS_SLEEPS = "OPENBLAS_THREAD_TIMEOUT"
 SPOKEN = threading.Event()      # set as soon as the reader has been told anything
+LIVE = []                       # the consoles of the progress bars that stand now, one in another
 
 
 class UsageError(ValueError):
@@ -236,7 +237,8 @@ def console(stderr=False):
 def say(line):
     """One line for the reader, on stderr, so that stdout stays the result."""
     SPOKEN.set()
-    console(stderr=True).print(line, markup=False, soft_wrap=True)
+    screen = LIVE[-1] if LIVE else console(stderr=True)         # it goes above a bar, not into it
+    screen.print(line, markup=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -261,7 +263,11 @@ def progress(total, label):
                    console=out, transient=True)
     with bar:
         task = bar.add_task(label, total=total, note="")
-        yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+        LIVE.append(out)
+        try:
+            yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+        finally:
+            LIVE.remove(out)
 
 
 def plain_progress(total, label, every=5.0):

@@ -1,11 +1,13 @@
 """What a learner sees in a terminal of 80 columns: tables, lines, silence, a flag that is not."""
 
 import dataclasses
+import io
 import json
 import sys
 import threading
 
 import pytest
+from rich.console import Console
 
 from days import harness
 from days.tools.data import course
@@ -79,6 +81,19 @@ def test_a_run_that_has_said_something_is_left_alone(capsys, word):
     word()
     company.join(5)
     assert not company.is_alive() and "still working" not in capsys.readouterr().err
+
+
+def test_what_is_said_while_a_bar_stands_goes_above_it(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(harness, "console", lambda stderr=False: Console(
+        file=io.StringIO(), force_terminal=True, width=80))
+    with harness.progress(2, "outer"):
+        with harness.progress(2, "inner"):
+            outer, inner = harness.LIVE
+            harness.say("fetching")
+        harness.say("training")
+        assert "fetching" in inner.file.getvalue() and "training" in outer.file.getvalue()
+    assert not harness.LIVE
 
 
 def test_a_flag_that_is_not_is_one_line(monkeypatch, capsys):
