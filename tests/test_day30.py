@@ -26,6 +26,8 @@ def test_the_example_by_hand():
     assert rows[0].tolist() == [0, 1, 0, 1]
     assert rows[1] == pytest.approx(np.array([0.841471, 0.540302, 0.01, 0.99995]), abs=1e-6)
     assert rows[2] == pytest.approx(np.array([0.909297, -0.416147, 0.019999, 0.9998]), abs=1e-6)
+    products = sinusoids(3, 4, np.float64) @ sinusoids(3, 4, np.float64).T
+    assert products[[0, 1], [1, 2]] == pytest.approx(np.array([1.540252, 1.540252]), abs=1e-6)
     assert ALiBi(2).bias(3)[0].tolist() == [[0, 0, 0], [-1 / 16, 0, 0], [-1 / 8, -1 / 16, 0]]
 
 
