@@ -593,11 +593,18 @@ def test_many_tokens_have_larger_chunks_in_the_head(rng):
         seen.append(len(logits))
         return chunked.softmax_grad(logits, ids, factor)
 
-    for n, chunks in ((200, [128, 72]), (1023, [128] * 7 + [127]), (1024, [256] * 4)):
+    for n, chunks in ((200, [128, 72]), (1023, [128] * 7 + [127]), (1024, [512, 512])):
         chunked.head_loss(rng.standard_normal((n, 4)), table, rng.integers(0, 7, n),
                           softmax=softmax)
         assert seen == chunks
         seen.clear()
+
+
+def test_the_loss_of_a_model_leaves_the_chunk_to_the_head(monkeypatch, rng):
+    seen = []
+    monkeypatch.setattr(lora, "head_loss", lambda *_, chunk, **__: seen.append(chunk))
+    loss_of(adapted(rng)[0], IDS, NEXT)
+    assert seen == [None]
 
 
 def test_twins_of_frozen_layers_head_and_nf4_equal_the_references(rng):

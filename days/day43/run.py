@@ -65,7 +65,7 @@ def measure(fast, seed):
     alone = Engine(model.arch, engine.weights, threads=1)
     for i in model.ids[:position]:
         alone.step(i)
-    busy = rates(alone, engine, model.ids[position], position, 0.1 if fast else 4.0, threads)
+    busy = rates(alone, engine, model.ids[position], position, 0.1 if fast else 3.0, threads)
     return Result(threads, peaks, names, seconds, worst, spans, barrier, layout, busy, threads,
                   page, page_rate)
 

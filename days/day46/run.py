@@ -72,25 +72,25 @@ def measure(fast, seed):
     text = {name: agreement(reader, m, ids, 2 if fast else 60)[:2] for name, m in models.items()}
     wide = random_model("wide", np.random.default_rng(seed), **(
         {"V": 300, "T": 64, "C": 64, "L": 2, "H": 2, "F": 256} if fast else
-        {"V": 1024, "T": 128, "C": 768, "L": 6, "H": 12, "F": 3072}))
+        {"V": 1024, "T": 128, "C": 768, "L": 4, "H": 12, "F": 3072}))
     targets = {PLAIN: Plain(arch, weights), ENGINE: Compiled(Engine(arch, weights)),
                WIDE: Compiled(Engine(wide.arch, wide.weights))}
-    sizes, turns = ((1, 2, 4), 2) if fast else ((1, 2, 3, 4, 5, 7, 9, 17), 7)
+    sizes, turns = ((1, 2, 4), 2) if fast else ((1, 2, 3, 4, 5, 7, 9, 17), 5)
     passes = {name: measuring.pass_seconds(t, ids % t.arch.V, given, sizes, turns)
               for name, t in targets.items()}
     options = {"temperature": 1.0}
     guess = {name: measuring.guess_seconds(make, 2 * prompts[0], turns, **options)
              for name, make in made.items()}
     drawing = measuring.draw_seconds(targets[PLAIN].read([1])[0], turns, **options)
-    speeds = measuring.speeds({PLAIN: targets[PLAIN], ENGINE: targets[ENGINE]}, made, prompts, n,
-                              seed, grid, gammas, passes, guess, drawing)
+    speeds = measuring.speeds({PLAIN: targets[PLAIN], ENGINE: targets[ENGINE]}, made,
+                              prompts[:6], n, seed, grid, gammas, passes, guess, drawing)
     known = controlled.gains(targets[WIDE], [i % wide.arch.V for i in prompts[0]],
                              8 if fast else 64, (0.5, 0.9), gammas[1:] if fast else (1, 2, 4, 8),
                              passes[WIDE], drawing, seed)
     return Result(
         reader.corpus.name, vars(arch), asdict(kinds["distilled"]),
         [count_parameters(m.config) for m in (reader.model, models["distilled"])],
-        exact.checked(plain, made["distilled"], prompts[0], seed, 3, 60 if fast else 2000),
+        exact.checked(plain, made["distilled"], prompts[0], seed, 3, 60 if fast else 1500),
         n * count, gammas, grid, places, past, own, text, vars(wide.arch),
         {name: [[size, 1e3 * s] for size, s in found.items()] for name, found in passes.items()},
         {name: 1e6 * s for name, s in guess.items()}, 1e6 * drawing, known, speeds)

@@ -145,7 +145,7 @@ def unmerge(model, kept):
         model.replace(path, layer)
 
 
-def loss_of(model, ids, targets, chunk=chunked.CHUNK, gradient=True):
+def loss_of(model, ids, targets, chunk=None, gradient=True):
     """model.loss(ids, targets) of a frozen model, without an array of all logits (chunked.py)."""
     own = getattr(model, "head", None)
     table = model.embed.table if own is None else Tensor(own.weight().T)
