@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from days.day09.rates import edge_of_stability
+from days.day09.rates import beyond_the_edge, edge_of_stability, gap_with_start
 from days.day09.run import measure
 from llm.functions.probability import cross_entropy, softmax
 from llm.models.bigram import (
@@ -133,6 +133,28 @@ def test_late_gap_foretells_the_loss():
     assert gap * 2000 == pytest.approx(late_gap(counts, row_rates(counts)), rel=.02)
 
 
+def test_the_law_that_knows_the_start_begins_at_what_is_missing_and_ends_as_the_late_law():
+    counts = np.zeros((10, 10))
+    counts[:, :4] = 25
+    rates = row_rates(counts)
+    assert gap_with_start(counts, rates, 0) == pytest.approx(.6)      # six of ten unseen
+    assert gap_with_start(counts, rates, 2) == pytest.approx(.3)      # 1/p has doubled: ηs·t = n
+    late = gap_with_start(counts, rates, 10**6) * 10**6
+    assert late == pytest.approx(late_gap(counts, rates), rel=1e-5)
+
+
+def test_only_rows_beyond_their_own_edge_do_not_settle():
+    counts = np.zeros((4, 4))
+    counts[0, :2] = 300, 700                            # a steep row and a flat rare one
+    counts[1, :3] = 2, 1, 1
+    rate = 1.3 * edge_of_stability(counts)[1]
+    w = descend(np.zeros((4, 4)), counts, rate, 3000)
+    rows, swinging, rest, law = beyond_the_edge(counts, w, rate, 3000)
+    gap = loss_and_gradient_of_counts(w, counts)[0] - counted_loss(counts)
+    assert rows == 1 and swinging + rest == pytest.approx(gap)
+    assert swinging > 10 * rest and 0 < rest < 2 * law
+
+
 def test_learned_table_equals_the_counted_one():
     counts = np.array([[6., 3, 1], [2, 2, 6], [1, 8, 1]])
     w = descend(np.zeros((3, 3)), counts, row_rates(counts), 500)
@@ -200,6 +222,7 @@ def test_descent_reaches_the_loss_of_counting():
     assert result.steps[3] is not None                    # within 1e-3 nats of counting
     assert 0 < result.gaps[3][-1][1] < 1e-3
     assert result.steps[3] == pytest.approx(result.predicted[3], rel=.1)
+    assert result.steps_twice == pytest.approx(result.steps[3] / 2, rel=.05)   # as 1/t foretells
     assert result.gaps[2][-1][1] > .1                     # a rate far above the safe one does not
     assert result.edge > 1 and all(ratio < 1.2 for m, _, ratio in result.grid if m < result.edge)
     rare, often = np.argsort(result.shares)[[0, -1]]

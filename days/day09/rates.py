@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 
+from llm.functions.probability import kl, softmax
 from llm.models import bigram
 
 CLOSE = 1e-3  # nats above counting that we call "there"
@@ -30,13 +31,42 @@ def follow(counts, floor, rate, limit):
     return found.get("step"), trace, found.get("w", last)
 
 
-def edge_of_stability(counts):
-    """(context, rate): at the counted table a larger rate overshoots in that context's row."""
+def curvatures(counts):
+    """(V,): the largest curvature of each row's part of the loss, at the counted table."""
     share, curvature = counts.sum(axis=1) / counts.sum(), np.zeros(len(counts))
     for c in np.flatnonzero(share):
         q = counts[c] / counts[c].sum()
         curvature[c] = share[c] * np.linalg.eigvalsh(np.diag(q) - np.outer(q, q))[-1]
+    return curvature
+
+
+def edge_of_stability(counts):
+    """(context, rate): at the counted table a larger rate overshoots in that context's row."""
+    curvature = curvatures(counts)
     return int(curvature.argmax()), float(2 / curvature.max())
+
+
+def beyond_the_edge(counts, w, rate, step):
+    """[rows whose own edge is below `rate`, their part of the gap, that of the others, its law].
+
+    w: the table after `step` steps at the one `rate`.
+    """
+    share, seen = counts.sum(axis=1) / counts.sum(), (counts > 0).sum(axis=1)
+    own = np.flatnonzero(share)
+    gap = np.zeros(len(counts))
+    gap[own] = share[own] * kl(counts[own] / counts[own].sum(axis=1, keepdims=True),
+                               softmax(w[own]))
+    law = (share > 0) * (len(counts) - seen) * seen / (len(counts) * rate * step)
+    over = curvatures(counts) > 2 / rate
+    return [int(over.sum()), float(gap[over].sum()), float(gap[~over].sum()),
+            float(law[~over].sum())]
+
+
+def gap_with_start(counts, rate, step):
+    """The gap that the law gives if each unseen probability starts at 1/V; rate () or (V, 1)."""
+    share, seen, size = counts.sum(axis=1) / counts.sum(), (counts > 0).sum(axis=1), len(counts)
+    speed = np.broadcast_to(rate, (size, 1))[:, 0] * share * step
+    return float((share * (size - seen) * seen / (size * (np.maximum(seen, 1) + speed))).sum())
 
 
 def around(counts, floor, safe, steps, advance):

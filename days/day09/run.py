@@ -5,15 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from days.day09.rates import (
-    CLOSE,
-    LOOK,
-    MULTIPLES,
-    around,
-    edge_of_stability,
-    follow,
-    gradient_times,
-)
+from days.day09 import rates
+from days.day09.rates import CLOSE, LOOK, MULTIPLES
 from days.harness import main, print_table, progress, save, say
 from llm.data.text import load_or_default
 from llm.functions.probability import kl, softmax
@@ -31,7 +24,9 @@ class Result:
     safe_rate: float
     names: list               # of the four ways to choose the step
     steps: list               # to come within CLOSE of counting, None if it did not
+    steps_twice: int          # to come there with twice the safe rate of each row
     predicted: list           # the same from the 1/t law, None where it does not apply
+    with_start: list          # by way: the gap at LOOK by the law that knows the start
     gaps: list                # by way: [[step, nats above counting], ...]
     contexts: list            # the characters
     shares: list              # how often each occurs as a context
@@ -41,6 +36,7 @@ class Result:
     edge: float               # largest rate that is stable at the counted table / safe rate
     edge_context: str         # the context whose curvature decides it
     grid: list                # rows: multiple of the safe rate, steps, gap / what the law says
+    beyond: list              # at 32 times, at LOOK: rows beyond their edge, gaps, law
 
 
 def measure(fast, seed):
@@ -62,14 +58,14 @@ def measure(fast, seed):
     with progress(len(ways) + len(MULTIPLES), "descending") as advance:
         for name, rate, limit in ways:
             started = time.perf_counter()
-            arrived, trace, table = follow(counts, floor, rate, limit)
+            arrived, trace, table = rates.follow(counts, floor, rate, limit)
             seconds.append(time.perf_counter() - started)
             steps.append(arrived)
             gaps.append(trace)
             tables.append(table)
             advance(1, name)
-        grid = around(counts, floor, safe, 300 if fast else 5_000, advance)
-    context, edge = edge_of_stability(counts)
+        grid = rates.around(counts, floor, safe, 300 if fast else 5_000, advance)
+    context, edge = rates.edge_of_stability(counts)
     seen = share > 0
     targets = counts[seen] / counts[seen].sum(axis=1, keepdims=True)
     slowest = max(s for s, n in zip(seconds, steps) if n is not None)
@@ -79,9 +75,12 @@ def measure(fast, seed):
         names=[name for name, _, _ in ways], steps=steps, gaps=gaps,
         predicted=[bigram.late_gap(counts, rate) / CLOSE if name != "32 times that" else None
                    for name, rate, _ in ways],
+        steps_twice=rates.follow(counts, floor, 2 * bigram.row_rates(counts), 20_000)[0],
+        with_start=[rates.gap_with_start(counts, rate, LOOK) for _, rate, _ in ways],
+        beyond=rates.beyond_the_edge(counts, tables[2], 32 * safe, LOOK),
         contexts=[c for c, s in zip(tokenizer.characters, seen) if s], shares=share[seen].tolist(),
         context_gaps=[kl(targets, softmax(tables[i][seen])).tolist() for i in (0, 3)],
-        pairs_over_counts=gradient_times(ids[:50_001], tokenizer.vocab_size),
+        pairs_over_counts=rates.gradient_times(ids[:50_001], tokenizer.vocab_size),
         descent_over_count=slowest / counting, edge=edge / safe, grid=grid,
         edge_context=tokenizer.characters[context])
 
@@ -130,8 +129,8 @@ def draw(result, path):
               ylabel=f"KL(counted ‖ learned) at step {LOOK:,}, nats")
     slow, quick = result.steps[0], result.steps[3]
     found = "Rare contexts learn last where all share one rate" if slow is None else (
-        f"One rate for all contexts meets counting after {slow:,} steps, "
-        f"a rate for each after {quick:,}")
+        f"At safe rates, one for all contexts meets counting after {slow:,} steps, "
+        f"one for each after {quick:,}")
     fig.suptitle(found, x=.01, ha="left", fontsize=11)
     save(fig, path)
 
