@@ -122,14 +122,22 @@ def run(day, options, measure, show, draw):
               "fast": options["fast"], **({"full": True} if options.get("full") else {}),
               "machine": machine(), "run_seconds": round(time.perf_counter() - started, 1)}
     text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    write_atomically(out / result_name, text.encode())
-    figure(draw, result, out / figure_name)
+    try:
+        write_atomically(out / result_name, text.encode())
+        figure(draw, result, out / figure_name)
+        lost = None
+    except OSError as error:                # a full disk, say: what was measured is still shown
+        lost = error.strerror or error
     SPOKEN.set()
     if as_json:
         print(json.dumps(record, ensure_ascii=False))
-        return
-    show(result)
-    say(f"{result_name} and {figure_name} are in {nearby(out)}")
+    else:
+        show(result)
+    if lost:
+        raise UsageError(f"{result_name} and {figure_name} were not kept in {nearby(out)}: {lost}. "
+                         "Free some space, or choose another folder with --out.")
+    if not as_json:
+        say(f"{result_name} and {figure_name} are in {nearby(out)}")
 
 
 def keep_company(seconds=5.0):

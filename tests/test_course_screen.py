@@ -96,6 +96,27 @@ def test_what_is_said_while_a_bar_stands_goes_above_it(monkeypatch):
     assert not harness.LIVE
 
 
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One number."""
+
+    value: int
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_full_disk_at_the_end_does_not_hide_what_was_measured(
+        tmp_path, monkeypatch, capsys, as_json):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(harness, "write_atomically", full)
+    with pytest.raises(harness.UsageError, match="not kept.*No space left on device. Free some"):
+        harness.run("07", {"out": tmp_path, "json": as_json, "fast": True, "seed": 0},
+                    lambda fast, seed: Result(41), lambda result: print("found", result.value),
+                    lambda result, path: None)
+    out = capsys.readouterr().out
+    assert json.loads(out)["value"] == 41 if as_json else out == "found 41\n"
+
+
 def test_a_flag_that_is_not_is_one_line(monkeypatch, capsys):
     def measure(fast, seed):
         """Nothing."""
