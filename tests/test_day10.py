@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from days.day10.run import measure
-from llm.functions.dense import gelu, gelu_erf, linear, relu, sigmoid, silu, tanh
+from llm.functions.dense import GELU_CUBIC, gelu, gelu_erf, linear, relu, sigmoid, silu, tanh
 from llm.functions.hinges import least_squares, network, through
 
 ALL = [relu, tanh, sigmoid, gelu, gelu_erf, silu]
@@ -19,6 +19,8 @@ def test_the_hand_example():
     assert (w1.tolist(), b1.tolist(), w2.tolist(), b2.tolist()) == (
         [[1, 1]], [0, -1], [[2], [-2.5]], [1])
     assert network(np.array([[0.], [1], [2], [3]]), w1, b1, w2, b2)[:, 0].tolist() == [1, 3, 2.5, 2]
+    one_piece = network(np.array([[.5]]), *through(np.array([0., 1]), np.array([0., 1])))
+    assert one_piece.item() - .5**2 == .25 == 1**2 / 8 * 2      # x² is missed by the whole bound
 
 
 def test_published_values_of_gelu():
@@ -151,7 +153,8 @@ def test_error_falls_with_the_square_of_the_hinges():
     assert all(w <= b * (1 + 1e-9) for w, b in zip(result.worst, result.bound))
     assert result.worst[-2] / result.worst[-1] == pytest.approx(4, rel=.05)
     assert all(f <= d for f, d in zip(result.rms_fitted, result.rms))
-    assert result.tanh_form_error < 5e-4
+    assert result.tanh_form_error < 5e-4 < result.matched_error
+    assert result.closest_cubic == GELU_CUBIC
 
 
 def test_gelu_of_numbers_whose_squares_overflow():

@@ -1,11 +1,13 @@
 """Day 10 · Sums of hinges draw a curve, and what six activations cost beside a product."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from days.day10.clock import ACTIVATIONS, CIN, COUT, ROWS, clock
-from days.harness import main, print_table, save
+from days.day10.picture import draw
+from days.harness import main, print_table
 from llm.functions import dense
 from llm.functions.hinges import least_squares, network, through
 
@@ -17,18 +19,21 @@ class Result:
     bound: list           # h²/8 · max |f''|, derived in the note
     rms: list             # root mean square error of the same networks
     rms_fitted: list      # the same, hinges at the same places, weighted by least squares
-    fits: list            # [m, values on the grid] of the few that are drawn
+    curve: list           # F on every 20th point of the grid
+    fits: list            # [m, values at the same points] of the few that are drawn
     activations: list     # names
     at_minus_one: list    # each at −1
     at_one: list          # each at 1
     share_of_linear: list  # time over ROWS × COUT entries / time of the product that made them
     linear_flops: int     # of that product
     linear_gflops: float  # what it reaches
-    leading_axes: float   # time of x @ w on (64, 8, C) as it is / reshaped to (512, C)
     where_over_ours: float  # time of the sigmoid with np.where / with np.maximum
-    add_over_relu: float  # time of z + 1 / of ReLU
+    where_in_order: float   # time of the former on sorted inputs / on the same as they come
+    add_of_linear: float    # time of z + 1 / of the product
+    number_over_array: float  # time of the maximum with 0 / with an array of zeros, in the cache
     tanh_form_error: float  # largest |gelu − gelu_erf| over −10 … 10
     matched_error: float    # the same for the cubic term that agrees with erf's series
+    closest_cubic: float    # α of the smallest largest |tanh(u) − erf(x/√2)|, to 1e-6
 
 
 def curve(x):
@@ -60,19 +65,33 @@ def measure(fast, seed):
     timed = clock(rng, 5 if fast else 100)
     wide = np.linspace(-10, 10, 20_001)
     return Result(
-        hinges=hinges, worst=worst, bound=bound, rms=rms, rms_fitted=rms_fitted, fits=fits,
+        hinges=hinges, worst=worst, bound=bound, rms=rms, rms_fitted=rms_fitted,
+        curve=curve(grid)[::20].tolist(), fits=fits,
         activations=[f.__name__ for f in ACTIVATIONS],
         at_minus_one=[float(f(-1.0)) for f in ACTIVATIONS],
         at_one=[float(f(1.0)) for f in ACTIVATIONS],
         linear_flops=2 * ROWS * CIN * COUT, **timed,
         tanh_form_error=float(np.abs(dense.gelu(wide) - dense.gelu_erf(wide)).max()),
-        matched_error=float(np.abs(matched(wide) - dense.gelu_erf(wide)).max()))
+        matched_error=float(np.abs(matched(wide) - dense.gelu_erf(wide)).max()),
+        closest_cubic=closest_cubic())
 
 
 def matched(x):
     """The tanh form of GELU with the cubic term of erf's own series."""
-    cubic = 2 / (3 * np.pi) - 1 / 6
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + cubic * x**3)))
+    return 0.5 * x * (1 + like_erf(x, 2 / (3 * np.pi) - 1 / 6))
+
+
+def like_erf(x, cubic):
+    """tanh(√(2/π)(x + cubic·x³)), which the tanh form of GELU puts in the place of erf(x/√2)."""
+    return np.tanh(dense.GELU_SLOPE * (x + cubic * x**3))
+
+
+def closest_cubic():
+    """The cubic term, on a grid of step 1e-6, that keeps tanh and erf closest at their worst."""
+    x = np.linspace(0, 5, 1_001)
+    erf = np.array([math.erf(t) for t in x / math.sqrt(2)])
+    cubics = np.arange(44_000, 46_001) / 1e6
+    return float(min(cubics, key=lambda cubic: np.abs(like_erf(x, cubic) - erf).max()))
 
 
 def table(result):
@@ -92,35 +111,8 @@ def show(result):
         f"over ({ROWS}, {COUT}) entries")
     print(f"the product ({ROWS}, {CIN})·({CIN}, {COUT}): {result.linear_flops / 1e6:.0f} MFLOP at "
           f"{result.linear_gflops:.0f} GFLOP/s\n"
-          f"tanh-GELU is within {result.tanh_form_error:.6f} of x·Φ(x)")
-
-
-def draw(result, path):
-    """Left: the curve and three networks. Right: the largest error against the bound."""
-    import matplotlib.pyplot as plt
-    fig, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.0), width_ratios=[1.35, 1])
-    grid = np.linspace(0, 2 * np.pi, len(result.fits[0][1]))
-    left.plot(grid, curve(grid), color="#bbbbbb", lw=5, solid_capstyle="round")
-    left.text(5.85, -.9, "the curve", color="#888888")
-    places = [(3.3, .1), (1.95, 1.05), (-.2, 1.05)]
-    for (m, values), colour, (x, y) in zip(result.fits, ["#b3442e", "#d99a2b", "#1f5f8b"], places):
-        left.plot(grid, values, color=colour, lw=1.4)
-        left.text(x, y, f"{m} hinges", color=colour)
-    left.set(xlabel="x", ylabel="F(x) and its networks", ylim=(-1.1, 1.2), xlim=(-.3, 6.9),
-             xticks=[0, np.pi, 2 * np.pi],
-             xticklabels=["0", "π", "2π"])
-    right.plot(result.hinges, result.bound, ":", color="#666666")
-    right.plot(result.hinges, result.worst, "o-", ms=4, color="#1f5f8b")
-    right.text(20, .12, "dotted: the bound\nh²/8 · max |F″|", color="#666666", fontsize=9)
-    right.text(2.2, .006, "largest error", color="#1f5f8b")
-    right.set(xscale="log", yscale="log", xlabel="hinges", ylabel="largest error",
-              xticks=result.hinges[::2],
-              xticklabels=result.hinges[::2])
-    right.minorticks_off()
-    fig.suptitle(f"Twice the hinges, a quarter of the error: {result.worst[-2]:.5f} with "
-                 f"{result.hinges[-2]}, {result.worst[-1]:.5f} with {result.hinges[-1]}",
-                 x=.01, ha="left", fontsize=11)
-    save(fig, path)
+          f"tanh-GELU is within {result.tanh_form_error:.6f} of x·Φ(x); the cubic term with tanh "
+          f"closest to erf\nis {result.closest_cubic:.6f}")
 
 
 if __name__ == "__main__":
