@@ -19,7 +19,18 @@ from pathlib import Path
 
 import numpy as np
 
-from days.day21.run import BATCH, CHANNELS, CONTEXT, HIDDEN, NORMS, Flagged, flag
+from days.day21.training import (
+    BATCH,
+    CHANNELS,
+    COMPARED,
+    CONTEXT,
+    HIDDEN,
+    NORMS,
+    flag,
+    less,
+    nats,
+    trained,
+)
 from days.harness import (
     ROOT,
     UsageError,
@@ -35,31 +46,20 @@ from days.harness import (
 from llm.data.text import load_or_default
 from llm.grad import ops
 from llm.models.deep_window import DeepWindow
-from llm.models.neural_ngram import draws, log_probabilities, train
+from llm.models.neural_ngram import draws
 from llm.tokens.chars import CharTokenizer
 from llm.train.adam import AdamW
 
 START = {"no norm": 0.002, "no norm, gain 1.5": 0.002, "LayerNorm": 0.003, "BatchNorm": 0.006}
-GAINS = {"no norm, gain 1.5": 1.5}                 # of the first weights, where it is not 1
 CHOOSE, REPORT, GROW, STEP = (0, 10, 20), (100, 110, 120, 130, 140), 8, math.sqrt(2)
+LAYERS = 8
 BEYOND = 2              # rates that a grid has on either side of its best
-COMPARED = [("no norm", "LayerNorm"), ("no norm, gain 1.5", "LayerNorm"),
-            ("LayerNorm", "BatchNorm"), ("no norm, gain 1.5", "BatchNorm")]
-
-
-def trained(kind, rate, seed, seen, size, steps):
-    """The model after so many steps, told in each call what its norms want to know."""
-    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, 8, np.random.default_rng(seed),
-                       NORMS.get(kind), GAINS.get(kind, 1.0))
-    optimizer = AdamW(model.named_parameters(), decay=0.0)
-    train(Flagged(model, flag(kind)), draws(seen, CONTEXT, BATCH, np.random.default_rng(seed + 1)),
-          rate, steps=steps, update=lambda _, r: optimizer.step(r))
-    return model
 
 
 def turns(kind, factor, seen, size, steps, rate=1e-3):
     """Mean |change|/|w| of one layer's weights over `steps` AdamW steps, that layer × factor."""
-    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, 8, np.random.default_rng(0), NORMS[kind])
+    model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, LAYERS, np.random.default_rng(0),
+                       NORMS[kind])
     w = model.layers[3].w.data
     w *= np.float32(factor)
     optimizer, found = AdamW(model.named_parameters(), decay=0.0), []
@@ -83,13 +83,13 @@ def measure(fast):
     rows = {}
     with progress(len(START), "norms") as bar:
         for kind in START:
-            def nats(k, seed, piece, kind=kind):
-                model = trained(kind, START[kind] * STEP**k, seed, seen, tokenizer.vocab_size,
-                                steps)
-                return -float(log_probabilities(model, texts[piece]).mean())
+            def scored(k, seed, piece, kind=kind):
+                model, _ = trained(kind, START[kind] * STEP**k, seed, seen, tokenizer.vocab_size,
+                                   LAYERS, steps)
+                return nats(model, texts[piece])
 
-            def score(k, nats=nats):
-                return statistics.mean(nats(k, seed, 0) for seed in CHOOSE[:1 if fast else None])
+            def score(k, scored=scored):
+                return statistics.mean(scored(k, seed, 0) for seed in CHOOSE[:1 if fast else None])
             grid = {k: score(k) for k in (-1, 0, 1)}
             for _ in range(0 if fast else GROW):
                 best = min(grid, key=grid.get)
@@ -98,7 +98,7 @@ def measure(fast):
                     break
                 grid[missing[0]] = score(missing[0])
             best = min(grid, key=grid.get)
-            losses = [nats(best, seed, 1) for seed in REPORT]
+            losses = [scored(best, seed, 1) for seed in REPORT]
             rows[kind] = {"rate": START[kind] * STEP**best,
                           "inside": min(grid) < best < max(grid),
                           "grid": [[START[kind] * STEP**k, grid[k]] for k in sorted(grid)],
@@ -108,14 +108,9 @@ def measure(fast):
     turned = {kind: [turns(kind, factor, seen, tokenizer.vocab_size, 5 if fast else 30)
                      for factor in (1, 2, 4)] for kind in ("LayerNorm", "BatchNorm")}
     return {"kinds": rows, "turns": turned, "seeds": len(REPORT),
-            "less": {f"{this} − {that}": less(rows[this], rows[that]) for this, that in COMPARED},
+            "less": {f"{this} − {that}": less(rows[this]["nats"], rows[that]["nats"])
+                     for this, that in COMPARED},
             "steps": steps, "fast": fast, "machine": machine()}
-
-
-def less(this, that):
-    """[mean, standard error] of this − that, seed by seed."""
-    apart = [a - b for a, b in zip(this["nats"], that["nats"], strict=True)]
-    return [statistics.mean(apart), statistics.stdev(apart) / math.sqrt(len(apart))]
 
 
 def show(record):

@@ -27,6 +27,9 @@ def test_the_hand_example():
     assert out == pytest.approx([-1.3416354, -0.4472118, 0.4472118, 1.3416354], abs=5e-8)
     assert rstd == pytest.approx(1 / np.sqrt(1.25001))
     assert (normal == out).all()
+    saved = layernorm(np.array([1.0, 2.0, 3.0, 4.0]), *plain(4), eps=0.0)[1]
+    dx = layernorm_vjp(np.array([1.0, 0.0, 0.0, 0.0]), *saved)[0]
+    assert dx * np.sqrt(1.25) == pytest.approx([0.3, -0.4, -0.1, 0.2])
 
 
 def test_the_hand_example_of_batchnorm():
@@ -237,7 +240,7 @@ def test_batchnorm_s_dependence_on_the_batch_shrinks_as_one_over_root_b():
         assert found == pytest.approx(predicted, rel=0.25), batch
     assert result.leak["LayerNorm"] == 0 < 0.1 < result.leak["BatchNorm"]
     assert result.scales["no norm"][0][-1] < 1e-3 < 0.5 < result.scales["LayerNorm"][0][-1]
-    assert result.best["BatchNorm"][1] < result.best["no norm"][1]
+    assert result.unseen["BatchNorm"][0] < result.unseen["no norm"][0]
 
 
 def test_layernorm_of_numbers_whose_squares_overflow():
