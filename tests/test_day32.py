@@ -5,13 +5,24 @@ import itertools
 import numpy as np
 import pytest
 
-from days.day32.probes import by_length, coins, common, early, gains, rms, taken
+from days.day32.probes import (
+    ByValues,
+    averaging,
+    by_length,
+    coins,
+    common,
+    early,
+    gains,
+    rms,
+    taken,
+)
 from days.day32.run import measure, typical, with_error
 from days.day32.tower import C, Tower
 from llm.functions.dropout import draw_kept, dropout, dropout_vjp
 from llm.grad import ops
 from llm.grad.check import check_pair
 from llm.grad.tensor import Tensor
+from llm.layers.attention import MultiHeadAttention
 from llm.layers.module import Linear, Module
 from llm.layers.norm import LayerNorm
 from llm.layers.residual import Dropout, Residual
@@ -268,8 +279,24 @@ def test_gains_of_random_layers_are_the_same_in_both_directions(rng):
     assert found[2, 3] == early(top) == pytest.approx(3 / 30, rel=0.1)
     assert common(np.ones((2, 5, 3))) == 1 and found[0, 2] == pytest.approx(
         common(model.streams(ids)[0].data))
+    assert (found[:, 4:] == 1).all()                         # these layers do not average
     model.layers[2].inner.w.data *= 2
     assert gains(model, ids, top)[2][:2] == pytest.approx([4 * g, 4 * g], rel=0.2)
+
+
+def test_averaging_keeps_what_tokens_have_in_common_and_moves_gradients_to_the_front(rng):
+    attention = MultiHeadAttention(C, 4, rng)
+    attention.qkv.w.data[:] = 0                              # all scores equal: plain averages
+    layer, T = Residual(ByValues(attention), Scale(1.0)), 16
+    harmonic = (1 / np.arange(1, T + 1)).sum() / T
+    x, dout = rng.standard_normal((2, 400, T, C)).astype(np.float32)
+    assert averaging(layer, x, dout) == pytest.approx([harmonic, harmonic], rel=0.02)
+    same = np.repeat(x[:, :1], T, axis=1)
+    assert averaging(layer, same, dout)[0] == pytest.approx(1)
+    front, back = dout.copy(), dout.copy()
+    front[:, 1:], back[:, :-1] = 0, 0
+    assert averaging(layer, x, front)[1] == pytest.approx(1)
+    assert averaging(layer, x, back)[1] == pytest.approx(1 / T, rel=1e-4)
 
 
 def test_typical_is_a_geometric_mean_place_by_place():
@@ -302,7 +329,8 @@ def test_through_24_layers_the_gradient_arrives_only_along_a_residual_stream():
     assert 0.8 < still < 1.2 and still < random < loss       # the law holds where it is derived
     assert expected < length < 1.5 * expected
     assert 0.6 < law["post-norm"][4] < 1.6
-    there, back, alike, first = np.array(result.gains)[::2].T       # attention, first to last
+    there, back, alike, first, up, down = np.array(result.gains)[::2].T   # attention, in order
+    assert np.abs(there / up - 1).mean() < 0.2 and np.abs(back / down - 1).mean() < 0.2
     assert there[-1] > 2 * there[0] and back[-1] < 0.5 * back[0]
     assert alike[-1] > 2 * alike[0] and 0.12 < first[-1] < 0.13 < 0.2 < first[0]
     assert np.mean(result.gains[1::2], axis=0)[:2] == pytest.approx([0.5, 0.5], rel=0.1)

@@ -171,8 +171,9 @@ def split_up(model, batch, top):
 def gains(model, ids, top):
     """Of each branch of a pre-norm tower, first to last: [mean square of what comes out for 1 that
     goes in, the same on the way back, how much the tokens of the stream before it have in common,
-    how much of the gradient that arrives stands at the first places]. `top` (B, T, C) sets out
-    from the last stream.
+    how much of the gradient that arrives stands at the first places, and what the first two would
+    be if the branch did nothing but average over tokens]. `top` (B, T, C) sets out from the last
+    stream.
     """
     with no_grad():
         streams = [s.data for s in model.streams(ids)]
@@ -181,9 +182,24 @@ def gains(model, ids, top):
         through = vjp(functools.partial(branch, layer), x, arrived)
         found.append([rms(branch(layer, Tensor(x)).data)**2,
                       (rms(x) * rms(through) / rms(arrived))**2,     # the norm divides by rms(x)
-                      common(x), early(arrived)])
+                      common(x), early(arrived), *averaging(layer, x, arrived[0])])
         arrived = arrived + through
     return found[::-1]
+
+
+def averaging(layer, x, dout):
+    """What an attention's weights alone make of the mean squares of norm(x) and, going back, of
+    dout, both (B, T, C): the mean over its heads, without values and matrices. 1 where the branch
+    is no attention."""
+    if not isinstance(layer.inner, ByValues):
+        return 1.0, 1.0
+    with no_grad():
+        inputs = layer.norm(Tensor(x))
+        _, saved = heads.multi_head(layer.inner.attention.qkv(inputs).data,
+                                    H=layer.inner.attention.H)
+    weights = saved[3]                                           # (B, H, T, T)
+    return tuple((rms(A @ y[:, None]) / rms(y))**2
+                 for A, y in ((weights, inputs.data), (weights.swapaxes(-1, -2), dout)))
 
 
 def common(x):

@@ -31,7 +31,8 @@ class Result:
                       #  then branches on a path for the third, expected, how squares add up]
     gains: list       # of each branch of the pre-norm tower, in the setting of the last of these,
                       #  [mean square that comes out for 1 that goes in, the same going back, how
-                      #  much the stream's tokens have in common, the gradient at the first eighth]
+                      #  much the stream's tokens have in common, the gradient at the first eighth,
+                      #  and the first two by averaging alone]
     gradients: dict   # tower → rms gradient of the stream before layer 0, …, after the last,
                       #  like all sizes the geometric mean over random starts
     streams: dict     # tower → rms of the stream itself at the same places
@@ -100,7 +101,7 @@ def with_error(values):
 
 
 def table(result):
-    head = [f"{DEPTH} layers", "stream", "gradient", "quotient", "path", "coins", "nats"]
+    head = [f"{DEPTH} layers", "stream", "gradient", "quotient", "path", "expected", "nats"]
     return [head] + [[tower, f"{wide:.2g}", f"{ratio:.2g}", f"{ratio / wide:.1f}" if wide else "",
                       f"{length:.1f}", f"{expected:.1f}", f"{loss:.2f}"]
                      for tower, wide, ratio, length, expected, loss in result.rows]
@@ -113,11 +114,12 @@ def show(result):
     print_table([["gradient ÷ stream", "of the loss", "random", "not by scores", "ReLU"]] + [
         [kind, *(f"{x:.2f} ×/÷ {error:.2f}" for x, error in zip(rest[:8:2], rest[1:8:2]))]
         for kind, *rest in result.controls], "the law says 1")
-    print_table([["layer", "gain forward", "backward", "in common", "first places"]] + [
-        [f"{name} {i}", f"{there:.2f}", f"{back:.2f}", f"{same:.0%}", f"{first:.0%}"]
-        for i, (there, back, same, first) in enumerate(result.gains)
-        for name in ["hidden" if i % 2 else "attention"] if i in (0, 1, 6, 7, 22, 23)],
-        "branches of pre-norm, random gradient, ReLU")
+    print_table([["attention", "forward", "averaging", "back", "averaging", "in common",
+                  "front"]] + [
+        [f"layer {i}", f"{there:.2f}", f"{up:.2f}", f"{back:.2f}", f"{down:.2f}", f"{same:.0%}",
+         f"{first:.0%}"]
+        for i, (there, back, same, first, up, down) in enumerate(result.gains) if i in (0, 6, 22)],
+        "gains in pre-norm, random gradient, ReLU; beside them, by averaging alone")
     print_table([["layers", "pre-norm stream", "its gradient", "product", "last matrix: pre",
                   "post"]] + [[M, f"{s:.2f}", f"{g:.1e}", f"{s * g:.1e}", f"{w:.1e}", f"{v:.1e}"]
                               for M, s, g, w, _, _, v in result.deep])
@@ -149,10 +151,10 @@ def draw(result, path):
     right.set(xlabel=f"branches on a path, of {DEPTH}", ylabel="share of the squared gradient",
               xticks=range(0, DEPTH + 1, 4))
     right.set_ylim(0, 1.15 * right.get_ylim()[1])
-    fig.suptitle(f"{DEPTH} plain layers pass on {rows['plain'][2]:.4f} of a gradient, a pre-norm "
-                 f"stream {rows['pre-norm'][2]:.1f} times what set out,\nby paths through "
-                 f"{rows['pre-norm'][3]:.1f} branches on average; post-norm's go through "
-                 f"{rows['post-norm'][3]:.1f} (dotted: expected)", x=0.01, ha="left", fontsize=11)
+    left.text(0.03, 0.93, "← the gradient travels this way", transform=left.transAxes)
+    fig.suptitle(f"A stream carries the gradient down {DEPTH} layers (left). Its paths go through "
+                 f"{rows['post-norm'][3]:.1f} branches\nin post-norm and {rows['pre-norm'][3]:.1f} "
+                 "in pre-norm (right; dotted: expected)", x=0.01, ha="left", fontsize=11)
     save(fig, path)
 
 

@@ -40,11 +40,12 @@ class Tower(Module):
 
     kind: one of KINDS; "scaled" divides the matrices that write by √depth.
     std: of all weights of the layers at the start; 1/√Cin unless given.
+    divide: what the matrices that write are divided by, where it is neither 1 nor √depth.
     """
 
-    def __init__(self, V, kind, rng, std=None, dropout=0.0, depth=DEPTH):
+    def __init__(self, V, kind, rng, std=None, dropout=0.0, depth=DEPTH, divide=None):
         self.embed, self.layers = Embedding(V, C, rng), []
-        shrink = 1 / math.sqrt(depth) if "scaled" in kind else 1.0
+        shrink = 1 / (divide or (math.sqrt(depth) if "scaled" in kind else 1))
         for i in range(depth):
             cin = 2 * C if i % 2 else C                          # what the writing matrix reads
             out_std = shrink * (1 / math.sqrt(cin) if std is None else std)
