@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -569,6 +570,20 @@ def test_importing_compiles_nothing():
     code = ("import llm.tokens.fast_bpe as f, llm.tokens.engine.merges as m, sys; "
             "sys.exit(len(m.learn.signatures) + len(m.apply.signatures))")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_cold_training_compiles_each_helper_once(tmp_path):
+    """Numba compiles anew for each int of Python that is passed on, and for each width."""
+    code = ("import llm.tokens.fast_bpe as f\n"
+            "from llm.tokens.engine import cased, classes, heap, merges, split, words\n"
+            "f.FastBPE.train('low lower lowest ' * 9, 260)\n"
+            "for room in (cased, classes, heap, merges, split, words):\n"
+            "    for name, helper in vars(room).items():\n"
+            "        if len(getattr(helper, 'signatures', ())) > 1 and name != 'packed':\n"
+            "            print(name, helper.signatures)\n")            # packed is one line
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})
+    assert done.stdout == ""
 
 
 def test_fast_and_readable_agree_and_the_cache_has_few_words():

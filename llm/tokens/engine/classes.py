@@ -12,7 +12,8 @@ import unicodedata
 import numpy as np
 from numba import njit
 
-OTHER, LETTER, NUMBER, SPACE, NEWLINE, END, UPPER, LOWER, MARK = range(9)
+# Numbers of NumPy: for each int of Python that a kernel passes on, Numba compiles `run` anew.
+OTHER, LETTER, NUMBER, SPACE, NEWLINE, END, UPPER, LOWER, MARK = np.arange(9)
 WHITE_SPACE = (*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B),
                0x2028, 0x2029, 0x202F, 0x205F, 0x3000)      # Unicode property White_Space
 CASES = {"Lu": UPPER, "Lt": UPPER, "Ll": LOWER, "M": MARK}

@@ -65,13 +65,13 @@ def learn(symbols, starts, weights, base, wanted, min_count):
     keys, counts = np.empty(most, np.int64), np.empty(most, np.int64)
     ends, places = np.empty((most, 2), np.int32), np.empty((most, 2), np.int32)
     heap, merges = np.empty((most, 2), np.int64), np.empty((wanted, 2), np.int32)
-    made, waiting, seen = 0, 0, 0
+    made, waiting, seen = 0, np.int64(0), 0           # for a plain 0 push is compiled once more
     for i in range(n):
         if 4 * used[0] >= len(slots):
             slots = twice(slots, keys, used[0])
         if after[i] >= 0:
             note(slots, keys, counts, ends, places, used, packed(symbols[i], symbols[i + 1]),
-                 i, weights[owner[i]])
+                 np.int32(i), weights[owner[i]])      # as wide as an entry of places
     while made < wanted:
         for slot in range(seen, used[0]):             # pairs that are new since the last merge
             if counts[slot] >= min_count:

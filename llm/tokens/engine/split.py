@@ -99,7 +99,7 @@ def word_end(data, i, end, classes, style, digits, apart):
     if style == CASED:
         j = cased_end(data, i, end, classes)
         if j > i:
-            return j + (contraction(data, j, end, True) if j < end else 0)
+            return j + (contraction(data, j, end, style == CASED) if j < end else 0)
     elif contraction(data, i, end, style == GPT4):
         return i + contraction(data, i, end, style == GPT4)
     limit = digits if digits else end
