@@ -1,8 +1,8 @@
 """Day 56 · Pairs of answers of which one is preferred, by labellers whose taste is known exactly.
 
-How good an answer is, taste.py says. A labeller prefers a to b with probability
-σ((u(a) − u(b)) / noise), where u is that utility: the model of Bradley and Terry. So the best
-accuracy that a reward model can reach is known. Left out: labellers who differ from one another.
+taste.py says how good an answer is: u, its utility. A labeller prefers a to b with probability
+σ((u(a) − u(b)) / noise), the model of Bradley and Terry. So the best accuracy that a reward model
+can reach is known. Left out: labellers who differ from one another.
 """
 
 import math
