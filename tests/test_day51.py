@@ -625,6 +625,24 @@ def test_every_parameter_of_the_model_gets_its_gradient(rng):
     assert all(p.grad is not None for p in parameters.values())
 
 
+@pytest.mark.parametrize("dtype, digits", [(np.float16, 2e-2), (np.float32, 1e-6),
+                                           (np.float64, 1e-6)])
+@pytest.mark.parametrize("gated", [True, False])
+def test_a_dtype_reaches_every_part_of_the_model(dtype, digits, gated):
+    """As it does in a GPT: the same weights, rounded; logits, losses and gradients of that type."""
+    usual, ours = (MoEGPT(small(gated=gated, balance=.1, z=.01), np.random.default_rng(3), std=.2,
+                          dtype=t) for t in (np.float32, dtype))
+    for name, p in usual.named_parameters().items():
+        assert (ours.named_parameters()[name].data == p.data.astype(dtype)).all()
+    ids = np.array([[1, 5, 16, 2]])
+    losses = [gpt.objective(ids, ids) for gpt in (ours, usual)]
+    losses[0].backward()
+    assert ours(ids).dtype == losses[0].dtype == dtype
+    assert all(p.grad.dtype == dtype and np.isfinite(p.grad).all()
+               for p in ours.named_parameters().values())
+    assert float(losses[0].data) == pytest.approx(float(losses[1].data), rel=digits)
+
+
 def test_an_rng_reaches_dropout_and_jitter(rng):
     ids = rng.integers(0, 17, (2, 8))
     for changes in ({"jitter": .5}, {"dropout": .5}):

@@ -8,6 +8,8 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from llm.functions.heads import NO_RULE
 from llm.layers import moe
 from llm.layers.attention import MultiHeadAttention
@@ -58,10 +60,10 @@ def make_block(config, rng, std=0.02, out_std=None):
 
 
 class MoEGPT(GPT):
-    """ids (B, T) -> logits (B, T, V), as GPT; config: an MoEConfig."""
+    """ids (B, T) -> logits (B, T, V), as GPT; config: an MoEConfig. dtype: as GPT's."""
 
-    def __init__(self, config, rng, std=0.02, out_std=None):
-        super().__init__(config, rng, partial(make_block, std=std, out_std=out_std))
+    def __init__(self, config, rng, std=0.02, out_std=None, dtype=np.float32):
+        super().__init__(config, rng, partial(make_block, std=std, out_std=out_std), dtype)
 
     def mixtures(self):
         """The MoE of each block, from the first to the last."""
