@@ -223,6 +223,11 @@ SPOILS = {
                    swap(r, "days/day01/run.py", "    return",
                         "    from experiments import trial\n    return")],
         "days/day01/run.py: imports experiments.trial, but experiments use the days"),
+    "llm imports an experiment": (
+        lambda r: [put(r, "experiments/trial.py", '"""Day 01 · A trial."""\nSTEPS = 9\n'),
+                   swap(r, "llm/functions/first.py", "    return",
+                        "    from experiments import trial\n    return")],
+        "llm/functions/first.py: imports experiments.trial, but llm/ knows nothing of experim"),
     "the frame imports an experiment": (
         lambda r: [put(r, "experiments/trial.py", '"""A trial of the frame."""\nSTEPS = 9\n'),
                    swap(r, "days/mistake.py", "from dataclasses",
