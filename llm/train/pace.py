@@ -1,9 +1,9 @@
 """Day 38 · Pace: as many threads as pay at this moment, found by the clock.
 
 Two threads that meet after every kernel go at the pace of the later one. On a quiet machine that
-is nearly twice as fast as one thread. Where another program has the second core, the first thread
-waits at every meeting until the system lets the second run again, some milliseconds each time, and
-a step with a hundred meetings takes ten times as long as on one thread.
+can be nearly twice as fast as one thread. Where another program has the second core, the first
+thread waits at every meeting until the system lets the second run again, some milliseconds each
+time, and a step with a hundred meetings takes ten times as long as on one thread.
 
 Nobody tells a program how many cores are free, so `Pace` measures: it times pieces of work of one
 size, begins with one thread, tries more, keeps what was faster, and looks again when the work has
