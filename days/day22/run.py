@@ -172,8 +172,8 @@ def draw(result, path):
     for j, (name, color) in enumerate((("NumPy", "#c2571a"), ("Numba", "#2e7d4f")), 1):
         values = [row[j] for row in result.times]
         right.semilogx(spans, values, "o-", color=color)
-        right.annotate(name, (spans[-1], values[-1]), (-8, 8), textcoords="offset points",
-                       color=color, ha="right")
+        right.annotate(name, (spans[0], values[0]), (0, 8), textcoords="offset points",
+                       color=color)
     right.set_xticks(spans, map(str, spans))
     right.minorticks_off()
     right.set(xlabel=f"T, tokens in sequence (B = {result.tokens:,}/T)", ylabel="ms a step",

@@ -110,7 +110,7 @@ def draw(result, path):
         left.plot([-24.5 - scale, -14 - scale], [top * height] * 2, ":", color=color)
         left.text(1 - scale, top * (height + .02), f"float16's range, S = $2^{{{scale}}}$" if scale
                   else "float16's range, S = 1", color=color, ha="center", fontsize=8.5)
-    left.axvline(-24.5, color=ORANGE, lw=1, ls="--")
+    left.axvline(-24.5, ymax=0.8, color=ORANGE, lw=1, ls="--")
     left.set(xlabel="exponent of a gradient, $\\log_2|g|$ (dotted: subnormal)", ylim=(0, top * 1.4),
              xlim=(-42, 18), ylabel="share of the gradients other than 0, %")
     left.text(-25, top * .5, "rounds\nto 0\nwith S = 1", color=ORANGE, ha="right", fontsize=8.5)

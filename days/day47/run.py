@@ -18,7 +18,7 @@ from days.day47.report import (
     size_table,
     summed,
 )
-from days.harness import main, print_table, progress
+from days.harness import main, print_table, print_text, progress
 from llm.generate.batch import pack_rows
 
 MODES = {"static": True, "continuous": False}
@@ -124,9 +124,10 @@ def show(result):
     print_table(size_table(result), "the same memory in blocks of another size")
     print_table(share_table(result), "common beginnings")
     print_table(rows_table(result), "one step with B rows")
-    print(f"the compiled engine: {1e3 / result.small[0]:,.0f} and {1e3 / result.wide[0]:,.0f} "
-          f"tokens/s; memory {result.limits[0] / 1e9:.0f} GB/s, product "
-          f"{result.limits[1] / 1e9:.0f} GFLOP/s")
+    print_text(
+        f"the compiled engine: {1e3 / result.small[0]:,.0f} and {1e3 / result.wide[0]:,.0f} "
+        f"tokens/s; memory {result.limits[0] / 1e9:.0f} GB/s, product "
+        f"{result.limits[1] / 1e9:.0f} GFLOP/s")
     print_table(company_table(result), "16 at once against alone")
 
 

@@ -152,10 +152,11 @@ def draw(result, path):
     left.plot(x, told, color="#222222", lw=1, label="told by the ledger")
     turn = next(i for i, name in enumerate(result.names) if name.endswith("backward"))
     left.axvline(turn - 0.5, color="#999999", ls=":")
+    left.set_ylim(top=left.get_ylim()[1] * 1.18)
     left.text(turn, left.get_ylim()[1] * 0.96, "backward", fontsize=9)
     left.set_xlabel("operations of a step, in order")
     left.set_ylabel("MB beyond model and optimizer")
-    left.legend(fontsize=8.5, loc="upper left")
+    left.legend(fontsize=8, loc="upper left", borderaxespad=0)
     ways = [row[0].replace(" a segment", "") for row in result.deep]
     y = np.arange(len(ways))[::-1]
     right.barh(y, [row[2] / MB for row in result.deep], color="#1f5a99")
