@@ -54,6 +54,9 @@ EQUIVALENT = [
      "the smaller of two in any order"),
     ("llm/align/grpo.py", "near, close = np.minimum(FAR, d), np.minimum(u, FAR)",
      "the smaller of two in any order"),
+    ("llm/align/grpo.py",
+     "plain, held = ratio * A, np.clip(1 - clip, ratio, 1 + clip) * A",
+     "of three numbers the clip takes the middle one, in whatever order the first two stand"),
     ("llm/align/grpo.py", "return counted / (N * np.maximum(1, length))",
      "the larger of two in any order"),
 ]
