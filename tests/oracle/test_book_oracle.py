@@ -309,6 +309,11 @@ def test_formulas_are_set_and_none_is_raw_or_wrong(read):
     driver = read("days/day06/index.html")
     assert driver.execute_script("return document.querySelectorAll('article math').length") > 60
     assert not driver.find_elements("css selector", ".formula-error, merror")
+    alone = driver.execute_script("""
+        return [...document.querySelectorAll('article math')].filter(math =>
+            /^[,.;:]/.test(math.nextSibling?.textContent ?? "")
+            && getComputedStyle(math.parentNode).whiteSpace != "nowrap").length""")
+    assert alone == 0                                   # a comma would begin a line
     height = "return document.querySelector('.formula mfrac').getBoundingClientRect().height"
     assert driver.execute_script(height) > 25           # a numerator over its denominator
     raw = driver.execute_script("""

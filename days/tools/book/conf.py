@@ -1,6 +1,7 @@
 """Sphinx's settings for the book; `python -m days book` runs Sphinx with this folder as its -c."""
 
 import hashlib
+import re
 from pathlib import Path
 
 from days.tools.book.formula import FormulaError, Maker
@@ -63,8 +64,21 @@ def formula(translator, node, display):
     except FormulaError as error:
         logging.getLogger("book").warning("formula %s", error, location=node)
         made = f'<code class="formula-error">{translator.encode(tex)}</code>'
+    if mark := node.get("mark"):
+        made = f'<span style="white-space:nowrap">{made}{mark}</span>'
     translator.body.append(f'<div class="formula">{made}</div>' if display else made)
     raise nodes.SkipNode
+
+
+def keep_marks(app, doctree, name):
+    """A comma goes with the formula before it: browsers would begin a line with it."""
+    from docutils import nodes
+    for node in list(doctree.findall(nodes.math)):
+        place = node.parent.index(node) + 1
+        after = node.parent[place] if place < len(node.parent) else None
+        if isinstance(after, nodes.Text) and (mark := re.match(r"[,.;:!?)\]]+", after)):
+            node["mark"] = mark[0]
+            node.parent[place] = nodes.Text(after[mark.end():])
 
 
 def setup(app):
@@ -72,4 +86,5 @@ def setup(app):
     app.add_config_value("made_by", made_by.hexdigest(), "html")    # changed: set all pages anew
     app.add_html_math_renderer("mathml", (lambda t, n: formula(t, n, False), None),
                                (lambda t, n: formula(t, n, True), None))
+    app.connect("doctree-resolved", keep_marks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
