@@ -11,7 +11,7 @@ from llm.tensors.ndarray import Array, full
 from llm.tensors.timing import seconds_each
 from llm.tensors.view import run as walk_views
 
-LINE = 64                       # bytes that memory delivers at once, on nearly every machine
+LINE = 64                       # bytes that memory delivers at once, on most processors
 SMALL = 2**16                   # numbers that stay in a core's own cache
 
 
