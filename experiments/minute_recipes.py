@@ -43,6 +43,8 @@ class Recipe:
 
 READER = Recipe("the reader's GPT of day 35, 1,024 byte pairs, random windows: the point to start "
                 "from", day35=True)
+PAIRS = replace(READER, why="as the reader's GPT, with 2,048 byte pairs and short windows (16 of "
+                "42, so that a step reads 672 tokens)", V=2048, B=16, T=42)
 MEMORY = replace(READER, why="a hashed memory of the last 2 to 5 tokens joins the stream before "
                  "the last norm, as in the sketches", memory=(2, 3, 4, 5), day35=False)
 WHOLE = replace(MEMORY, why="the same memory, but every window is seen once before any is seen "
@@ -72,6 +74,7 @@ CROSS_EARLIER = replace(CROSS, why="`counts-cross` with tables for two earlier t
 
 RECIPES = {
     "reader": READER,
+    "pairs": PAIRS,
     "tables": TABLES,
     "memory": MEMORY,
     "memory-whole": WHOLE,
