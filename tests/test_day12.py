@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from days.day12.steps import error, float32_formula, observed_rounding, predicted_step
+from llm.data.text import Corpus
 from llm.grad.check import STEP, check_pair, check_twin, numerical_gradient
 from llm.grad.count import Tally, dual_operations, operations
 from llm.grad.dual import Dual, cos, derivative, exp, gradient, log, sin, tanh
@@ -287,3 +288,9 @@ def test_the_best_float64_step_is_near_6e_minus_6():
     assert result.rounding["central float64"][0] < 1, "the bound on rounding is a bound"
     assert abs(result.newton[-1]) < 1e-9
     assert result.nats[1] < result.nats[0]
+
+
+def test_a_short_text_has_both_its_losses():
+    run = importlib.import_module("days.day12.run")
+    losses = run.temperature_losses(Corpus("short", "to be or not to be " * 2000))
+    assert all(0 < float(loss(1.0)) < np.log(8) for loss in losses)

@@ -67,7 +67,7 @@ def temperature_losses(corpus):
 
     The logits are log(count + 1) over 10,000 characters; P(v | c) = softmax(s · logits). The first
     loss is on 100,000 characters that the model has not seen; they choose s. The second is on the
-    next 100,000, which have no part in the choice.
+    next 100,000, which have no part in the choice. Of a short text each is half of the held-out.
     """
     ids = CharTokenizer.from_text(corpus.text).encode(corpus.text)
     size, cut = int(ids.max()) + 1, len(corpus.train)
@@ -79,7 +79,8 @@ def temperature_losses(corpus):
         n = pairs(part).astype(float)
         return lambda s: ((log(exp(s * z).sum(1)) * n.sum(1)).sum() - s * (n * z).sum()) / n.sum()
 
-    return loss_on(ids[cut:cut + 100_000]), loss_on(ids[cut + 100_000:cut + 200_000])
+    part = min(100_000, (len(ids) - cut) // 2)
+    return loss_on(ids[cut:cut + part]), loss_on(ids[cut + part:cut + 2 * part])
 
 
 def table(result):
