@@ -10,8 +10,10 @@ threads: decoding reads each weight once a token, so that is the limit it is hel
 decode: 128 tokens behind a prompt of 7. prefill: a prompt of 512. context: decoding behind 128,
 1,024 and 4,096 tokens. load: a new process, from its start to the first token behind 7. memory:
 its resident bytes after 128 tokens. types: decode and prefill of the same weights as Q4_0 and
-Q8_0 blocks. paths: ours on each path of the processor, and with a cache of 16 bits. `ratio` is
-peer's time divided by ours, so above 1 we are faster; for memory it is ours by the peer's.
+Q8_0 blocks. paths: decode and prefill on each path that this processor can take (--paths: on
+some), beside the peer at its best. cache: ours behind 4,096 tokens with a cache of 16 bits.
+`ratio` is peer's time divided by ours, so above 1 we are faster; for memory it is ours by the
+peer's.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from pathlib import Path
 
 THREADS, ROUNDS, LOADS = 2, 7, 5
 PROMPT = [504, 1463, 282, 260, 2321, 1789, 314]          # The history of the English language is
-CASES = ("decode", "prefill", "context", "load", "memory", "types", "paths")
+CASES = ("decode", "prefill", "context", "load", "memory", "types", "paths", "cache")
 CONTEXTS = (128, 1024, 4096)
 # OpenBLAS's worker sleeps at once when it has nothing to do: 2¹⁰ cycles, not 2²⁶.
 SETTINGS = {"ours": {"OPENBLAS_THREAD_TIMEOUT": "10"}}
@@ -231,24 +233,29 @@ def types(names, gguf, rounds, folder):
     return cases
 
 
-def paths(gguf, rounds):
-    """Ours on every path of this processor, and with keys and values in 16 bits."""
-    import numpy as np
-
+def paths(names, gguf, rounds, chosen):
+    """Ours on paths of this processor, beside the peer as it is."""
     from llm.kernels import cpu
     cases = []
-    for path in cpu.paths():
-        with Side("ours", gguf, 1024, path) as side:
-            cases += [decode([side], rounds, f"decode, {path}"),
-                      prefill([side], rounds, f"prefill, {path}")]
-    with Side("ours", gguf, 4352, None, np.float16) as side:
-        found, reads = turns([side], rounds, "write", CONTEXTS[-1], 128, memory=True)
-        more = share([side], found["ours"], reads, CONTEXTS[-1] + 64)
-        cases.append(entry(f"context {CONTEXTS[-1]}, 16-bit cache", "tokens/s", found, **more))
+    for path in chosen or cpu.paths():
+        with contextlib.ExitStack() as stack:
+            sides = [stack.enter_context(Side("ours", gguf, 1024, path))]
+            sides += [stack.enter_context(Side(name, gguf, 1024)) for name in names[1:]]
+            for measured, what in ((decode, "decode"), (prefill, "prefill")):
+                cases.append(measured(sides, rounds, f"{what}, {path}") | {"rounds": rounds})
     return cases
 
 
-def measure(peer, chosen, gguf, rounds, say):
+def half_cache(gguf, rounds):
+    """Ours behind many tokens, with keys and values in 16 bits."""
+    import numpy as np
+    with Side("ours", gguf, CONTEXTS[-1] + 256, None, np.float16) as side:
+        found, reads = turns([side], rounds, "write", CONTEXTS[-1], 128, memory=True)
+        more = share([side], found["ours"], reads, CONTEXTS[-1] + 64)
+        return entry(f"context {CONTEXTS[-1]}, 16-bit cache", "tokens/s", found, **more)
+
+
+def measure(peer, chosen, gguf, rounds, on, say):
     """All chosen cases -> the JSON's list."""
     names, cases = ["ours"] + ([] if peer == "none" else [peer]), []
 
@@ -274,8 +281,16 @@ def measure(peer, chosen, gguf, rounds, say):
         with tempfile.TemporaryDirectory() as folder:
             note(*types(names, gguf, rounds, folder))
     if "paths" in chosen:
-        note(*paths(gguf, rounds))
+        note(*paths(names, gguf, rounds, on))
+    if "cache" in chosen:
+        note(half_cache(gguf, rounds))
     return cases
+
+
+def merged(old, new):
+    """Cases that were kept, with those of the same name exchanged."""
+    names = [case["case"] for case in new]
+    return [case for case in old if case["case"] not in names] + new
 
 
 def line(case):
@@ -304,10 +319,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", choices=["llama.cpp", "transformers", "none"], default="none")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--paths", nargs="+", metavar="PATH", help="only these of the processor's")
     parser.add_argument("--gguf", help="another Llama-architecture file (SmolLM2-135M)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"turns of a side ({ROUNDS})")
     parser.add_argument("--json", action="store_true", help="print one JSON object, no more")
-    parser.add_argument("--out", type=Path, help="keep the result in this JSON file, by peer")
+    parser.add_argument("--out", type=Path, help="keep the result in this JSON file, by peer; "
+                        "paths alone stand apart")
     options = parser.parse_args()
     needs = {"llama.cpp": "xllamacpp", "transformers": "transformers"}.get(options.peer)
     import importlib.util
@@ -321,7 +338,7 @@ def main():
     from llm.weights.smollm import fetch_smollm
     try:
         gguf = str(options.gguf or fetch_smollm())
-        cases = measure(options.peer, options.cases, gguf, options.rounds,
+        cases = measure(options.peer, options.cases, gguf, options.rounds, options.paths,
                         lambda text: print(text, file=sys.stderr, flush=True))
     except (TextError, RuntimeError, OSError) as error:
         parser.exit(2, f"{error}\n")
@@ -332,7 +349,11 @@ def main():
         print(json.dumps(result))
     if options.out:
         found = json.loads(options.out.read_text()) if options.out.is_file() else {}
-        found[options.peer.replace(".", "_")] = result
+        name = options.peer.replace(".", "_")
+        if options.cases == ["paths"]:
+            name += "_paths"
+            result["cases"] = merged(found.get(name, {}).get("cases", []), cases)
+        found[name] = result
         options.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -136,52 +136,54 @@ def tiny():
 def measure(fast):
     arch, weights, calm, parts, count = tiny() if fast else real()
     kept = json.loads(HERE.read_text()) if not fast and HERE.exists() else {}
+    found = kept.setdefault("found", {})
     seen, total = None, sum(weights[name].size for name in names(arch))
 
-    def keep(key, value):
-        kept[key] = value
+    def keep(where, key, value):
+        where[key] = value
         if not fast:
             write_atomically(HERE, (json.dumps(kept, indent=1) + "\n").encode())
 
     if "base" not in kept:
-        keep("base", prices(arch, weights, parts).tolist())
-        keep("about", {"bytes": count, "weights": total, "windows": len(parts), "machine":
-                       machine(), "calibration": sum(map(len, calm))})
+        keep(kept, "base", prices(arch, weights, parts).tolist())
+        keep(kept, "about", {"bytes": count, "weights": total, "windows": len(parts), "machine":
+                             machine(), "calibration": sum(map(len, calm))})
     for name, (how, settings) in rows_of_the_table().items():
-        if name in kept:
+        if name in found:
             continue
         if seen is None and how in (by_awq, by_gptq):
             say("listening to the calibration text")
             seen = listen(arch, weights, calm)
         more = prices(arch, weights | how(arch, weights, seen, **settings), parts) - kept["base"]
         bits = stored_bits(arch, **settings)
-        keep(name, {"bits": bits / total, "megabytes": bits / 8e6,
-                    "more": float(more.sum() / count),
-                    "error": float(more.std(ddof=1) * len(more) ** 0.5 / count)})
-        say(f"{name}: {kept[name]['more']:+.4f} ± {kept[name]['error']:.4f} nats a byte")
+        keep(found, name, {"bits": bits / total, "megabytes": bits / 8e6,
+                           "more": float(more.sum() / count),
+                           "error": float(more.std(ddof=1) * len(more) ** 0.5 / count)})
+        say(f"{name}: {found[name]['more']:+.4f} ± {found[name]['error']:.4f} nats a byte")
     return kept
 
 
 def table(kept):
-    base = sum(kept["base"]) / kept["about"]["bytes"]
+    base, found = sum(kept["base"]) / kept["about"]["bytes"], kept["found"]
     return [["blocks", "bits", "MB", "nats a byte", "more than the file"]] + [
         ["the file, as float32", "", "", f"{base:.4f}", ""]] + [
-        [name, f"{kept[name]['bits']:.2f}", f"{kept[name]['megabytes']:.0f}",
-         f"{base + kept[name]['more']:.4f}",
-         f"{kept[name]['more']:+.4f} ± {kept[name]['error']:.4f}"] for name in rows_of_the_table()]
+        [name, f"{found[name]['bits']:.2f}", f"{found[name]['megabytes']:.0f}",
+         f"{base + found[name]['more']:.4f}",
+         f"{found[name]['more']:+.4f} ± {found[name]['error']:.4f}"]
+        for name in rows_of_the_table()]
 
 
 def draw(kept, path):
     import matplotlib.pyplot as plt
     fig, ax = plt.subplots(figsize=(7.4, 4))
-    rows = list(rows_of_the_table())[::-1]
+    rows, found = list(rows_of_the_table())[::-1], kept["found"]
     for y, name in enumerate(rows):
-        one = kept[name]
+        one = found[name]
         ax.errorbar(one["more"], y, xerr=one["error"], fmt="o", color="#1b4965", capsize=2, ms=5)
     ax.axvline(0, color="#bbbbbb", lw=1)
     ax.set(yticks=range(len(rows)), xlabel="nats a byte more than the 4-bit file")
-    ax.set_yticklabels([f"{name} ({kept[name]['megabytes']:.0f} MB)" for name in rows])
-    best = min(("nearest", "AWQ", "GPTQ"), key=lambda way: kept[f"3 bits, groups of 32, {way}"][
+    ax.set_yticklabels([f"{name} ({found[name]['megabytes']:.0f} MB)" for name in rows])
+    best = min(("nearest", "AWQ", "GPTQ"), key=lambda way: found[f"3 bits, groups of 32, {way}"][
         "more"])
     ax.set_title(f"SmolLM2's blocks rounded again: at 3 bits {best} costs least")
     save(fig, path)
