@@ -60,6 +60,7 @@ from llm.weights.gguf import GGUF, read
 from llm.weights.gpt2 import WeightsError, gpt2_state, read_arrays
 from llm.weights.llama import block_rows, describe, float_weights, names, row_order
 from llm.weights.repack import CHOICE, repack
+from llm.weights.scored import ScoredBPE
 from llm.weights.smollm import fetch_smollm
 from llm.weights.vocabulary import first_id, stop_ids, tokenizer
 
@@ -476,6 +477,23 @@ def scored_vocabulary():
             "tokenizer.ggml.token_type": ("[i32]", kinds),
             "tokenizer.ggml.scores": ("[f32]", scores), "tokenizer.ggml.bos_token_id": ("u32", 1),
             "tokenizer.ggml.eos_token_id": ("u32", 2)}
+
+
+def test_scores_join_as_looking_at_all_pairs_again_and_again_does(rng):
+    """O(T²) instead of a queue: join the pair of the highest score, the leftmost of equals."""
+    for _ in range(20):
+        made = {"".join(rng.choice(list("ab▁"), size=rng.integers(2, 6))) for _ in range(60)}
+        pieces = [f"<0x{b:02X}>" for b in range(256)] + ["▁", "a", "b"] + sorted(made)
+        scores = rng.integers(-9, 0, size=len(pieces))
+        words = ScoredBPE(pieces, scores, {}, range(256))
+        for _ in range(10):
+            text = "".join(rng.choice(list("ab "), size=30))
+            symbols = list("▁" + text.replace(" ", "▁"))
+            while pairs := [(-scores[pieces.index(a + b)], i) for i, (a, b) in
+                            enumerate(zip(symbols, symbols[1:])) if a + b in pieces]:
+                i = min(pairs)[1]
+                symbols[i:i + 2] = [symbols[i] + symbols[i + 1]]
+            assert [pieces[i] for i in words.encode(text)] == symbols
 
 
 def test_a_vocabulary_with_scores_joins_the_best_pair_first(tmp_path):
