@@ -241,6 +241,12 @@ def test_batchnorm_s_dependence_on_the_batch_shrinks_as_one_over_root_b():
     assert result.leak["LayerNorm"] == 0 < 0.1 < result.leak["BatchNorm"]
     assert result.scales["no norm"][0][-1] < 1e-3 < 0.5 < result.scales["LayerNorm"][0][-1]
     assert result.unseen["BatchNorm"][0] < result.unseen["no norm"][0]
+    for kind in ("LayerNorm", "BatchNorm"):
+        assert result.longer[kind] == pytest.approx([1, 1 / 2, 1 / 4], rel=1e-3)
+    assert result.longer["no norm"][1] > 0.55
+    for _, found, running in result.evaluated[:3]:       # on the very same windows
+        assert found > running
+        assert running == pytest.approx(result.running, abs=0.3)
 
 
 def test_layernorm_of_numbers_whose_squares_overflow():

@@ -26,16 +26,20 @@ def companions(rng, times):
 def nats_in_batches(model, ids, context, batch, windows, rng):
     """The loss on unseen text if BatchNorm went on using the statistics of the batch at hand.
 
-    A mean over that many windows, fewer in small batches, whose calls take longest.
+    A mean over that many windows, fewer in small batches, whose calls take longest. Beside it the
+    loss on the very same windows with the running statistics.
     """
     before = {name: array.copy() for name, array in model.state_dict().items()}
-    batches, total = draws(ids, context, batch, rng), []
+    batches, total, drawn = draws(ids, context, batch, rng), [], []
     with no_grad():
         for _ in range(min(windows // batch, windows // 8)):
             contexts, targets = next(batches)
             total.append(float(ops.cross_entropy(model(contexts, **TRAINING), targets).data))
-    model.load_state_dict(before)                   # the running statistics have moved
-    return float(np.mean(total))
+            drawn.append((contexts, targets))
+        model.load_state_dict(before)               # the running statistics have moved
+        contexts, targets = (np.concatenate(parts) for parts in zip(*drawn))
+        running = float(ops.cross_entropy(model(contexts), targets).data)
+    return float(np.mean(total)), running
 
 
 def leaks(rng):

@@ -14,6 +14,7 @@ from days.day21.training import (
     KINDS,
     NORMS,
     flag,
+    lengthened,
     less,
     nats,
     spread,
@@ -34,6 +35,7 @@ class Result:
     gains: list           # g of its start: the weights' standard deviations are g/√inputs
     scales: dict          # norm → for each g, standard deviation of each layer's output
     gradients: dict       # norm → for each g, |w|·|∇w| of each layer's weights
+    longer: dict          # norm → |∇w| of one layer with its weights × 1, 2, 4, / the first
     layers: int           # of the trained network
     steps: int
     starts: dict          # kind → [g, rate]
@@ -42,7 +44,7 @@ class Result:
     less: dict            # "this − that" → [mean, standard error] of the difference, by seeds
     curves: dict          # kind → training loss of each step, over the seeds and 25 steps
     companions: list      # rows: batch, std of one row's output over its companions, predicted
-    evaluated: list       # rows: batch, nats when BatchNorm uses that batch's statistics
+    evaluated: list       # rows: batch, nats with that batch's statistics, with the running
     windows: int          # that each of these is a mean over, from batches of 16 on
     running: float        # nats with the running statistics
     leak: dict            # norm → change at the first position when the last one changes
@@ -79,12 +81,14 @@ def measure(fast, seed):
                                        "valid").tolist()
     rng = np.random.default_rng(seed)               # and `model` is the last BatchNorm
     return Result(
-        corpus.name, deep, gains, scales, gradients, layers, steps,
+        corpus.name, deep, gains, scales, gradients,
+        {kind: lengthened(kind, size, layers, contexts, targets, seed) for kind in NORMS},
+        layers, steps,
         {kind: [gain, rate] for kind, (_, gain, rate) in KINDS.items()}, losses,
         {kind: spread(values) for kind, values in losses.items()},
         {f"{this} − {that}": less(losses[this], losses[that]) for this, that in COMPARED}, curves,
         companions(rng, 100 if fast else 1000),
-        [[b, nats_in_batches(model, unseen, CONTEXT, b, windows, np.random.default_rng(seed))]
+        [[b, *nats_in_batches(model, unseen, CONTEXT, b, windows, np.random.default_rng(seed))]
          for b in (2, 4, 16, 64, 256)], windows, losses["BatchNorm"][-1], leaks(rng))
 
 
@@ -110,8 +114,8 @@ def show(result):
         f"{result.corpus}, {result.layers} layers, {result.steps} steps, unseen text")
     print_table([["batch", "an output's std over its companions", "predicted"], *(
         [b, f"{x:.3f}", f"{p:.3f}"] for b, x, p in result.companions)], "BatchNorm in training")
-    print_table([["batch", "nats, statistics of the batch"], *(
-        [b, f"{x:.3f}"] for b, x in result.evaluated)],
+    print_table([["batch", "nats, statistics of the batch", "running, same windows"], *(
+        [b, f"{x:.3f}", f"{y:.3f}"] for b, x, y in result.evaluated)],
         f"BatchNorm on unseen text; with running statistics: {result.running:.3f}")
     print_text("Changing the last position moves the first by " + ", ".join(
         f"{x:.3f} ({kind})" for kind, x in result.leak.items()))

@@ -62,6 +62,19 @@ def weighed(model, contexts, targets, options):
             for layer in model.layers]
 
 
+def lengthened(kind, size, layers, contexts, targets, seed):
+    """|∇w| of the fourth layer, untrained, its weights × 1, 2 and 4, as shares of the first."""
+    found = []
+    for factor in (1, 2, 4):
+        model = DeepWindow(size, CONTEXT, CHANNELS, HIDDEN, layers, np.random.default_rng(seed),
+                           NORMS[kind])
+        w = model.layers[3].w
+        w.data *= np.float32(factor)
+        ops.cross_entropy(model(contexts, **flag(kind)), targets).backward()
+        found.append(float(np.linalg.norm(w.grad)))
+    return [length / found[0] for length in found]
+
+
 def spread(values):
     """[mean, standard deviation]; None is the latter of a single value."""
     return [statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None]
