@@ -2,8 +2,8 @@
 
 Python's tracemalloc does not see what a compiled kernel allocates, so the system is asked for the
 process's resident memory. It is a high-water mark that only rises; Linux lets a process set it
-back to the present value. A process of its own measures one way after the other, texts growing,
-so that nothing else is counted: `python -m days.day50.memory flash 1 2 64 256,512`.
+back to the present value. Each way is measured in a process of its own, texts growing, so that
+nothing else is counted: `python -m days.day50.memory flash 1 2 64 256,512`.
 """
 
 import ctypes
@@ -12,6 +12,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from days.day50.ways import WAYS, inputs, twice
@@ -56,6 +57,18 @@ def peaks(way, B, H, D, lengths):
     if done.returncode:
         raise RuntimeError(f"measuring the memory of {way} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout)
+
+
+def peaks_of(sizes, B, H, D):
+    """{way: {T: bytes}} of `peaks` for {way: lengths}, empty where the system cannot tell.
+
+    The processes run side by side: no time is taken here.
+    """
+    if not measurable():
+        return {way: {} for way in sizes}
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda way: peaks(way, B, H, D, sizes[way]), sizes)
+        return {way: dict(zip(sizes[way], bytes_)) for way, bytes_ in zip(sizes, found)}
 
 
 def main(way, B, H, D, lengths):
