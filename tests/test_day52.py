@@ -657,6 +657,14 @@ def test_templates_that_cannot_be_run_are_refused_in_one_line(source, reason):
     assert time.process_time() - start < 1
 
 
+def test_blanks_before_a_tag_that_begins_its_line_go_behind_another_tag_too():
+    """The first tag takes the newline behind it, the second the blanks that are left of the line;
+    what stands before a value stays."""
+    source = "{% if a %}\n  {% if b %}\n  {{ c }}{% endif %}{% endif %}"
+    assert [text for kind, text in program.cut(source) if kind == "text"] == [
+        "", "", "  ", "", "", ""]
+
+
 def test_a_template_may_take_so_many_steps_and_no_more(monkeypatch):
     """Each statement that is run is one: the loop, and the text in it in each of its rounds."""
     source, values = "{% for a in b %}x{% endfor %}", {"b": [1, 2, 3]}
