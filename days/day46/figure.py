@@ -29,7 +29,8 @@ def draw(result, path):
     right.set(xlabel="ids read in one pass", ylabel="cost, in passes of one id", yscale="log",
               xticks=[n for n, _ in rows if n != 2 and n != 4])
     right.yaxis.set_major_formatter("{x:g}")
-    right.legend(loc="center right", fontsize=8)
+    right.set_ylim(0.8, right.get_ylim()[1] * 4)
+    right.legend(loc="upper left", fontsize=8)
     cost = {name: dict(rows)[result.passes[name][-2][0]] / rows[0][1]
             for name, rows in result.passes.items()}
     size = result.passes[PLAIN][-2][0]

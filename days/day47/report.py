@@ -90,7 +90,7 @@ def draw(result, path):
                  label="measured")
     right.axhline(1e3 / wide[0], color="#c8553d", lw=1, label="compiled engine, one text")
     right.set(xlabel="texts in a step, B", ylabel="tokens a second, 41M weights", xticks=B,
-              xticklabels=B)
+              xticklabels=B, yticks=[200, 500, 1000, 2000])
     right.yaxis.set_major_formatter("{x:,.0f}")
     right.minorticks_off()
     right.legend(loc="upper left", fontsize=8)

@@ -80,6 +80,7 @@ def draw(result, path):
     for axis in axes:
         axis.legend(fontsize=7.5, loc="upper left")
         axis.margins(y=.3)
+        axis.xaxis.get_major_locator().set_params(integer=True)
     axes[1].set_ylim(0, 1.35 * max(max(curve["kl"]) for curve in result.curves))
     fig.suptitle(title(result), x=.01, ha="left", fontsize=10.5)
     save(fig, path)

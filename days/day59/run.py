@@ -69,7 +69,7 @@ def show(result):
 def draw(result, path):
     """Left: the share of right answers by round. Right: pass@k of the three models."""
     import matplotlib.pyplot as plt
-    fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.1))
+    fig, (left, right) = plt.subplots(1, 2, figsize=(9.4, 4.1), gridspec_kw={"wspace": .25})
     for curve, name, color in zip(result.curves, NAMES[1:], COLORS[1:], strict=True):
         width = max(1, len(curve) // 12)
         smooth = np.convolve(curve, np.ones(width) / width, "valid")
