@@ -20,8 +20,9 @@ Event = namedtuple("Event", "name direction stays during")       # numbers; `dur
 class Ledger:
     """Bytes of one training step: what is there always, and the events in their order.
 
-    The last event is the optimizer's: AdamW makes three arrays of a matrix's size (of an embedding
-    table's, which does not decay, two), one after the other, so the largest decides.
+    The last event is the optimizer's: AdamW holds three arrays of one parameter's size at once,
+    parameter after parameter, so the largest decides. Of a tied table two are told, since the
+    table's second gradient, which the level still holds, has been added to the first by then.
     """
 
     parameters: int
@@ -97,7 +98,7 @@ def segmented_peak(config, B, size):
     first = whole.gradients - part.gradients
     inner = max(row[3] for row in part.timeline()[:-1]) + 3 * stream
     return max(whole.parameters + whole.moments + max(first, last) + inner,
-               whole.parameters + whole.moments + whole.gradients + whole.events[-1].during)
+               whole.parameters + whole.moments + whole.timeline()[-1][3])
 
 
 def llama_ledger(config, B, T=None):
