@@ -20,7 +20,7 @@ class Plan:
     """A run: so many rounds, at this rate, with these settings of GRPO."""
 
     rounds: int = 100
-    rate: float = 3e-4             # peak, decayed to 0: most of a step is noise
+    rate: float = 2e-4             # peak, decayed to 0: most of a step is noise
     warmup: int = 10               # rounds
     eps: float = 1e-5              # of Adam; at 1e-8 weights with next to no gradient move as far
     asked: int = 2000              # sums of the training side that are asked
