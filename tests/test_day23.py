@@ -144,6 +144,13 @@ def test_a_unit_is_dead_only_if_it_is_zero_in_every_row():
     assert summary([("gelu", np.zeros((2, 3)))])["gelu 1"]["dead"] == 0.0
 
 
+def test_a_look_has_a_histogram_of_every_activation():
+    out = np.array([[0.0, 0.5], [0.0, -0.25], [3e-5, 0.0]])
+    counts = summary([("relu", np.ones((2, 2))), ("relu", out)])["relu 2"]["histogram"]
+    assert counts == histogram(out) and counts[0] == 3 and sum(counts) == out.size
+    assert counts[1 + int(np.flatnonzero(BINS == -1)[0])] == 2        # 0.25 and 0.5
+
+
 def test_a_histogram_counts_every_value_once():
     counts = histogram(np.array([0.0, 0.0, 1e-20, 1e-12, 5e-3, -5e-3, 1.0, 1e9]))
     assert sum(counts) == 8 and len(counts) == 1 + len(BINS)

@@ -29,8 +29,9 @@ class Look:
 
     weights, gradients, updates: {parameter: float}; matrices: which of them are matrices. norm: of
     the whole gradient, as the update was given it. units: {"tanh 1": {"size", "dead",
-    "saturated"}}, in the order of the forward pass; dead is a share of the units, saturated of all
-    values. histograms: {parameter: counts of log10 |gradient| in BINS}, zeros first.
+    "saturated", "histogram"}}, in the order of the forward pass; dead is a share of the units,
+    saturated of all values. histograms: {parameter: counts of log10 |gradient| in BINS}, zeros
+    first; those of units count log10 |output|.
     """
 
     step: int
@@ -144,7 +145,7 @@ def histogram(x):
 
 
 def summary(seen):
-    """[(name, output (…, units))] -> {"tanh 1": {"size", "dead", "saturated"}}."""
+    """[(name, output (…, units))] -> {"tanh 1": {"size", "dead", "saturated", "histogram"}}."""
     found, counts = {}, {}
     for name, out in seen:
         counts[name] = counts.get(name, 0) + 1
@@ -153,5 +154,6 @@ def summary(seen):
         dead = (rows == DEAD[name]).all(axis=0).mean() if name in DEAD else 0.0
         found[f"{name} {counts[name]}"] = {
             "size": rms(rows), "dead": float(dead),
-            "saturated": float(((rows < low) | (rows > high)).mean())}
+            "saturated": float(((rows < low) | (rows > high)).mean()),
+            "histogram": histogram(rows)}
     return found
