@@ -70,10 +70,10 @@ def draw(result, path):
         smooth = np.convolve(row["losses"], np.ones(5) / 5, "valid")
         left.plot(np.arange(len(smooth)) + 3, smooth, color=color, lw=1.3, label=row["method"])
         right.plot(row["trained"], row["nats"][1], "o", color=color)
-        side = "right" if row["method"] in ("everything", "prompt") else "left"
+        side = "right" if row["method"] in ("everything", "prompt", "BitFit") else "left"
         right.annotate(f"{row['method']}, {100 * row['right']:.0f} % right",
-                       (row["trained"], row["nats"][1]), (-7 if side == "right" else 7, -8 if
-                       row["method"] == "BitFit" else 2), textcoords="offset points",
+                       (row["trained"], row["nats"][1]), (-7 if side == "right" else 7, -11 if
+                       row["method"] == "adapters" else 2), textcoords="offset points",
                        fontsize=8.5, ha=side)
     left.set(xlabel="step", ylabel="nats an answer token", yscale="log",
              title="training loss, mean of five steps")
@@ -81,7 +81,7 @@ def draw(result, path):
     right.set(xscale="log", yscale="log", xlabel="numbers trained", ylabel="nats, held out",
               title="after training")
     numbers = [row["trained"] for row in result.methods]
-    right.set_xlim(min(numbers) / 60, 3 * max(numbers))
+    right.set_xlim(min(numbers) / 90, 3 * max(numbers))
     right.margins(y=.15)
     best = min(result.methods, key=lambda row: row["nats"][1])
     worst = max(result.methods, key=lambda row: row["nats"][1])
