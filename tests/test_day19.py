@@ -332,7 +332,8 @@ def test_the_range_run_finds_a_rate_and_clipping_bounds_the_harm_of_bad_batches(
 def test_squares_of_float16_are_added_in_float32():
     g = np.full(50_000, 0.01, np.float16)
     exact = float(g[0]) ** 2 * g.size
-    assert squared_norm(g) == pytest.approx(exact, rel=1e-5)
+    # equal terms round alike, so how far the sum drifts depends on how many lanes the BLAS has
+    assert squared_norm(g) == pytest.approx(exact, rel=1e-4)     # in float16 it stops at 0.25
 
 
 def test_a_gradient_too_large_to_be_squared_is_clipped_like_any_other():

@@ -595,7 +595,7 @@ def test_headline_gptq_errs_less_than_nearest_and_four_bits_are_a_sixth():
     cost = {way: found[0][0] for way, _, _, found in result.rows}
     size = {way: size for way, _, size, _ in result.rows}
     for way in ("INT4, GPTQ", "INT4, nearest", "INT4, nearest, symmetric"):
-        assert 0 < cost[way] < 0.1, way       # a tiny model and a short text: the order is chance
+        assert 0 < abs(cost[way]) < 0.1, way      # a tiny model, a short text: the sign is chance
     assert size["INT4, GPTQ"] * 32 == size["float32"] * 5 and cost["float32"] == 0
     for name, _, alpha, awq_error, gptq_error in result.layers:
         assert gptq_error < min(awq_error, 0.6), name

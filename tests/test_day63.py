@@ -655,7 +655,8 @@ def test_the_committed_record_is_what_the_ledger_says():
     base = rows["baseline"]["losses"]
     for name, holm in zip(names, stats.holm([rows[n]["p"] for n in names]), strict=True):
         again = stats.paired(rows[name]["losses"], base)
-        assert rows[name]["holm"] == pytest.approx(holm) and again["p"] == rows[name]["p"]
+        assert rows[name]["holm"] == pytest.approx(holm)
+        assert again["p"] == pytest.approx(rows[name]["p"])          # sums differ in the last bit
         assert rows[name]["real"] == (holm <= .05)
     assert not rows["baseline again"]["real"]
     assert record["longest"] < 20
