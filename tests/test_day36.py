@@ -23,6 +23,7 @@ from days.day36.run import measure
 from days.harness import ROOT
 from llm.data.batches import random_windows
 from llm.models.gpt import GPT, GPTConfig
+from llm.tensors.roofline import Blas
 from llm.train import keeper
 from llm.train.adam import AdamW, RMSProp
 from llm.train.checkpoint import (
@@ -1066,6 +1067,19 @@ def test_what_is_forgotten_is_forgotten_and_nothing_else():
             assert losses[0] == whole[0][0] and losses[2:] != whole[0][2:]     # the same windows
         elif way != "nothing":
             assert losses[0] != whole[0][0]
+
+
+def test_the_study_gives_the_blas_one_thread_and_then_what_it_had():
+    blas, before = Blas(), Blas().threads()
+    try:
+        blas.set_threads(2)
+        had = blas.threads()                                  # 0 where it cannot be told
+        with pytest.raises(ZeroDivisionError), study.one_blas_thread():
+            assert blas.threads() == min(had, 1)
+            raise ZeroDivisionError
+        assert blas.threads() == had
+    finally:
+        blas.set_threads(before or 1)
 
 
 def test_headline_a_resumed_run_is_the_same_run_and_whole_files_survive():

@@ -42,7 +42,7 @@ def measure(fast, seed):
             times = writing.times(folder, sizes, repeats, tick)
         kills = killing.every_way(folder, 6 if fast else 100, seed)
         steps = recipe.steps * (1.5 + len(study.WAYS) / 2) + 2
-        with kernels(), progress(steps * len(seeds), "training") as tick:
+        with study.one_blas_thread(), kernels(), progress(steps * len(seeds), "training") as tick:
             runs = [study.compare(corpus, recipe, s, folder / str(s), ids, held, tick)
                     for s in seeds]
         last = sorted((folder / str(seed)).iterdir())[-1]

@@ -1,11 +1,13 @@
 """Day 36 · A run that is stopped half-way and goes on, completely or with something forgotten."""
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
 
 from days.day35 import job
 from llm.data.batches import random_windows
+from llm.tensors.roofline import Blas
 from llm.train.keeper import Checkpoints
 from llm.train.loop import fit
 from llm.train.schedule import WarmupCosine
@@ -25,6 +27,23 @@ def recipe(fast):
     return replace(job.Recipe(), B=8, T=32 if fast else 64, C=32 if fast else 48, L=2, H=2,
                    warmup=10 if fast else 30, steps=40 if fast else 300, rate=6e-3,
                    characters=200_000 if fast else 10**9)
+
+
+@contextlib.contextmanager
+def one_blas_thread():
+    """In this block every product is added up by one thread of the BLAS.
+
+    Some BLAS round a sum otherwise on two threads, and day 38's kernels change their number while
+    a run goes on. Equal bits need one number in the whole run and in the resumed one.
+    """
+    blas = Blas()
+    before = blas.threads()
+    blas.set_threads(1)
+    try:
+        yield
+    finally:
+        if before:
+            blas.set_threads(before)
 
 
 class Run:

@@ -2,8 +2,9 @@
 
 A checkpoint is one safetensors file with all that a training step reads: weights, moments, step
 counts, the state of every generator, and what has a position of its own. So a resumed run is
-bit-identical to one that was never interrupted, if its length is given in steps. A run by the
-clock cannot be; it goes on with its schedule where it stopped (`continued`).
+bit-identical to one that was never interrupted, if its length is given in steps, on the same BLAS
+and kind of processor, and with the same number of BLAS threads in every step. A run by the clock
+cannot be; it goes on with its schedule where it stopped (`continued`).
 
 Parts are given by name: {"model": model, "optimizer": optimizer, "rng": rng, …}, each a NumPy
 Generator or something with state_dict() and load_state_dict(). Left out: the children that a
