@@ -9,8 +9,9 @@ Nobody tells a program how many cores are free, so `Pace` measures: it times pie
 size, begins with one thread, tries more, keeps what was faster, and looks again when the work has
 become slower or much faster, or some time has passed. A try that fails is paid for: the next comes
 when its cost is a twenty-fifth of the time worked since. And where one thread does not get a whole
-core, none is free, and more are rarely tried. The numbers computed are the same with any number.
-Left out: more than one process of ours on a machine; each would take the other for a stranger.
+core, none is free, and more are rarely tried. Our kernels compute the same bits on any number. A
+product of the BLAS need not (experiments/blas_threads.py): for equal runs, give it one thread
+before `fast()`. Left out: several processes of ours; each would take the others for strangers.
 """
 
 import contextlib
