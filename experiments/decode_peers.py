@@ -141,7 +141,8 @@ ENGINES = {"ours": Ours, "llama.cpp": LlamaCpp, "transformers": Transformers}
 def retyped(gguf, kind, folder):
     """The same weights in another type of blocks, as a file: every matrix rounded once more.
 
-    kind: "Q4_0" or "Q8_0". Metadata and vectors are copied. Needs the package gguf.
+    kind: "Q4_0" or "Q8_0"; "F32" rounds nothing. Metadata and vectors are copied. Needs the package
+    gguf.
     """
     import gguf as ggml
     path = Path(folder) / f"{kind}.gguf"

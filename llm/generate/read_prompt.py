@@ -26,6 +26,17 @@ def can_read(arch, weights, T_max):
     return is_llama(arch, weights) and arch.D % COLUMNS == 0 and T_max >= ROWS
 
 
+def multiply(matrix, x):
+    """x (n, K) by a Packed matrix -> (n, N), rows that touch.
+
+    A product is computed in whole tiles, so where N is no multiple of 64 its rows lie apart, unless
+    there is only one. Numba compiles a loop for each case, and the two may round differently:
+    where memory touches, AVX2 divides eight numbers at once by an approximate reciprocal. A copy
+    (usually none is needed) leaves one loop, and a row's bits do not depend on its company.
+    """
+    return np.ascontiguousarray(matrix.format.matmul(matrix.data, x, matrix.N))
+
+
 class Reader:
     """Reads chunks of a prompt into a cache. weights: an engine's, the matrices Packed.
 
@@ -89,5 +100,4 @@ class Reader:
 
     def multiply(self, name, x):
         """x (n, K) by the matrix `name` -> (n, N)."""
-        matrix = self.weights[name]
-        return matrix.format.matmul(matrix.data, x, matrix.N)
+        return multiply(self.weights[name], x)

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from llm.generate.batch import check_rows, paged_decode
-from llm.generate.read_prompt import is_llama
+from llm.generate.read_prompt import is_llama, multiply
 from llm.kernels.paged import attend_rows
 from llm.kernels.prompt import gate_rows, rms_rows
 from llm.kernels.rows import place_rows
@@ -63,8 +63,3 @@ def read_rows(arch, weights, ids, positions, tables, pool, wanted=None, attentio
     rms_rows(x, branch, weights["norm.gain"], eps, normal)
     rows = normal if wanted is None else normal[wanted]
     return multiply(weights["head"], rows) if len(rows) else empty((0, arch.V), np.float32)
-
-
-def multiply(matrix, x):
-    """x (N, K) by a Packed matrix -> (N, outputs)."""
-    return matrix.format.matmul(matrix.data, x, matrix.N)
