@@ -37,8 +37,8 @@ ORDER, SEED = 7, 1
 
 
 def gpt(ids, tokenizer, rate, steps, rng):
-    """Day 35's recipe but for its rate, and how it reads a text: nats of each character."""
-    recipe = job.Recipe(rate=rate)
+    """Day 35's recipe over characters, and how it reads a text: nats of each character."""
+    recipe = job.Recipe(rate=rate, T=64)
     state = job.assemble(recipe, tokenizer, rng)
     fit(state.model.named_parameters(), lambda batch: (state.model.loss(*batch), batch[1].size),
         random_windows(ids, recipe.B, recipe.T, rng), state.optimizer,

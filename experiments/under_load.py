@@ -55,7 +55,7 @@ def train(way, seconds):
     from llm.train.loop import fit
     from llm.train.schedule import Constant
     settle()
-    recipe, rng = job.Recipe(), np.random.default_rng(0)
+    recipe, rng = job.Recipe(T=64), np.random.default_rng(0)
     state = job.assemble(recipe, job.CharTokenizer("\n" + "".join(map(chr, range(32, 115)))), rng)
     batches = random_windows(rng.integers(0, 84, 10**6), recipe.B, recipe.T, rng)
 

@@ -439,14 +439,39 @@ def test_an_array_larger_than_its_file_is_refused_before_there_is_room_for_it(tm
 HAMLET = Corpus("hamlet.txt", "to be or not to be, that is the question. " * 40)
 
 
-def test_resume_goes_on_and_refuses_a_text_with_new_characters(tmp_path):
-    path = tmp_path / "m.npz"
-    kept.keep(path, job.build(HAMLET, job.Recipe.small(), 0), 7, 0.4)
-    again = kept.restore(path, HAMLET)
+def test_resume_goes_on_with_the_same_weights_tokens_and_windows(tmp_path):
+    path, state = tmp_path / "m.npz", job.build(HAMLET, job.Recipe.small(), 0)
+    state.rng.random(3)
+    kept.keep(path, state, 7, 0.4)
+    again = kept.restore(path)
+    assert again.recipe == state.recipe and again.rng.random() == state.rng.random()
+    for name, array in again.model.state_dict().items():
+        assert np.array_equal(array, state.model.state_dict()[name])
+    text = HAMLET.text + "Zoë 👂"                              # all bytes are tokens
+    assert np.array_equal(again.tokenizer.encode(text), state.tokenizer.encode(text))
+    assert len(again.tokenizer.encode(HAMLET.text)) < len(HAMLET.text) / 2
     assert again.step == 7 and again.time_left(1.5) == pytest.approx(1.1)
     assert again.time_left(0.5) == 0.5 and again.step == 0    # used up: a new cycle
-    with pytest.raises(UsageError, match="never saw 'Z'"):
-        kept.restore(path, Corpus("other", HAMLET.text + "Z"))
+
+
+def test_byte_pairs_of_the_main_job_come_from_the_training_text_alone(monkeypatch):
+    seen, train = [], FastBPE.train
+    monkeypatch.setattr(FastBPE, "train", lambda text, V: seen.append(text) or train(text, V))
+    state = job.build(HAMLET, job.Recipe.small(), 0)
+    assert seen == [HAMLET.train] and state.tokenizer.vocab_size <= job.Recipe.small().V
+    ids, held_out = job.encoded(state, HAMLET)
+    assert state.tokenizer.decode(ids) == HAMLET.train
+    assert state.tokenizer.decode(held_out) == HAMLET.validation
+    with pytest.raises(UsageError, match="held-out part of hamlet.txt has 14 tokens; at least 33"):
+        job.encoded(state, Corpus("hamlet.txt", HAMLET.text[:420]))
+
+
+def test_a_kept_model_of_characters_is_refused_with_the_cure(tmp_path):
+    state = job.build(HAMLET, job.Recipe.small(), 0)
+    save_snapshot(tmp_path / "old.npz", state.model, state.optimizer, state.rng,
+                  {"recipe": {"T": 32, "orders": [6, 7]}, "characters": " abc"})
+    with pytest.raises(SnapshotError, match="kept by another version.*train again"):
+        kept.restore(tmp_path / "old.npz")
 
 
 def test_each_text_has_a_model_of_its_own():
@@ -525,7 +550,7 @@ def test_ctrl_c_is_acknowledged_at_once_and_what_is_kept_goes_on(tmp_path, monke
     monkeypatch.setattr(GPT, "loss", press)
     run = it.train(*encoded(it))
     assert run.interrupted and run.steps == 4
-    again = kept.restore(tmp_path / "m.npz", HAMLET)
+    again = kept.restore(tmp_path / "m.npz")
     assert again.step == 4 and again.used == run.seconds      # the rest of its time is left
     with pytest.raises(KeyboardInterrupt), it.stoppable():
         raise KeyboardInterrupt
@@ -553,22 +578,53 @@ def test_sigterm_keeps_the_model_and_ends_the_program(tmp_path, monkeypatch, cap
 
 def test_validation_and_writing_stop_when_their_time_is_over():
     state = job.build(HAMLET, job.Recipe.small(), 0)
-    ids = np.tile(state.tokenizer.encode(HAMLET.text), 2)     # 3,360: more than one batch
-    nats, scored = job.validate(state, ids, seconds=0)
-    assert scored == 64 * 16 + 16                             # 64 windows of stride T/2, T = 32
-    assert nats == pytest.approx(job.evaluate(state, ids[:scored + 1]), rel=1e-6)
+    ids = np.resize(state.tokenizer.encode(HAMLET.text), 3360)     # more than one batch
+    losses = job.token_losses(state, ids, seconds=0)
+    assert len(losses) == 64 * 16 + 16                        # 64 windows of stride T/2, T = 32
+    assert losses.mean() == pytest.approx(job.evaluate(state, ids[:len(losses) + 1]), rel=1e-6)
     told = []
-    assert job.validate(state, ids, 60, told.append) == (job.evaluate(state, ids), len(ids) - 1)
-    assert sum(told) == len(ids) - 1 and len(told) > 1
-    assert len(job.write_page(state, 50, 1.0, seconds=0)) == 1
-    assert len(job.write_page(state, 50, 1.0, seconds=60)) == 50
+    whole = job.token_losses(state, ids, 60, told.append)
+    assert whole.mean() == job.evaluate(state, ids) and np.array_equal(whole[:1000], losses[:1000])
+    assert sum(told) == len(whole) == len(ids) - 1 and len(told) > 1
+    pieces = lambda seconds: list(job.written(state, "to be", 50, np.random.default_rng(1), 1.0,
+                                              seconds))
+    assert len(pieces(0)) == 1 and len(pieces(60)) == 50
+    assert job.write_page(state, 50, 1.0, 60, "to be") == "".join(pieces(60))
+
+
+def test_each_tokens_loss_by_hand():
+    """Windows start T/2 apart, and a token is scored in the first window that holds it."""
+    state = job.build(HAMLET, replace(job.Recipe.small(), T=4), 0)
+    ids = np.resize(state.tokenizer.encode(HAMLET.text), 10)
+    wanted = []
+    for i in range(1, 10):                                    # windows start at 0, 2, 4 and 5
+        start = next(s for s in (0, 2, 4, 5) if i <= s + 4)
+        p = state.model(ids[None, start:i]).data[0, -1].astype(np.float64)
+        wanted.append(np.log(np.exp(p).sum()) - p[ids[i]])
+    np.testing.assert_allclose(job.token_losses(state, ids), wanted, rtol=1e-4)
+    assert job.characters(state, ids) == len(state.tokenizer.decode(ids[1:]))
+    assert job.characters(state, ids, 3) == len(state.tokenizer.decode(ids[1:4]))
+
+
+def test_a_character_of_several_bytes_is_written_when_its_last_byte_comes():
+    state = job.build(Corpus("ears", "👂 " * 9 + "abcdefgh" * 20), job.Recipe.small(), 0)
+    state.model.generate = lambda *given: iter([*"👂é".encode(), 0xff, *b"a"])
+    assert list(job.written(state, "a", 9, None, 1.0)) == ["", "", "", "👂", "", "é", "\ufffd", "a"]
+
+
+def test_together_is_the_mean_of_two_probabilities():
+    p, q = np.array([.5, 1e-300, 1.0]), np.array([.25, .5, 1.0])
+    both = job.together(-np.log(p), -np.log(q))
+    np.testing.assert_allclose(both, -np.log((p + q) / 2), atol=1e-12)
+    assert (both <= np.minimum(-np.log(p), -np.log(q)) + np.log(2) + 1e-12).all()
+    assert both.mean() <= (-np.log(p) - np.log(q)).mean() / 2          # Jensen
 
 
 def test_a_long_run_is_looked_at_every_50_seconds_and_a_minute_five_times(tmp_path, monkeypatch):
     """An imitated clock: each reading of it is a quarter of a second later."""
     now = itertools.count(0, 0.25)
     monkeypatch.setattr("llm.train.loop.time.perf_counter", lambda: next(now))
-    monkeypatch.setattr(job, "validate", lambda *args: (1.0, 1))
+    monkeypatch.setattr(job, "token_losses", lambda *args: np.ones(1))
     for seconds, looks in ((6.0, 5), (300.0, 5), (400.0, 7)):
         it = session(tmp_path / str(seconds), seconds=seconds)
         monkeypatch.setattr(it, "keep", lambda *args: None)
@@ -585,6 +641,11 @@ def test_the_rival_is_the_best_order_and_tells_each_characters_loss():
     rival = job.ngram_rival(train, held_out, 3, (1, 2, 3))
     assert rival.order == best and np.array_equal(rival.losses, losses[best])
     assert rival.numbers == NGram.fit(train, best, 3).size
+    read = job.counted_characters(HAMLET, 30, (2, 3))
+    characters = CharTokenizer.from_text(HAMLET.text)
+    ids = characters.encode(HAMLET.train), characters.encode(HAMLET.validation[:30])
+    assert np.array_equal(read.losses, job.ngram_rival(*ids, len(characters.characters),
+                                                       (2, 3)).losses) and len(read.losses) == 29
 
 
 @pytest.mark.parametrize("variables", [{}, {"FORCE_COLOR": "1", "TERM": "dumb"}])
@@ -655,8 +716,12 @@ def test_headline_the_gpt_learns_and_counting_is_ahead(tmp_path):
     assert result.steps > 3 and (tmp_path / "gpt.npz").exists()
     assert result.val_nats_per_char < np.log(60)              # better than not knowing anything
     assert result.ngram_nats_per_char < result.val_nats_per_char
-    assert len(result.page) == job.Recipe.small().page
+    assert len(result.page) >= job.Recipe.small().page        # tokens, of a character or more
     assert result.ngram_numbers > 10_000 and 0 < result.ngram_sample < np.log(60)
+    assert result.vocabulary == 300 and 1 < result.characters_per_token < 2
+    assert 2990 < result.validated < 3000
+    parts = result.val_nats_per_char, result.counted_nats_per_char
+    assert min(parts) - .7 < result.together_nats_per_char < sum(parts) / 2
 
 
 @pytest.fixture

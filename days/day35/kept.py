@@ -10,7 +10,7 @@ import numpy as np
 
 from days.day35.job import Recipe, assemble
 from days.harness import ROOT, UsageError, nearby, say
-from llm.tokens.chars import CharTokenizer
+from llm.tokens.fast_bpe import FastBPE
 from llm.train.snapshot import SnapshotError, load_snapshot, save_snapshot
 
 
@@ -53,25 +53,25 @@ def set_aside(path):
 def keep(path, state, step, seconds):
     """Save the model as it is after `step` steps and so many seconds of this cycle."""
     save_snapshot(path, state.model, state.optimizer, state.rng,
-                  {"recipe": asdict(state.recipe), "characters": state.tokenizer.characters,
-                   "step": step, "used": seconds})
+                  {"recipe": asdict(state.recipe),
+                   "merges": state.tokenizer.merges[:, :2].tolist(), "step": step,
+                   "used": seconds})
 
 
-def restore(path, corpus=None):
-    """A kept model. UsageError if the corpus has characters that it never learned."""
+def restore(path):
+    """A kept model. SnapshotError where the file holds none of this version."""
     about, weights, moments, rng_state = load_snapshot(path)
     try:
-        recipe = Recipe(**{**about["recipe"], "orders": tuple(about["recipe"]["orders"])})
-        state = assemble(recipe, CharTokenizer(about["characters"]), np.random.default_rng(0))
+        facts = about["recipe"]
+        recipe = Recipe(**{**facts, "orders": tuple(facts["orders"]),
+                           "token_orders": tuple(facts["token_orders"])})
+        state = assemble(recipe, FastBPE.from_merges(about["merges"], "gpt2"),
+                         np.random.default_rng(0))
         state.model.load_state_dict(weights)
         state.optimizer.load_state_dict(moments)
         state.rng.bit_generator.state = rng_state
         state.step, state.used = about["step"], about["used"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SnapshotError(f"{path} was kept by another version ({error}): delete it and train "
                             "again") from None
-    unknown = set(corpus.text if corpus else "") - set(about["characters"])
-    if unknown:
-        raise UsageError(f"the kept model never saw {''.join(sorted(unknown))[:20]!r}: train a "
-                         "new one, without --resume, for this text")
     return state

@@ -37,6 +37,11 @@ class Result:
     validated: int | None = None  # held-out characters that were scored; fewer where time was up
     ngram_numbers: int = 0        # counted numbers that the n-gram holds
     ngram_sample: float | None = None      # nats of the n-gram on the sample of val_loss
+    vocabulary: int = 0           # tokens that the model knows; the n-gram above reads characters
+    characters_per_token: float = 0.0      # in the training text
+    counted_order: int = 0        # the n-gram that counts the model's own tokens
+    counted_nats_per_char: float = 0.0
+    together_nats_per_char: float = 0.0    # of the mean of its probabilities and the model's
 
 
 def measure(fast, seed, full=False, seconds=None, text=None, model=None, resume=False,
@@ -58,7 +63,7 @@ def measure(fast, seed, full=False, seconds=None, text=None, model=None, resume=
         job.continue_prompt(kept.restore(path), prompt, temperature, np.random.default_rng(seed))
         raise SystemExit(0)
     kept.check_path(path, resume)
-    state = kept.restore(path, corpus) if resume else job.build(corpus, recipe, seed)
+    state = kept.restore(path) if resume else job.build(corpus, recipe, seed)
     return work(Session(state, corpus, path, seconds, new=not resume), temperature)
 
 
@@ -66,27 +71,33 @@ def work(session, temperature):
     """All that is measured. Validation may take a third of the training's time, the page a sixth:
     on a busy machine less is validated and written, and the run ends when it should."""
     state, recipe, seconds = session.state, session.state.recipe, session.seconds
-    corpus = session.corpus
-    train, held_out = state.tokenizer.encode(corpus.train), state.tokenizer.encode(
-        corpus.validation)[:recipe.validate]
+    corpus, V = session.corpus, state.tokenizer.vocab_size
+    train, held_out = job.encoded(state, corpus)
+    sample = state.tokenizer.encode(corpus.validation[:recipe.glance])
     with kernels():
         job.warm_up(say)
-        run = session.train(train, held_out[:recipe.glance])
+        run = session.train(train, sample)
         with session.stoppable(), progress(len(held_out), "validating") as tick:
-            nats, scored = job.validate(state, held_out, max(seconds / 3, 5), tick)
+            losses = job.token_losses(state, held_out, max(seconds / 3, 5), tick)
         with session.stoppable():
             page = job.write_page(state, recipe.page, temperature, max(seconds / 6, 5))
-    if scored < len(held_out) - 1:
+    scored = job.characters(state, held_out, len(losses))
+    if len(losses) < len(held_out) - 1:
         say(f"time was up: validated on the first {scored:,} held-out characters")
     with session.stoppable():
-        rival = job.ngram_rival(train, held_out[:scored + 1], state.tokenizer.vocab_size,
-                                recipe.orders)
-    times, losses = smooth(run)
+        rival = job.counted_characters(corpus, scored + 1, recipe.orders)
+        counted = job.ngram_rival(train, held_out[:len(losses) + 1], V, recipe.token_orders)
+    size = len(corpus.train) / len(train)
+    times, curve = smooth(run)
+    nats = (losses, counted.losses, job.together(losses, counted.losses))
+    gpt, tokens, both = (float(paid.sum() / scored) for paid in nats)
     return Result(corpus.name, len(corpus.text), state.model.count_parameters(), len(run.losses),
-                  round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), nats,
-                  float(rival.losses.mean()), rival.order, run.interrupted, times, losses,
-                  [p[0] for p in session.points], [p[1] for p in session.points], page, scored,
-                  rival.numbers, float(rival.losses[:recipe.glance - 1].mean()))
+                  round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), gpt,
+                  float(rival.losses.mean()), rival.order, run.interrupted, times,
+                  [round(loss / size, 4) for loss in curve], [p[0] for p in session.points],
+                  [p[1] for p in session.points], page, scored, rival.numbers,
+                  float(rival.losses[:recipe.glance - 1].mean()), V, size, counted.order, tokens,
+                  both)
 
 
 def smooth(run, points=60):
@@ -98,8 +109,12 @@ def smooth(run, points=60):
 
 def table(result):
     rows = [["model", "nats per character", "bits per character"]]
-    for name, nats in ((f"GPT, {result.parameters:,} parameters", result.val_nats_per_char),
-                       (f"{result.ngram_order}-gram, Kneser–Ney", result.ngram_nats_per_char)):
+    for name, nats in (
+            (f"GPT, {result.parameters:,} parameters", result.val_nats_per_char),
+            (f"{result.ngram_order}-gram of characters, Kneser–Ney", result.ngram_nats_per_char),
+            (f"{result.counted_order}-gram of tokens, Kneser–Ney", result.counted_nats_per_char),
+            (f"GPT and {result.counted_order}-gram: mean of their probabilities",
+             result.together_nats_per_char)):
         rows.append([name, f"{nats:.3f}", f"{nats / LN2:.3f}"])
     return rows
 
@@ -108,11 +123,15 @@ def show(result):
     print_table(table(result), title=f"on the last 10 % of {result.corpus}")
     print(f"{result.steps:,} steps in {result.seconds:.0f} s, "
           f"{result.tokens_per_second:,.0f} tokens/s")
-    behind = result.val_nats_per_char - result.ngram_nats_per_char
-    if behind > 0:
-        print(f"Counting still wins, by {behind:.2f} nats per character.")
-    else:
-        print(f"The GPT beats counting by {-behind:.2f} nats per character.")
+    counting = min(result.ngram_nats_per_char, result.counted_nats_per_char)
+    behind = result.val_nats_per_char - counting
+    print(f"Counting alone still wins over the GPT alone, by {behind:.2f} nats per character."
+          if behind > 0 else
+          f"The GPT alone beats counting, by {-behind:.2f} nats per character.")
+    gained = min(counting, result.val_nats_per_char) - result.together_nats_per_char
+    print(f"Together they beat {'counting' if behind > 0 else 'the GPT'} by {gained:.2f}: each "
+          "knows what the other does not." if gained > 0 else
+          f"Together they are {-gained:.2f} behind the better of the two.")
     if result.interrupted:
         print("Stopped early; --resume goes on from here.")
 
@@ -132,14 +151,16 @@ def draw(result, path):
                    label=f"{result.ngram_order}-gram, first 10,000: {result.ngram_sample:.2f}")
     ax.axhline(result.ngram_nats_per_char, color=grey, lw=1, ls="--",
                label=f"{result.ngram_order}-gram, all held-out: {result.ngram_nats_per_char:.2f}")
-    low = min(result.ngram_nats_per_char, result.val_nats_per_char)
+    ax.plot(result.seconds, result.together_nats_per_char, "D", color=blue, ms=6,
+            label=f"GPT and counted tokens together: {result.together_nats_per_char:.2f}")
+    low = min(result.ngram_nats_per_char, result.val_nats_per_char, result.together_nats_per_char)
     ax.set_ylim(low - 0.1, max(result.curve_loss[0] * 0.8, low + 1))
     ax.set_xlabel("seconds of training on this machine")
     ax.set_ylabel("loss, nats per character")
     ahead = result.ngram_nats_per_char - result.val_nats_per_char
     place = "ahead of" if ahead > 0 else "behind"
-    ax.set_title(f"After {result.seconds:.0f} s the GPT is at {result.val_nats_per_char:.2f} nats "
-                 f"a character, and {place} counting by {abs(ahead):.2f}")
+    ax.set_title(f"After {result.seconds:.0f} s the GPT is {place} counting by {abs(ahead):.2f} "
+                 f"nats a character;\nboth together pay {result.together_nats_per_char:.2f}")
     ax.legend(loc="upper right", fontsize=9)
     save(fig, path)
 

@@ -54,8 +54,9 @@ class Session:
             def look(step):
                 if len(self.points) < looks and (
                         step.seconds >= (len(self.points) + 1) * budget / (looks + 1)):
-                    nats, _ = job.validate(state, sample, budget / 30)
-                    self.points.append((round(step.seconds, 1), nats))
+                    losses = job.token_losses(state, sample, budget / 30)
+                    self.points.append((round(step.seconds, 1), float(
+                        losses.sum() / job.characters(state, sample, len(losses)))))
                     self.keep(step.step, state.used + step.seconds)
 
             batches = random_windows(train, recipe.B, recipe.T, state.rng)

@@ -23,7 +23,7 @@ class Killed(Exception):
 
 
 def recipe(fast):
-    """Day 35's GPT, smaller; experiments/resuming.py has chosen the rate."""
+    """Day 35's GPT, smaller and over characters; experiments/resuming.py has chosen the rate."""
     return replace(job.Recipe(), B=8, T=32 if fast else 64, C=32 if fast else 48, L=2, H=2,
                    warmup=10 if fast else 30, steps=40 if fast else 300, rate=6e-3,
                    characters=200_000 if fast else 10**9)
@@ -50,7 +50,8 @@ class Run:
     """Model, optimizer and generator, made anew from a seed as a program does when it starts."""
 
     def __init__(self, corpus, recipe, seed, ids):
-        self.state, self.ids = job.build(corpus, recipe, seed), ids
+        tokenizer = job.CharTokenizer.from_text(corpus.text)
+        self.state, self.ids = job.assemble(recipe, tokenizer, np.random.default_rng(seed)), ids
         self.parts = {"model": self.state.model, "optimizer": self.state.optimizer,
                       "rng": self.state.rng}
 

@@ -20,6 +20,7 @@ from llm.functions.heads import multi_head
 from llm.functions.probability import softmax
 from llm.grad.tensor import no_grad
 from llm.models.gpt import GPT, GPTConfig
+from llm.tokens.chars import CharTokenizer
 from llm.train.snapshot import load_snapshot, save_snapshot
 
 LEFT, RIGHT, HOME, END = "\ue012", "\ue014", "\ue011", "\ue010"      # keys, as WebDriver has them
@@ -31,7 +32,8 @@ TEXTS = ["", "a", "\n", " ", "ROMEO.\nBut, soft! what light", "to be, or not to 
 
 def state_of(text, seed=0):
     """A small model of characters, untrained, with weights that are no round numbers."""
-    state = job.build(Corpus("odd", text), job.Recipe.small(), seed)
+    state = job.assemble(job.Recipe.small(), CharTokenizer.from_text(text),
+                         np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     for array in state.model.state_dict().values():
         array += rng.normal(0, .1, array.shape).astype(np.float32)
@@ -40,9 +42,10 @@ def state_of(text, seed=0):
 
 @pytest.fixture(scope="module")
 def kept_model(tmp_path_factory):
-    """The file of a model, as `run.py` of day 35 keeps it."""
-    path = tmp_path_factory.mktemp("kept") / "gpt-odd.npz"
-    kept.keep(path, state_of(ODD * 5), 3, 1.0)
+    """The file of a model of characters, with what `run.py` of day 35 keeps of a model."""
+    path, state = tmp_path_factory.mktemp("kept") / "gpt-odd.npz", state_of(ODD * 5)
+    save_snapshot(path, state.model, state.optimizer, state.rng,
+                  {"recipe": asdict(state.recipe), "characters": state.tokenizer.characters})
     return path
 
 
@@ -168,6 +171,11 @@ def test_a_readers_gpt_of_byte_pairs_is_taken_too(tmp_path):
     found = script.restore(saved(tmp_path / "pairs.npz", reader.model, about))
     assert found.name == "pairs" and found.tokenizer.vocab_size == 300
     np.testing.assert_array_equal(found.model.embed.table.data, reader.model.embed.table.data)
+    state = job.build(Corpus("odd", ODD * 40), job.Recipe.small(), 0)       # as `run.py` keeps it
+    kept.keep(tmp_path / "run.npz", state, 3, 1.0)
+    found = script.restore(tmp_path / "run.npz")
+    assert list(found.tokenizer.encode(ODD)) == list(state.tokenizer.encode(ODD))
+    np.testing.assert_array_equal(found.model.embed.table.data, state.model.embed.table.data)
 
 
 def saved(path, model, about):
