@@ -41,7 +41,7 @@ from days.harness import (
 from experiments.minute_counts import Prior
 from experiments.minute_memory import Memory, hashed
 from experiments.minute_model import MinuteGPT
-from experiments.minute_recipes import RECIPES, small
+from experiments.minute_recipes import RECIPES, Recipe, small
 from llm.data.batches import random_windows, sliding_windows
 from llm.grad.tensor import no_grad
 from llm.tokens.fast_bpe import FastBPE
@@ -91,24 +91,34 @@ class Both:
             self.memory.step(r.memory_rate * share)
 
 
-def passes(n, B, T, rng):
+def passes(n, B, T, rng, begin=lambda: None):
     """Yield (B, T + 1) positions below n, for ever: no target twice in a pass over the text.
+
+    begin() is called at the start of each pass.
 
     Windows start T apart from an offset that is drawn anew for each pass; a last batch that would
     not be full is left out.
     """
     while True:
+        begin()
         starts = np.arange(rng.integers(0, min(T, n - T)), n - T, T)
         rng.shuffle(starts)
         for i in range(0, max(len(starts) - B, 0) + 1, B):
             yield starts[i:i + B, None] + np.arange(T + 1)
 
 
-def windows(recipe, n, rng):
-    """The batches of a run, as positions (B, T) of inputs and of targets."""
-    if recipe.whole:
-        return ((w[:, :-1], w[:, 1:]) for w in passes(n, recipe.B, recipe.T, rng))
-    return random_windows(np.arange(n), recipe.B, recipe.T, rng)
+def windows(recipe, n, rng, memory=None, steps=None):
+    """The batches of a run, as positions (B, T) of inputs and of targets.
+
+    A memory that forgets does so at the start of each pass. What the steps hold beyond whole
+    passes is then read first, so that the run ends with a whole pass.
+    """
+    if not recipe.whole:
+        return random_windows(np.arange(n), recipe.B, recipe.T, rng)
+    begin = memory.forget if recipe.forget else lambda: None
+    all_of_them = passes(n, recipe.B, recipe.T, rng, begin)
+    skipped = -steps % (n // recipe.T // recipe.B) if recipe.forget else 0
+    return ((w[:, :-1], w[:, 1:]) for w in itertools.islice(all_of_them, skipped, None))
 
 
 @dataclasses.dataclass
@@ -140,12 +150,13 @@ def train(recipe, text, seed, seconds=None, steps=None):
     parameters = model.named_parameters()
     memory = Memory(recipe.memory, recipe.rows, recipe.C) if recipe.memory else None
     adam = AdamW(parameters, betas=(0.9, recipe.beta2), decay=recipe.decay)
-    numbers = itertools.count()
+    numbers, drops = itertools.count(), np.random.default_rng([seed, 1])
 
     def loss(batch):
         inputs, extra = data.at(batch[0], memory)
         deep = next(numbers) >= recipe.first * len(ids) / (recipe.B * recipe.T)
-        return model.loss(inputs, data.ids[batch[1]], deep=deep, **extra), batch[1].size
+        return (model.loss(inputs, data.ids[batch[1]], deep=deep, rng=drops, **extra),
+                batch[1].size)
 
     prepared = time.perf_counter() - began
     left = None if steps is not None else max(seconds - prepared, 0.0)
@@ -156,7 +167,8 @@ def train(recipe, text, seed, seconds=None, steps=None):
             tick(1 if steps else step.seconds - shown[0], f"loss {step.loss:.2f}")
             shown[0] = step.seconds
 
-        run = fit(parameters, loss, windows(recipe, len(ids), rng), Both(adam, memory, recipe),
+        run = fit(parameters, loss, windows(recipe, len(ids), rng, memory, steps),
+                  Both(adam, memory, recipe),
                   WarmupCosine(recipe.rate, recipe.warmup, recipe.floor * recipe.rate),
                   steps=steps, seconds=left, clip=recipe.clip, hooks=[show])
     if run.interrupted:
@@ -220,9 +232,10 @@ def measure(name, recipe, seeds, seconds, steps, path):
     budget = f"{steps:,} steps" if steps is not None else f"{seconds:g} s"
     budget = budget if recipe.network else "counting only"
     record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    facts = {k: v for k, v in plain(dataclasses.asdict(recipe)).items() if k != "why"}
+    facts, usual = ({k: v for k, v in plain(dataclasses.asdict(r)).items() if k != "why"}
+                    for r in (recipe, Recipe()))
     entry = record.get(key := f"{name}, {budget}", {})
-    if entry.get("facts") != facts:
+    if usual | entry.get("facts", {}) != facts:          # what was no part yet was as usual
         entry = {"name": name, "budget": budget, "runs": []}
     entry |= {"facts": facts, "why": recipe.why}
     with kernels():
@@ -306,6 +319,8 @@ def main():
             options.steps is not None and options.steps < 1):
         parser.error("wanted: --recipe NAME (or --list), with --seeds, --steps of at least 1")
     recipe = RECIPES[options.recipe]
+    if recipe.forget and not (options.steps or options.fast):
+        parser.error(f"{options.recipe} must know its length: give --steps")
     path = options.out or (ROOT / "runs" / "minute-fast.json" if options.fast else KEPT)
     path.parent.mkdir(parents=True, exist_ok=True)
     record = measure(options.recipe, small(recipe) if options.fast else recipe, options.seeds,

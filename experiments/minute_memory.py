@@ -43,7 +43,11 @@ class Memory:
     def __init__(self, orders, rows, C, eps=1e-12):
         self.table = np.zeros((len(orders), rows, C), np.float32)
         self.squares = np.full((len(orders), rows), eps, np.float32)
-        self.read_at = self.out = None
+        self.read_at, self.out, self.eps = None, None, eps
+
+    def forget(self):
+        """Begin anew: all rows are zero, as at the start."""
+        self.table[:], self.squares[:] = 0, self.eps
 
     def read(self, at):
         """at (B, T, orders) -> Tensor (B, T, C), a leaf: after `backward` its grad is the rows'."""

@@ -33,8 +33,8 @@ class MinuteGPT(Module):
 
     def __init__(self, recipe, V, rng):
         r, C = recipe, recipe.C
-        self.gpt = GPT(GPTConfig(V=V, T=r.T, C=C, L=r.L, H=r.H, rotary=True), rng,
-                       partial(make_block, std=r.std))
+        self.gpt = GPT(GPTConfig(V=V, T=r.T, C=C, L=r.L, H=r.H, rotary=True, dropout=r.dropout),
+                       rng, partial(make_block, std=r.std))
         self.earlier = [Embedding(V, C, rng, std=0.02) for _ in range(r.earlier)]
         self.depth = self.gate = None
         if r.counts:
@@ -42,16 +42,18 @@ class MinuteGPT(Module):
             self.gate = Linear(C, 1, rng, std=0.0)
             self.gate.b.data[:] = 1                     # the start is counting alone, nearly
 
-    def __call__(self, ids, before=(), rows=None, prior=None, deep=True):
+    def __call__(self, ids, before=(), rows=None, prior=None, deep=True, rng=None):
         """before: (B, T) of the tokens one, two, … earlier. rows: Tensor (B, T, C) of the memory.
-        prior: (ln P (B, T, V), depth (B, T)) of the counts. deep: False leaves the blocks out."""
+        prior: (ln P (B, T, V), depth (B, T)) of the counts. deep: False leaves the blocks out.
+        rng: for dropout, in training."""
         x = self.gpt.embed(ids)                                            # (B, T, C)
         for table, tokens in zip(self.earlier, before):
             x = x + table(tokens)
         if prior is not None:
             x = x + self.depth(prior[1])
+        x = self.gpt.dropout(x, rng)
         for block in self.gpt.blocks if deep else ():
-            x = block(x)
+            x = block(x, rng)
         x = self.gpt.norm(x if rows is None else x + rows)
         logits = self.gpt.logits(x)
         return logits if prior is None else add_prior(logits, self.gate(x), prior[0])

