@@ -19,11 +19,11 @@ class Path:
 
 
 PATHS = [
-    Path("Fundamentals", "new to machine learning", [*range(1, 22), *range(27, 36)],
+    Path("Fundamentals", "new to machine learning", [*range(1, 22), 24, 25, *range(27, 36)],
          "From the first dot product to a GPT that you have trained. Nothing is taken for granted "
          "but Python and school algebra. The days ▲ are the spine; the others on this path are "
          "here because a later one builds on them. It leaves out recurrence, diagnostics and the "
-         "tokenizers, none of which the GPT of day 35 needs."),
+         "other tokenizers, none of which the GPT of day 35 needs."),
     Path("Practitioner", "knows the basics of deep learning",
          [7, 8, 24, 25, *range(27, 32), *range(33, 37), 38, *range(40, 44), 47, 48, 49, 52, 53, 54,
           56, 58, 64],
