@@ -697,6 +697,22 @@ def test_a_copy_becomes_the_tree_of_another_day(mini, tmp_path):
                if path in owners)
 
 
+def test_compiled_code_comes_with_its_source_and_comes_back_with_it(mini, tmp_path):
+    owners, copy = ownership.owners_of(mini), tmp_path / "copy"
+    compiled = ["first.f-1.py311.nbi", "first.f-1.py311.1.nbc"]
+    for name in (*compiled, "firstborn.f-1.py311.nbi", "first.cpython-311.pyc"):
+        put(mini, f"llm/functions/__pycache__/{name}", "of the tree")
+    scratch.restore(mini, owners, copy, 1)
+    folder = copy / "llm/functions/__pycache__"
+    assert sorted(p.name for p in folder.iterdir()) == sorted(compiled)
+    for name in ("llm/functions/first.py", *(f"llm/functions/__pycache__/{n}" for n in compiled)):
+        assert (copy / name).stat().st_mtime_ns == (mini / name).stat().st_mtime_ns
+    put(copy, "llm/functions/first.py", "a mistake")
+    put(folder, compiled[1], "of the mistake")
+    scratch.restore(mini, owners, copy, 1)
+    assert (folder / compiled[1]).read_text() == "of the tree"
+
+
 def test_replay_compares_the_figure_with_a_fresh_one(mini):
     put(mini, "days/day01/figure.svg", "<svg/>\n")
     swap(mini, "days/day02/run.py", "path.write_text(", "1 / 0 + path.write_text(")

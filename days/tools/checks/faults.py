@@ -235,7 +235,7 @@ def check(root, jobs, faults=None):
         healthy(copy, faults)
         with progress(len(faults), "fixed faults") as tick, ThreadPoolExecutor(jobs) as pool:
             def one(fault):
-                missed = missed_by(copies, fault)
+                missed = missed_by(root, copies, fault)
                 tick()
                 return missed
             missed = [why for why in pool.map(one, faults) if why]
@@ -255,11 +255,10 @@ def healthy(copy, faults):
         raise UsageError(f"a test fails by itself: {scratch.last_words(done)}")
 
 
-def missed_by(copies, fault):
+def missed_by(root, copies, fault):
     """What is wrong with one fault's test; "" where it notices the fault."""
     copy = copies.get()
     path, title = copy / fault.file, f"day {fault.day:02d}, {fault.file}: {fault.wrong.strip()}"
-    right = path.read_text(encoding="utf-8")
     try:
         scratch.plant(copy, fault)
         done = scratch.pytest(copy, fault.day, "-x", "-q", "-k", fault.test, timeout=PATIENCE)
@@ -272,5 +271,5 @@ def missed_by(copies, fault):
     except ValueError:
         return f"{title}\n  its right line no longer stands there once: write the fault anew"
     finally:
-        path.write_text(right, encoding="utf-8", newline="")
+        scratch.copy_file(root / fault.file, path)
         copies.put(copy)

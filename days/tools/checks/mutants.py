@@ -198,7 +198,7 @@ def survived(root, copies, day, mutant, limit):
     except subprocess.TimeoutExpired:
         return False                                # it hangs: anybody notices that
     finally:
-        (copy / mutant.file).write_text(right, encoding="utf-8", newline="")
+        scratch.copy_file(root / mutant.file, copy / mutant.file)
         copies.put(copy)
 
 

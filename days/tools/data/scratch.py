@@ -23,14 +23,28 @@ def fill(root, owners, into, wanted):
     """Copy the files whose owner passes `wanted` from root into a folder, times kept."""
     for path, owner in owners.items():
         if wanted(owner):
-            (into / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / path, into / path)
+            copy_file(root / path, into / path)
+
+
+def copy_file(source, target):
+    """Copy a file, and with a Python file what Numba has compiled of it, times kept.
+
+    Numba takes compiled code for a source of the same time and size, in whichever folder it is.
+    So a copy needs not compile again what the tree that it comes from has compiled.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(source, target)
+    if source.suffix == ".py":
+        for compiled in (source.parent / "__pycache__").glob(f"{source.stem}.*.nb[ic]"):
+            (target.parent / "__pycache__").mkdir(exist_ok=True)
+            shutil.copy2(compiled, target.parent / "__pycache__" / compiled.name)
 
 
 def restore(root, owners, copy, day):
     """Make a folder the tree as of that day: what differs is copied, what is more is removed.
 
-    Compiled code stays: it is made again only where its source has another size or time.
+    Compiled code stays, and comes back with a file that comes back: it is made again only where
+    its source has another size or time.
     """
     wanted = {path for path, owner in owners.items() if owner <= day}
     for folder, inside, names in os.walk(copy):
@@ -40,8 +54,7 @@ def restore(root, owners, copy, day):
                 path.unlink()
     for path in wanted:
         if not (copy / path).is_file() or changed(root / path, copy / path):
-            (copy / path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / path, copy / path)
+            copy_file(root / path, copy / path)
 
 
 def changed(source, target):
