@@ -1,4 +1,4 @@
-"""Day 35 · The GPT of the main job beside the networks of days 16 and 22, for equal time.
+"""Day 35 · A GPT of the main job's width beside the networks of days 16 and 22, for equal time.
 
     python experiments/equal_time.py [--fast] [--seconds S] [--out DIR]
 

@@ -2,12 +2,13 @@
 
     python experiments/under_load.py [--seconds 15] [--rounds 3] [--fast] [--json] [--out DIR]
 
-Busy loops (processes that only count) run beside the training of day 35's GPT, none to four of
-them; in a last case they come after a third of the time and leave after two thirds. Three ways to
-train, each in a process of its own, take turns of a few seconds, so that all see the same machine:
-one thread in both pools, two in both, and as many as `fast()` chooses by the clock. The kernels
-are compiled before the clock starts; choosing is not free and is counted. What is asked for: at
-least 80 % of the better of one and two threads, and no more than a tenth below one thread.
+Busy loops (processes that only count) run beside the training of a GPT of day 35's width, over
+characters, none to four of them; in a last case they come after a third of the time and leave after
+two thirds. Three ways to train, each in a process of its own, take turns of a few seconds, so that
+all see the same machine: one thread in both pools, two in both, and as many as `fast()` chooses by
+the clock. The kernels are compiled before the clock starts; choosing is not free and is counted.
+What is asked for: at least 80 % of the better of one and two threads, and no more than a tenth
+below one thread.
 
 Nothing else should run meanwhile: the script says how much of the machine others used at the start.
 """

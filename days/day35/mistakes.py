@@ -9,7 +9,7 @@ MISTAKES = [
         right="        yield rows[:, :-1].copy(), rows[:, 1:].copy()",
         wrong="        yield rows[:, :-1].copy(), rows[:, :-1].copy()",
         symptom="The loss falls to nearly 0 within a few hundred steps, and the page that the "
-                "model writes is one character, over and over.",
+                "model writes is one token, over and over.",
     ),
     Mistake(
         title="The mean of the microbatches' means",

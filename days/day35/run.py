@@ -6,6 +6,7 @@ Flags of its own: --seconds, --text FILE, --model FILE, --resume, --prompt TEXT,
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -34,14 +35,14 @@ class Result:
     val_seconds: list            # a sample of the validation text, now and then
     val_loss: list
     page: str
-    validated: int | None = None  # held-out characters that were scored; fewer where time was up
-    ngram_numbers: int = 0        # counted numbers that the n-gram holds
-    ngram_sample: float | None = None      # nats of the n-gram on the sample of val_loss
-    vocabulary: int = 0           # tokens that the model knows; the n-gram above reads characters
-    characters_per_token: float = 0.0      # in the training text
-    counted_order: int = 0        # the n-gram that counts the model's own tokens
-    counted_nats_per_char: float = 0.0
-    together_nats_per_char: float = 0.0    # of the mean of its probabilities and the model's
+    validated: int               # held-out characters that were scored; fewer where time was up
+    ngram_numbers: int           # counted numbers that the n-gram of characters holds
+    ngram_sample: float          # its nats a character on the sample of val_loss
+    vocabulary: int              # tokens that the model knows
+    characters_per_token: float  # in the training text
+    counted_order: int           # of the n-gram that counts the model's own tokens
+    counted_nats_per_char: float
+    together_nats_per_char: float          # of the mean of its probabilities and the model's
 
 
 def measure(fast, seed, full=False, seconds=None, text=None, model=None, resume=False,
@@ -87,17 +88,17 @@ def work(session, temperature):
     with session.stoppable():
         rival = job.counted_characters(corpus, scored + 1, recipe.orders)
         counted = job.ngram_rival(train, held_out[:len(losses) + 1], V, recipe.token_orders)
-    size = len(corpus.train) / len(train)
+    per_token = len(corpus.train) / len(train)
     times, curve = smooth(run)
     nats = (losses, counted.losses, job.together(losses, counted.losses))
     gpt, tokens, both = (float(paid.sum() / scored) for paid in nats)
     return Result(corpus.name, len(corpus.text), state.model.count_parameters(), len(run.losses),
                   round(run.seconds, 2), run.tokens / max(run.seconds, 1e-9), gpt,
                   float(rival.losses.mean()), rival.order, run.interrupted, times,
-                  [round(loss / size, 4) for loss in curve], [p[0] for p in session.points],
+                  [round(loss / per_token, 4) for loss in curve], [p[0] for p in session.points],
                   [p[1] for p in session.points], page, scored, rival.numbers,
-                  float(rival.losses[:recipe.glance - 1].mean()), V, size, counted.order, tokens,
-                  both)
+                  float(rival.losses[:recipe.glance - 1].mean()), V, per_token, counted.order,
+                  tokens, both)
 
 
 def smooth(run, points=60):
@@ -146,9 +147,8 @@ def draw(result, path):
             label="GPT, first 10,000 held-out characters")
     ax.plot(result.seconds, result.val_nats_per_char, "o", color=red, ms=6,
             label=f"GPT, all held-out characters: {result.val_nats_per_char:.2f}")
-    if result.ngram_sample is not None:
-        ax.axhline(result.ngram_sample, color=grey, lw=1, ls=":",
-                   label=f"{result.ngram_order}-gram, first 10,000: {result.ngram_sample:.2f}")
+    ax.axhline(result.ngram_sample, color=grey, lw=1, ls=":",
+               label=f"{result.ngram_order}-gram, first 10,000: {result.ngram_sample:.2f}")
     ax.axhline(result.ngram_nats_per_char, color=grey, lw=1, ls="--",
                label=f"{result.ngram_order}-gram, all held-out: {result.ngram_nats_per_char:.2f}")
     ax.plot(result.seconds, result.together_nats_per_char, "D", color=blue, ms=6,
@@ -166,7 +166,6 @@ def draw(result, path):
 
 
 def add_arguments(parser):
-    from pathlib import Path
     parser.add_argument("--seconds", type=float, help="how long to train (60)")
     parser.add_argument("--text", metavar="FILE", help="train on a UTF-8 text file of yours")
     parser.add_argument("--model", type=Path, metavar="FILE",

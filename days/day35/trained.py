@@ -49,7 +49,7 @@ class Recipe:
     warmup: int = 50               # steps until the rate is at its peak
     beta2: float = 0.99            # of AdamW's running mean of squared gradients
     clip: float = 1.0              # longest norm of a gradient
-    steps: int = 2500              # of B·T tokens each: three passes over the training text
+    steps: int = 2500              # of B·T tokens each: 1.3 times as many as the training text has
     characters: int = 10**9        # of the text, at most
     seed: int = 0                  # of the weights, then of the windows
     version: int = 1               # raised when code outside the kernels changes the weights
