@@ -33,6 +33,8 @@ def check_path(path, resume):
         except SnapshotError:
             raise UsageError(f"{nearby(path)} exists and is no model: it will not be replaced. "
                              "Delete it, or choose another --model") from None
+    if resume and not path.exists():
+        return                           # `restore` tells; no folder is made for nothing
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
