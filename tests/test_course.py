@@ -16,8 +16,19 @@ import pytest
 
 from days import __main__ as cli
 from days.harness import UsageError
+from days.mistake import Mistake
 from days.tools.author import record, write
-from days.tools.checks import faults, figures, mutants, notes, numbers, prose, replay, static
+from days.tools.checks import (
+    faults,
+    figures,
+    mutants,
+    notes,
+    numbers,
+    prose,
+    replay,
+    static,
+    trials,
+)
 from days.tools.data import course, first_run, generated, ownership, scratch
 from days.tools.learner import check, drill, practice, progress, tags
 
@@ -708,9 +719,29 @@ def test_compiled_code_comes_with_its_source_and_comes_back_with_it(mini, tmp_pa
     for name in ("llm/functions/first.py", *(f"llm/functions/__pycache__/{n}" for n in compiled)):
         assert (copy / name).stat().st_mtime_ns == (mini / name).stat().st_mtime_ns
     put(copy, "llm/functions/first.py", "a mistake")
-    put(folder, compiled[1], "of the mistake")
+    put(copy, f"llm/functions/__pycache__/{compiled[1]}", "of the mistake")
     scratch.restore(mini, owners, copy, 1)
     assert (folder / compiled[1]).read_text() == "of the tree"
+    (folder / compiled[0]).unlink()
+    put(copy, f"llm/functions/__pycache__/{compiled[1]}", "made here")
+    scratch.restore(mini, owners, copy, 1)
+    assert (folder / compiled[0]).read_text() == "of the tree"
+    assert (folder / compiled[1]).read_text() == "made here"
+
+
+def test_what_is_compiled_of_a_mistake_and_of_its_importers_is_thrown_away(mini, tmp_path):
+    put(mini, "llm/functions/inner.py", "import numba\nONE = 1\n")
+    put(mini, "llm/functions/outer.py", "from llm.functions import (\n    inner,  # a note\n)\n")
+    put(mini, "llm/functions/outmost.py", "def f():\n    import llm.functions.outer as o\n")
+    put(mini, "llm/functions/innermost.py", "from llm.functions.first import inner\n")
+    found = scratch.importers(mini, "llm/functions/inner.py")
+    assert {path.name for path in found} == {"inner.py", "outer.py", "outmost.py"}
+    for name in ("inner", "outer", "innermost"):
+        put(mini, f"llm/functions/__pycache__/{name}.f-1.py311.nbi", "compiled")
+    planted = Mistake("One", "llm/functions/inner.py", "ONE = 1", "ONE = 2", "none")
+    assert trials.mistake(mini, 1, planted)[1] == 0                  # no test looks at it
+    folder = mini / "llm/functions/__pycache__"
+    assert [path.name for path in folder.glob("*.nb?")] == ["innermost.f-1.py311.nbi"]
 
 
 def test_replay_compares_the_figure_with_a_fresh_one(mini):

@@ -5,7 +5,6 @@ A part that the day does not have is not tried; the static checks tell what is m
 """
 
 import json
-import tempfile
 
 from days.tools.data import course, scratch
 
@@ -79,24 +78,33 @@ def stubs(copy, day):
             if not line.startswith("not yet started ")], 0
 
 
+def forget(paths):
+    """Throw away what Numba has compiled of these files."""
+    for path in paths:
+        for file in scratch.compiled(path):
+            file.unlink(missing_ok=True)
+
+
 def mistake(copy, day, planted):
     """With the mistake in place the day's test fails.
 
-    Compiled code must not outlive the mistake: bytecode is not written, and where Numba is in
-    play its cache goes to a folder of its own, for it does not see changes in other files.
+    Compiled code must not outlive the mistake: bytecode is not written, and what Numba has made
+    of the file and of those that import it is thrown away before and after.
     """
     path = copy / planted.file
     if not path.is_file() or not (copy / course.test_file(day)).is_file():
         return [], 0
     try:
         scratch.plant(copy, planted)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as cache:
-            compiled = "kernels" in planted.file or "numba" in path.read_text("utf-8")
-            numba = {"NUMBA_CACHE_DIR": cache} if compiled else {}
-            done = scratch.pytest(copy, day, "-x", timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="1",
-                                  **numba)
     except ValueError:
         return [], 0            # the static checks have told that it cannot be planted
+    compiled = "kernels" in planted.file or "numba" in path.read_text("utf-8")
+    changed = scratch.importers(copy, planted.file) if compiled else ()
+    try:
+        forget(changed)
+        done = scratch.pytest(copy, day, "-x", timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="1")
+    finally:
+        forget(changed)
     if done.returncode == scratch.CAUGHT:
         return [], 1
     how = "passes" if done.returncode == 0 else f"ends with status {done.returncode}, not 1"

@@ -16,6 +16,7 @@ from pathlib import Path
 from days.harness import UsageError
 from days.tools.data import course, ownership
 
+IMPORT = re.compile(r"^[ ]*(?:from[ ]+([\w.]+)[ ]+)?import[ ]+(\([^)]*\)|[^(\n]+)", re.MULTILINE)
 CAUGHT = 1          # pytest's exit status when tests ran and some failed
 
 
@@ -34,17 +35,51 @@ def copy_file(source, target):
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)
-    if source.suffix == ".py":
-        for compiled in (source.parent / "__pycache__").glob(f"{source.stem}.*.nb[ic]"):
-            (target.parent / "__pycache__").mkdir(exist_ok=True)
-            shutil.copy2(compiled, target.parent / "__pycache__" / compiled.name)
+    for file in compiled(source):
+        (target.parent / "__pycache__").mkdir(exist_ok=True)
+        shutil.copy2(file, target.parent / "__pycache__" / file.name)
+
+
+def compiled(source):
+    """The files in which Numba keeps what it has compiled of this one."""
+    return list((source.parent / "__pycache__").glob(f"{source.stem}.*.nb[ic]"))
+
+
+def importers(copy, file):
+    """Paths of the Python files of a copy that import `file`, directly or through others; and it.
+
+    Numba puts the code of a function that is called into the one that calls it, so these must be
+    compiled again when `file` changes, and Numba does not notice.
+    """
+    uses = {path: imported(path.read_text("utf-8")) for folder in ("llm", "days", "experiments")
+            for path in (copy / folder).rglob("*.py")}
+    found, new = set(), {copy / file}
+    while new:
+        found |= new
+        names = {".".join(path.relative_to(copy).with_suffix("").parts).removesuffix(".__init__")
+                 for path in new}
+        new = {path for path, used in uses.items() if used & names} - found
+    return found
+
+
+def imported(text):
+    """The names of all modules that a source may import: of `from a import b`, a and a.b.
+
+    >>> sorted(imported("import c.d as e\\nfrom a import (\\n    b,  # note\\n    f as g)"))
+    ['a', 'a.b', 'a.f', 'c.d']
+    """
+    found = set()
+    for module, names in IMPORT.findall(text):
+        names = re.findall(r"([\w.]+)(?:\s+as\s+\w+)?", re.sub(r"#.*", "", names))
+        found |= {module, *(f"{module}.{name}" for name in names)} if module else set(names)
+    return found
 
 
 def restore(root, owners, copy, day):
     """Make a folder the tree as of that day: what differs is copied, what is more is removed.
 
-    Compiled code stays, and comes back with a file that comes back: it is made again only where
-    its source has another size or time.
+    Compiled code stays, and what is missing of it comes along: it is made again only where its
+    source has another size or time.
     """
     wanted = {path for path, owner in owners.items() if owner <= day}
     for folder, inside, names in os.walk(copy):
@@ -55,6 +90,13 @@ def restore(root, owners, copy, day):
     for path in wanted:
         if not (copy / path).is_file() or changed(root / path, copy / path):
             copy_file(root / path, copy / path)
+    for folder in {Path(path).parent for path in wanted if path.endswith(".py")}:
+        sources = {path.stem for path in (copy / folder).glob("*.py")}
+        for file in (root / folder / "__pycache__").glob("*.nb[ic]"):
+            target = copy / folder / "__pycache__" / file.name
+            if not target.exists() and file.name.split(".")[0] in sources:
+                target.parent.mkdir(exist_ok=True)
+                shutil.copy2(file, target)
 
 
 def changed(source, target):
