@@ -1,5 +1,6 @@
 # make run [DAY=35] [ARGS=--fast]   run one day of the course; the default trains the GPT
-# make test                         run every test, a file at a time on each core
+# make test                         run every test, a file at a time on each core (so the BLAS
+#                                   of each has one thread: threads of several would only wait)
 # Both make .venv and install requirements.txt first, once, and again when it has changed.
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ run: .venv/.installed
 	@$(PY) -m days run $(DAY) $(ARGS)
 
 test: .venv/.installed
-	@$(PY) -m pytest -n auto --dist loadfile
+	@OPENBLAS_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 .venv/.installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \

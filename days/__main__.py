@@ -1,6 +1,7 @@
 """`python -m days`: the course map, and the commands to run, test, drill and verify the days."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
@@ -72,6 +73,8 @@ def parser():
                         help="also list every number in a Measure that no run stands behind")
     verify.add_argument("--days", metavar="A-B", help="only these days, as 7 or 1-15 or 1,4,9-12")
     verify.add_argument("--jobs", type=int, default=2, help="how many to run side by side (2)")
+    verify.add_argument("--minutes", type=float, default=math.inf, metavar="M",
+                        help="plant no further mistake after M minutes, and say how many are left")
     return top
 
 
@@ -149,7 +152,7 @@ def dispatch(options):
     if options.jobs < 1:
         raise UsageError("--jobs must be 1 or more")
     return verify.verify(ROOT, options.quick, span(options.days), options.jobs,
-                         options.numbers)
+                         options.numbers, options.minutes)
 
 
 def span(text):

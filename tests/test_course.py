@@ -690,6 +690,9 @@ def test_at_each_day_of_the_replay_no_file_of_a_later_day_is_there(mini, jobs):
     tally = replay.Tally()
     replay.replay(mini, None, jobs, tally)
     assert tally == replay.Tally(days=2, mistakes=4, solutions=2, faults=[])
+    tally = replay.Tally()
+    replay.replay(mini, None, jobs, tally, minutes=0)
+    assert tally == replay.Tally(days=2, mistakes=0, solutions=2, faults=[], left=4)
 
 
 def test_a_copy_becomes_the_tree_of_another_day(mini, tmp_path):

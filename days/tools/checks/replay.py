@@ -10,6 +10,7 @@ a queue, is made the tree of that day, and does the day's jobs one after another
 it is made that tree again, so that nothing a job has written can help or harm the next one.
 """
 
+import math
 import queue
 import subprocess
 import tempfile
@@ -32,11 +33,15 @@ class Tally:
     mistakes: int = 0
     solutions: int = 0
     faults: list = field(default_factory=list)
+    left: int = 0              # mistakes that were not planted, because the time was over
 
 
-def replay(root, chosen, jobs, tally):
-    """Check the chosen days (None: all), each in the tree as of that day."""
-    owners = ownership.owners_of(root)
+def replay(root, chosen, jobs, tally, minutes=math.inf):
+    """Check the chosen days (None: all), each in the tree as of that day.
+
+    After so many minutes no further mistake is planted; all else is still done, for every day.
+    """
+    owners, deadline = ownership.owners_of(root), time.monotonic() + 60 * minutes
     waiting, found, stopped = queue.SimpleQueue(), {}, threading.Event()
     days = [day for day in ownership.days_in(owners) if chosen is None or day in chosen]
     for day in days:
@@ -50,7 +55,7 @@ def replay(root, chosen, jobs, tally):
                 assert_wins(copy)
                 while not stopped.is_set():
                     day = waiting.get_nowait()
-                    found[day] = replay_day(root, owners, copy, day, stopped)
+                    found[day] = replay_day(root, owners, copy, day, stopped, deadline)
             except queue.Empty:
                 pass
             except BaseException:
@@ -69,9 +74,10 @@ def replay(root, chosen, jobs, tally):
         tally.mistakes += found[day].mistakes
         tally.solutions += found[day].solutions
         tally.faults += found[day].faults
+        tally.left += found[day].left
 
 
-def replay_day(root, owners, copy, day, stopped):
+def replay_day(root, owners, copy, day, stopped, deadline=math.inf):
     """Test, run, figure, exercises, then mistakes, each with what it found; one line for all."""
     started, tally = time.perf_counter(), Tally(days=1)
 
@@ -92,6 +98,9 @@ def replay_day(root, owners, copy, day, stopped):
         tally.solutions += solved
     if not checks[0][0]:        # where the test fails by itself no mistake can be judged
         for planted in safe_mistakes(root, day):
+            if time.monotonic() > deadline:
+                tally.left += 1
+                continue
             faults, caught = job(lambda copy, day, m=planted: trials.mistake(copy, day, m))
             tally.faults += faults
             tally.mistakes += caught

@@ -1,5 +1,6 @@
 """`python -m days verify`: the static checks, then the replay of the course, day after day."""
 
+import math
 import time
 
 from days.harness import console, say
@@ -8,8 +9,11 @@ from days.tools.checks.numbers import listed
 from days.tools.data import scratch
 
 
-def verify(root, quick=False, days=None, jobs=2, numbers=False):
-    """Check everything, tell every fault; status 1 if there is one."""
+def verify(root, quick=False, days=None, jobs=2, numbers=False, minutes=math.inf):
+    """Check everything, tell every fault; status 1 if there is one.
+
+    minutes: after so many of the replay no further mistake is planted, and the last line says so.
+    """
     started = time.perf_counter()
     faults = static.faults(root, days)
     made = static.pages(root) if days is None else []       # they speak of all days
@@ -19,7 +23,7 @@ def verify(root, quick=False, days=None, jobs=2, numbers=False):
     tally = replay.Tally()
     if not quick:
         scratch.share_cores(jobs)
-        replay.replay(root, days, jobs, tally)
+        replay.replay(root, days, jobs, tally, minutes)
         faults += tally.faults
     screen = console()
     if numbers:
@@ -30,6 +34,7 @@ def verify(root, quick=False, days=None, jobs=2, numbers=False):
     for fault in faults:
         screen.print(f"  {fault}", markup=False, soft_wrap=True)
     done = "static checks" if quick else (
-        f"{tally.days} days, {tally.mistakes} mistakes caught, {tally.solutions} solutions passed")
+        f"{tally.days} days, {tally.mistakes} mistakes caught, {tally.solutions} solutions passed"
+        + (f", {tally.left} mistakes left out, the time was over" if tally.left else ""))
     screen.print(f"verify: {done}, {len(faults)} faults", markup=False)
     return 1 if faults else 0
