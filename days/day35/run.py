@@ -153,7 +153,8 @@ def draw(result, path):
                label=f"{result.ngram_order}-gram, all held-out: {result.ngram_nats_per_char:.2f}")
     ax.plot(result.seconds, result.together_nats_per_char, "D", color=blue, ms=6,
             label=f"GPT and counted tokens together: {result.together_nats_per_char:.2f}")
-    low = min(result.ngram_nats_per_char, result.val_nats_per_char, result.together_nats_per_char)
+    low = min(result.ngram_nats_per_char, result.val_nats_per_char, result.together_nats_per_char,
+              *result.curve_loss)
     ax.set_ylim(low - 0.1, max(result.curve_loss[0] * 0.8, low + 1))
     ax.set_xlabel("seconds of training on this machine")
     ax.set_ylabel("loss, nats per character")
