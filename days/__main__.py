@@ -149,8 +149,8 @@ def dispatch(options):
         from days.tools.author import record
         return record.record(ROOT, sorted(span(",".join(options.days))), options.full)
     from days.tools.checks import verify
-    if options.jobs < 1:
-        raise UsageError("--jobs must be 1 or more")
+    if options.jobs < 1 or not options.minutes >= 0:
+        raise UsageError("--jobs must be 1 or more, and --minutes 0 or more")
     return verify.verify(ROOT, options.quick, span(options.days), options.jobs,
                          options.numbers, options.minutes)
 
