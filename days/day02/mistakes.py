@@ -33,3 +33,13 @@ MISTAKES = [
         symptom="man : woman = king : king. Every analogy answers itself.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/tensors/timing.py", "batch[key] = 1 + int(at_least / max(1e-9, first))",
+     "the larger of two numbers does not depend on their order"),
+    ("llm/tensors/vectors.py",
+     "largest = np.abs(x).max(axis=1, keepdims=True)                   # (N, 1)",
+     "x has two axes, and axis 1 is the last"),
+    ("llm/tensors/word_vectors.py", "return np.log(np.maximum(1.0, ratio))",
+     "the larger of two numbers does not depend on their order"),
+]
