@@ -464,6 +464,11 @@ def test_half_weights_begin_rounded_and_pass_the_state_on():
     assert inner.t["p"] == 5
 
 
+def test_numpy_adds_up_a_product_of_float16_in_float32():
+    ones = np.ones((1, 5000), np.float16)
+    assert (ones @ ones.T)[0, 0] == 5000                       # float16 itself would stop at 2048
+
+
 def test_underflow_counts_zeros_subnormals_and_infinities():
     g = f32(0, 1e-8, 1e-6, -1, 1e5)
     assert study.underflow(g, 1) == [.25, .25, .25]

@@ -70,7 +70,7 @@ def measure(fast, seed):
 
 
 def table(result):
-    rows = [["trained with", "nats", "lowest to highest", "less float32", "skipped", "last scale"]]
+    rows = [["trained with", "nats", "lowest to highest", "minus float32", "skipped", "last scale"]]
     base = result.ways[0][1]
     for name, nats, skipped, scale in result.ways:
         away = np.subtract(nats, base)
