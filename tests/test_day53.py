@@ -775,6 +775,8 @@ def test_your_own_file_is_learned_from(tmp_path, capsys):
     assert "11 examples learned; on 1 others" in " ".join(err.split())
     assert "1 of 13 examples are left out" in err and "line 13" in err
     assert "Say j." in out
+    own.learn(base(True), written(tmp_path, *lines[:3]), 1, 0)       # too few for a test of others
+    assert "3 examples learned; on the same 3:" in " ".join(capsys.readouterr().err.split())
     pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
     long = {"instruction": "x" * 300, "output": "y"}
     for record, what in ((pair, "line 1: two answers"), (long, "no example fits")):

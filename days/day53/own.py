@@ -18,8 +18,9 @@ RATE = 1e-3
 
 
 def learn(start, path, steps, seed):
-    """Fine-tune a copy of the base on the file; one line in ten, if there are so many, is kept for
-    a test. Prints the loss before and after, and answers to the first prompts.
+    """Fine-tune a copy of the base on the file; one line in ten is kept for a test. Fewer than
+    ten are all learned, and looked at again. Prints the loss before and after, and answers to the
+    first prompts.
 
     Raises UsageError or TextError, one line with the line of the file, where it cannot be used.
     """
@@ -38,8 +39,9 @@ def learn(start, path, steps, seed):
         fit(parameters, sft_loss(model, borders), batches, optimizer, WarmupCosine(RATE, 10),
             steps=steps, hooks=[lambda step: tick(1, f"loss {step.loss:.2f}")])
     speakers.append(Speaker(*gpt_weights(model.state_dict(), start.config), start.tokenizer))
-    say(f"{len(train)} examples learned; on {len(test)} {'others' if len(test) < len(kept) else ''}"
-        f": {before:.2f} nats per answer token before, {evaluate(model, cut(test)):.2f} after")
+    on = f"{len(test)} others" if len(test) < len(kept) else f"the same {len(test)}"
+    say(f"{len(train)} examples learned; on {on}: {before:.2f} nats per answer token "
+        f"before, {evaluate(model, cut(test)):.2f} after")
     print_table([["prompt", "wanted", "before", "after"],
                  *([m[-2].content, m[-1].content, *(s.answer(m[:-1]) for s in speakers)]
                    for m, _ in test[:8])], "the first eight prompts of the test")

@@ -1,7 +1,7 @@
 """Day 53 · SmolLM2 learns a new format: a story's beginning in, one line of JSON out.
 
 The prompt is the story alone; nothing says what to do with it. So what the model does before
-training is its own idea, and what it does afterwards it has from a few hundred examples.
+training is its own idea, and what it does afterwards it has from fewer than fifty examples.
 """
 
 import json
