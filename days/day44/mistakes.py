@@ -8,8 +8,9 @@ MISTAKES = [
         file="llm/quantize/int8.py",
         right="    steps = quantised.q.astype(np.int16) - spread(",
         wrong="    steps = quantised.q - spread(",
-        symptom="Symmetric tensors are right. With a zero of −78 every number above 0.5 comes "
-                "back negative: 127 + 78 does not fit in 8 bits, and NumPy does not warn."),
+        symptom="Symmetric tensors are right. With a zero of −78 every number of more than "
+                "127 steps comes back negative: 127 + 78 does not fit in 8 bits, and NumPy "
+                "does not warn."),
     Mistake(
         title="The range need not contain 0",
         file="llm/quantize/int8.py",

@@ -12,7 +12,7 @@ NORMS = {"norm1": "qkv", "norm2": "up"}
 
 
 def in_activations(arch, weights, size, channel):
-    """One channel behind every norm `size` times as large, the weights that it meets smaller."""
+    """One channel behind both norms of each block `size` times as large, its weights smaller."""
     divisor = np.ones(arch.C, np.float32)
     divisor[channel] = 1 / size
     return smoothed(arch, weights, lambda name: divisor)
@@ -44,7 +44,7 @@ def smoothed(arch, weights, divisor):
 
 
 def smoothquant(arch, weights, windows, alpha=0.5):
-    """SmoothQuant, its largest activations measured on windows."""
+    """SmoothQuant behind both norms of each block, its largest activations measured on windows."""
     seen = inputs_seen(arch, weights, windows)
     return smoothed(arch, weights, lambda name: factors(
         np.abs(seen[name]).max(axis=0), np.abs(weights[name]).max(axis=1), alpha))
