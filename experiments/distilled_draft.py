@@ -2,12 +2,11 @@
 
     python experiments/distilled_draft.py [--fast] [--json] [--out DIR]
 
-Drafts of one size for the reader's GPT of day 35. Rates and temperatures are tried from one seed
-and compared on the first half of the held-out text. Then each kind, at its best setting, is
-trained from three other seeds and measured on the second half: what share of its guesses the
-target would keep, and what the draft itself pays for the text. A step of distillation also runs
-the target and takes about two and a half times as long, so the text has two rows: one for as many
-steps, one for as much time.
+Drafts of one size for the reader's GPT of day 35. Rates are tried from one seed and compared on
+the first half of the held-out text. Then each kind, at its best rate, is trained from three other
+seeds and measured on the second half: what share of its guesses the target would keep, and what
+the draft itself pays for the text. A step of distillation also runs the target and takes about two
+and a half times as long, so the text has two rows: one for as many steps, one for as much time.
 """
 
 import argparse
@@ -37,7 +36,6 @@ KINDS = {                                                     # what changes, an
     "text, 500 steps": ({"kind": "text", "steps": 500}, LOW),
     "text, 1,250 steps": ({"kind": "text", "steps": 1250}, HIGH),
     "distilled, 500 steps": ({"steps": 500}, HIGH)}
-
 
 
 def experiment(fast):
