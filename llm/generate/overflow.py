@@ -14,7 +14,7 @@ from llm.generate.decode import check_ids, decode
 def read_half_again(cache, past):
     """Forget all and read the last half window again: exact for what is left, any positions.
 
-    A token then has T/2 … T before it. Costs one more token read for each token of the text.
+    A token then has T/2 … T − 1 before it. Costs one more token read for each token of the text.
     """
     cache.reset()
     return past[len(past) - cache.T_max // 2:]
