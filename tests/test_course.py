@@ -7,6 +7,7 @@ the tree they look at is small.
 import doctest
 import json
 import os
+import queue
 import shutil
 import signal
 import subprocess
@@ -747,6 +748,25 @@ def test_what_is_compiled_of_a_mistake_and_of_its_importers_is_thrown_away(mini,
     assert [path.name for path in folder.glob("*.nb?")] == ["innermost.f-1.py311.nbi"]
 
 
+def test_compiled_code_of_a_mutant_does_not_outlive_it_in_those_that_call_it(mini, tmp_path):
+    text = '"""Day 01 · Inner."""\nimport numba\nONE = 1\n'
+    put(mini, "llm/functions/inner.py", text)
+    put(mini, "llm/functions/outer.py", '"""Day 01 · Outer."""\nfrom llm.functions import inner\n')
+    compiled = "llm/functions/__pycache__/outer.f-1.py311.nbi"
+    put(mini, compiled, "of the tree")
+    copy, copies = tmp_path / "copy", queue.SimpleQueue()
+    scratch.fill(mini, ownership.owners_of(mini), copy, lambda owner: True)
+    copies.put(copy)
+    put(copy, "tests/test_day01.py", "from pathlib import Path\n\n\ndef test_one():\n"
+        f"    stale = Path({compiled!r})\n    assert not stale.exists()\n"
+        "    stale.write_text('of the mutant')\n")
+    mutant = next(m for m in mutants.mutants_of("llm/functions/inner.py", text) if m.new == "2")
+    assert (copy / compiled).read_text() == "of the tree"
+    assert mutants.survived(mini, copies, 1, mutant, 60)
+    assert (copy / compiled).read_text() == "of the tree"
+    assert (copy / mutant.file).read_text(encoding="utf-8") == text
+
+
 def test_replay_compares_the_figure_with_a_fresh_one(mini):
     put(mini, "days/day01/figure.svg", "<svg/>\n")
     swap(mini, "days/day02/run.py", "path.write_text(", "1 / 0 + path.write_text(")
@@ -1462,6 +1482,7 @@ def test_the_examples_of_the_mathematics_page_are_what_python_answers():
 
 STARTED = '''
 import os
+import queue
 from dataclasses import dataclass
 from days.harness import main
 

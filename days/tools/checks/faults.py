@@ -258,10 +258,12 @@ def healthy(copy, faults):
 def missed_by(root, copies, fault):
     """What is wrong with one fault's test; "" where it notices the fault."""
     copy = copies.get()
-    path, title = copy / fault.file, f"day {fault.day:02d}, {fault.file}: {fault.wrong.strip()}"
+    title = f"day {fault.day:02d}, {fault.file}: {fault.wrong.strip()}"
     try:
         scratch.plant(copy, fault)
-        done = scratch.pytest(copy, fault.day, "-x", "-q", "-k", fault.test, timeout=PATIENCE)
+        scratch.forget_compiled(copy, fault.file)
+        done = scratch.pytest(copy, fault.day, "-x", "-q", "-k", fault.test, timeout=PATIENCE,
+                              PYTHONDONTWRITEBYTECODE="1")
         if done.returncode == scratch.CAUGHT:
             return ""
         how = {0: f"{fault.test} passes", NO_TEST: f"there is no {fault.test}"}
@@ -271,5 +273,5 @@ def missed_by(root, copies, fault):
     except ValueError:
         return f"{title}\n  its right line no longer stands there once: write the fault anew"
     finally:
-        scratch.copy_file(root / fault.file, path)
+        scratch.restore_file(root, copy, fault.file)
         copies.put(copy)

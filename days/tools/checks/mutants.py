@@ -194,11 +194,13 @@ def survived(root, copies, day, mutant, limit):
     right = (root / mutant.file).read_text(encoding="utf-8")
     try:
         (copy / mutant.file).write_text(mutant.apply(right), encoding="utf-8", newline="")
-        return scratch.pytest(copy, day, "-x", timeout=limit).returncode == 0
+        scratch.forget_compiled(copy, mutant.file)
+        return scratch.pytest(copy, day, "-x", timeout=limit,
+                              PYTHONDONTWRITEBYTECODE="1").returncode == 0
     except subprocess.TimeoutExpired:
         return False                                # it hangs: anybody notices that
     finally:
-        scratch.copy_file(root / mutant.file, copy / mutant.file)
+        scratch.restore_file(root, copy, mutant.file)
         copies.put(copy)
 
 

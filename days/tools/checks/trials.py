@@ -78,13 +78,6 @@ def stubs(copy, day):
             if not line.startswith("not yet started ")], 0
 
 
-def forget(paths):
-    """Throw away what Numba has compiled of these files."""
-    for path in paths:
-        for file in scratch.compiled(path):
-            file.unlink(missing_ok=True)
-
-
 def mistake(copy, day, planted):
     """With the mistake in place the day's test fails.
 
@@ -98,13 +91,11 @@ def mistake(copy, day, planted):
         scratch.plant(copy, planted)
     except ValueError:
         return [], 0            # the static checks have told that it cannot be planted
-    compiled = "kernels" in planted.file or "numba" in path.read_text("utf-8")
-    changed = scratch.importers(copy, planted.file) if compiled else ()
     try:
-        forget(changed)
+        scratch.forget_compiled(copy, planted.file)
         done = scratch.pytest(copy, day, "-x", timeout=PATIENCE, PYTHONDONTWRITEBYTECODE="1")
     finally:
-        forget(changed)
+        scratch.forget_compiled(copy, planted.file)
     if done.returncode == scratch.CAUGHT:
         return [], 1
     how = "passes" if done.returncode == 0 else f"ends with status {done.returncode}, not 1"

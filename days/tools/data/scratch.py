@@ -62,6 +62,24 @@ def importers(copy, file):
     return found
 
 
+def forget_compiled(copy, file):
+    """Throw away what Numba has made of a file and of those that import it; returns their paths."""
+    if "kernels" not in file and "numba" not in (copy / file).read_text("utf-8"):
+        return set()
+    paths = importers(copy, file)
+    for path in paths:
+        for old in compiled(path):
+            old.unlink(missing_ok=True)
+    return paths
+
+
+def restore_file(root, copy, file):
+    """Put a file that was changed back, and the right compiled code of what imports it."""
+    stale = forget_compiled(copy, file)
+    for path in {copy / file, *stale}:
+        copy_file(root / path.relative_to(copy), path)
+
+
 def imported(text):
     """The names of all modules that a source may import: of `from a import b`, a and a.b.
 
