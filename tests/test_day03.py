@@ -202,14 +202,18 @@ def test_empty_arrays_and_arrays_without_axes():
     assert array(3.5).shape == () and array(3.5).tolist() == 3.5 and len(array([[1, 2]])) == 1
     assert (array(2) * array(3)).item() == 6
     assert array([[], []]).reshape(0, 7).shape == (0, 7)
+    nothing = array([[1, 2, 3], [4, 5, 6]])[:, :0]             # no elements to lie apart
+    assert nothing.is_contiguous is True and nothing.contiguous() is nothing
     assert (full((2, 0), 1) @ full((0, 3), 1)).tolist() == [[0, 0, 0], [0, 0, 0]]
     assert np.isnan(array([np.nan, 1.0]).max().item()) and np.isnan(array([]).mean().item())
 
 
 def test_repr_shows_values_shape_and_dtype():
     assert repr(array([[1, 2], [3, 4]])) == "Array([[1, 2], [3, 4]], shape=(2, 2), dtype=int64)"
-    assert repr(full((9,), 1.5)) == (
-        "Array([1.5, 1.5, 1.5, …, 1.5, 1.5, 1.5], shape=(9,), dtype=float32)")
+    assert repr(full((6,), 1.5)) == (
+        "Array([1.5, 1.5, 1.5, 1.5, 1.5, 1.5], shape=(6,), dtype=float32)")
+    assert repr(full((7,), 1.5)) == (
+        "Array([1.5, 1.5, 1.5, …, 1.5, 1.5, 1.5], shape=(7,), dtype=float32)")
 
 
 @pytest.mark.parametrize("wrong, message", [

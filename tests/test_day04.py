@@ -1,5 +1,7 @@
 """Day 04: every way to multiply gives the same product; the roofline's arithmetic."""
 
+import contextlib
+import io
 import json
 import os
 from types import SimpleNamespace
@@ -147,8 +149,26 @@ def test_walking_along_rows_fetches_a_sixteenth_of_the_lines(monkeypatch):
 def test_blas_can_be_asked_without_failing_anywhere():
     blas = roofline.Blas()
     before = blas.threads()
+    assert isinstance(blas.kernel, str) and isinstance(before, int) and before >= 0
+    blas.set_threads(1)
+    assert blas.threads() == min(before, 1)                  # 0: it cannot be asked
     blas.set_threads(before or 1)
-    assert isinstance(blas.kernel, str) and blas.threads() == before
+    assert blas.threads() == before
+
+
+def test_another_process_is_asked_for_a_kernel_and_believed_only_if_it_took_it(monkeypatch):
+    def here(command, env, **options):
+        """Runs the script in this process, which has a kernel already."""
+        asked.append(env["OPENBLAS_CORETYPE"])
+        with contextlib.redirect_stdout(io.StringIO()) as said:
+            exec(command[2], {})
+        return SimpleNamespace(stdout=said.getvalue())
+
+    asked = []
+    monkeypatch.setattr(roofline.subprocess, "run", here)
+    mine = roofline.Blas().kernel
+    assert roofline.blas_with(mine, 8) > 0 and roofline.blas_with("Abacus", 8) == 0
+    assert asked == [mine, "Abacus"]
 
 
 def test_all_ways_of_the_run_agree():

@@ -32,3 +32,10 @@ MISTAKES = [
         symptom="(3, 1) + (1, 4) walks out of the buffer instead of repeating.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/tensors/strides.py", "length, stride = left.pop() if left else (2, 1)",
+     "without a run there is one element, and every new axis is of length 1 whatever is left"),
+    ("llm/tensors/walk.py", "return max(x, y) if code == MAXIMUM else min(y, x)",
+     "NaN is gone by then, so only the sign of a zero can depend on the order"),
+]

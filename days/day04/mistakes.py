@@ -32,3 +32,10 @@ MISTAKES = [
         symptom="A square product has an intensity of n / 4 instead of n / 6.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/tensors/matmul.py", "c3[j] += _dot(x, a3)",
+     "a scalar product does not depend on the order of its two vectors"),
+    ("llm/tensors/roofline.py", "return flops(m, k, n) / least_bytes(k, m, n, itemsize)",
+     "the three products m k, k n and m n stay the same three when m and k change places"),
+]
