@@ -1,4 +1,4 @@
-"""Day 43 · One token, five ways; where its time goes; and what a busy machine does to it."""
+"""Day 43 · One token, six ways; where its time goes; and what a busy machine does to it."""
 
 import time
 from dataclasses import dataclass

@@ -101,9 +101,9 @@ def rows_float32(data, x, work, y, K, first, last):
     """y[64·first : 64·last] = W x. 2·64·K FLOPs and 4·64·K bytes a tile.
 
     Four inputs a turn: y's tile is read and written once for 4·64 weights, from the nearest cache,
-    and the compiler turns the inner loop into whole registers. With eight, which saves a little
-    arithmetic, memory is read a third slower: the lines of a turn are then touched in an order
-    that the processor does not foresee.
+    and the compiler turns the inner loop into whole registers. With eight, which saves some
+    reads and writes of y, memory is read a quarter slower: it seems that the processor does not
+    foresee the order in which the lines of a turn are then touched.
     """
     w = data.view(np.float32)
     for tile in range(first, last):
