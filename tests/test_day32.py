@@ -1,6 +1,7 @@
 """Day 32 · Residual streams and dropout: means kept, one gate both ways, gradients that arrive."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from days.day32.probes import (
 )
 from days.day32.run import measure, typical, with_error
 from days.day32.tower import C, Tower
+from experiments.residual_causes import compared
+from experiments.residual_order import Variants
 from llm.functions.dropout import draw_kept, dropout, dropout_vjp
 from llm.grad import ops
 from llm.grad.check import check_pair
@@ -342,6 +345,22 @@ def test_through_24_layers_the_gradient_arrives_only_along_a_residual_stream():
     assert wide > 1.2 * s and wide * small == pytest.approx(s * g, rel=0.15)
     rate, expected, moved, *_ = result.dropout[0]
     assert rate == 0.1 and moved == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["post-norm ÷ width", "post-norm ÷ width, by a constant"])
+def test_divided_by_the_width_post_norm_starts_as_pre_norm(rng, name):
+    post = Variants.tower(SimpleNamespace(V=7), name, 0)
+    pre, ids = Tower(7, "pre-norm", np.random.default_rng(0)), rng.integers(7, size=(4, 16))
+    expected = pre.norm(pre.streams(ids)[-1]).data
+    assert rms(post.streams(ids)[-1].data - expected) < 0.45       # of 1: its widths are the law's
+    plain = Tower(7, "post-norm", np.random.default_rng(0))
+    assert rms(plain.streams(ids)[-1].data - expected) > 1
+
+
+def test_a_mean_of_quotients_is_not_a_quotient_of_means():
+    found = compared([(1, 0.5), (1, 1.5)])
+    assert found["quotient"] == 1 and found["mean of quotients"] == pytest.approx(4 / 3)
+    assert found["error"] == pytest.approx(0.5)                    # of two: |0.5| on both sides
 
 
 def test_what_is_dropped_is_zero_even_if_it_was_infinite():

@@ -140,7 +140,8 @@ def controls(V, kind, ids, T, seed):
     loss's gradient; of a random one that sets out from the last stream; of the same where, besides,
     none passes the scores; of the same with ReLU for GELU. Then the mean length of the paths of
     the third, and by the coins; last the sum of the squares of its path lengths over the square of
-    their sum, which is 1 if they are uncorrelated."""
+    their sum. If they are uncorrelated, the two agree in the mean over starts, each by itself; the
+    mean of this quotient is then still above 1."""
     model = Tower(V, kind, np.random.default_rng(seed))
     rng = np.random.default_rng(seed)
     batch = windows(ids, 8, T, rng)
@@ -242,11 +243,11 @@ def noisy(V, rate, ids, seed, draws):
     return float(expected), one, mean, one / draws**0.5
 
 
-def learn(model, ids, unseen, T, steps, rate, seed, advance):
+def learn(model, ids, unseen, T, steps, rate, seed, advance, warmup=None):
     """The same AdamW for all; the loss on unseen text afterwards. Steps that explode are left
-    out, as on day 19."""
+    out, as on day 19. Warmup takes a tenth of the steps unless it is given."""
     rng, optimizer = np.random.default_rng(seed), AdamW(model.named_parameters())
-    schedule = WarmupCosine(rate, max(steps // 10, 1))
+    schedule = WarmupCosine(rate, warmup or max(steps // 10, 1))
     for step in range(1, steps + 1):
         loss, _ = model.loss(*windows(ids, 8, T, rng))
         model.zero_grad()
