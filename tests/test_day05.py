@@ -43,6 +43,7 @@ def test_packed_runs_are_digits_in_base_v():
 def test_longest_is_the_last_length_that_fits():
     for v in (2, 3, 84, 256, 4096, 50257, 2**32):
         assert v ** longest(v) <= 2**64 < v ** (longest(v) + 1)
+    assert longest(1) == 64            # of one token any number would fit
 
 
 @pytest.mark.parametrize("order", [0, 1, 2, 5])

@@ -92,6 +92,7 @@ def test_every_context_sums_to_one(smoothing, order, vocab_size):
     rng = np.random.default_rng(order)
     ids = np.minimum(rng.geometric(0.3, 400) - 1, vocab_size - 1)
     model = NGram.fit(ids, order, vocab_size, smoothing)
+    assert len(model.lengths) == len(model.levels) and model.lengths[-1] == order
     for _ in range(40):  # most of these contexts were never seen
         p = model.distribution(rng.integers(0, vocab_size, rng.integers(0, 6)))
         assert p.shape == (vocab_size,)
@@ -245,3 +246,13 @@ def test_back_off_with_a_tiny_discount_is_still_a_distribution(ids, discount):
 
 def test_without_runs_that_were_seen_four_times_the_discounts_are_the_usual_ones():
     assert discounts(np.array([1, 1, 2, 3])).tolist() == [0.5, 1.0, 1.5]
+
+
+def test_a_discount_of_nothing_would_leave_unseen_tokens_nothing_so_the_usual_ones_are_taken():
+    none = np.repeat([1, 2, 3, 4], [6, 3, 4, 1])         # Y = 1/2, and 2 − 3 · 1/2 · 4/3 = 0
+    assert discounts(none).tolist() == [0.5, 1.0, 1.5]
+
+
+def test_before_the_first_level_all_tokens_are_equally_likely_so_the_unseen_share_is_their_number():
+    tokens = level(pack(np.array([0, 0, 2, 0, 3]), 1, 5), 5)              # 3 of 5 were seen
+    np.testing.assert_allclose(NGram(1, 5, "backoff").surely(tokens, None), [2 / 5])

@@ -8,7 +8,7 @@ import pytest
 
 from days.day08.run import measure
 from llm.functions.probability import cross_entropy, entropy, softmax
-from llm.generate.sample import gumbel_sample, sample, tempered
+from llm.generate.sample import gumbel_sample, sample, scaled, tempered
 
 SAMPLERS = [sample, gumbel_sample]
 HALVES = np.log([1 / 2, 1 / 4, 1 / 8, 1 / 8])  # the logits of the hand example
@@ -49,6 +49,7 @@ def test_a_uniform_number_on_the_border_belongs_to_the_next_id():
 def test_hand_example_of_temperature():
     assert tempered(HALVES, 0.5) == pytest.approx(np.array([16, 4, 1, 1]) / 22)
     assert tempered(HALVES, 1) == pytest.approx([1 / 2, 1 / 4, 1 / 8, 1 / 8])
+    assert (tempered(HALVES) == tempered(HALVES, 1)).all()
     root = np.sqrt([4, 2, 1, 1])
     assert tempered(HALVES, 2) == pytest.approx(root / root.sum())
     assert tempered(HALVES, 0).tolist() == [1, 0, 0, 0]
@@ -60,6 +61,12 @@ def test_hand_example_of_gumbel_max():
     rng = SimpleNamespace(gumbel=lambda size: noise)
     assert (HALVES + noise).round(2).tolist() == [-0.59, -0.19, -2.58, -0.58]
     assert gumbel_sample(HALVES, rng) == 1
+
+
+def test_scaled_logits_are_zero_at_the_best_token_at_every_temperature():
+    for temperature in (0, 1e-300, 0.5, 1, math.inf):
+        z = scaled(np.append(HALVES, -np.inf), temperature)
+        assert z[0] == z.max() == 0 and z[-1] == -np.inf
 
 
 # invariants, and frequencies against probabilities

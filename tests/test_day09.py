@@ -37,6 +37,7 @@ def test_the_hand_example():
     assert loss_and_gradient_of_counts(w, counts)[0] == pytest.approx(.6041, abs=5e-5)
     assert counted_loss(counts) == pytest.approx(.6 * np.log(3) - .4 * np.log(2))
     np.testing.assert_allclose(row_rates(counts), [[5], [10 / 3]])
+    assert counted_loss([[0, 1], [2, 2]]) == pytest.approx(.8 * np.log(2))  # one pair costs nothing
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -19,6 +19,8 @@ def test_the_hand_example():
     assert (w1.tolist(), b1.tolist(), w2.tolist(), b2.tolist()) == (
         [[1, 1]], [0, -1], [[2], [-2.5]], [1])
     assert network(np.array([[0.], [1], [2], [3]]), w1, b1, w2, b2)[:, 0].tolist() == [1, 3, 2.5, 2]
+    assert all(np.array_equal(a, b) for a, b in zip(through([0., 1, 3], [1., 3, 2]),
+                                                    (w1, b1, w2, b2)))
     one_piece = network(np.array([[.5]]), *through(np.array([0., 1]), np.array([0., 1])))
     assert one_piece.item() - .5**2 == .25 == 1**2 / 8 * 2      # x² is missed by the whole bound
 
@@ -81,6 +83,14 @@ def test_activations_keep_dtype_and_shape(f):
 
 
 @pytest.mark.parametrize("f", ALL)
+def test_lists_and_whole_numbers_are_taken_as_float64_where_the_function_leaves_the_integers(f):
+    expected = f(np.array([-2.0, 0, 3]))
+    for x in ([-2, 0, 3], [-2.0, 0.0, 3.0], np.array([-2, 0, 3])):
+        y = f(x)
+        assert np.array_equal(y, expected) and (f is relu or y.dtype == np.float64)
+
+
+@pytest.mark.parametrize("f", ALL)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_huge_inputs_are_harmless(f, dtype):
     x = np.array([-1000, -100, 0, 100, 1000], dtype)
@@ -124,7 +134,10 @@ def test_fitted_hinges_are_never_worse_in_the_mean_square():
     for m in (1, 3, 12):
         points = np.linspace(0, 3, m + 1)
         drawn = network(grid[:, None], *through(points, np.interp(points, grid, y)))[:, 0]
-        fitted = network(grid[:, None], *least_squares(points[:-1], grid, y))[:, 0]
+        parts = least_squares(points[:-1], grid, y)
+        lists = least_squares(*(a.tolist() for a in (points[:-1], grid, y)))
+        assert all(np.array_equal(a, b) for a, b in zip(parts, lists))
+        fitted = network(grid[:, None], *parts)[:, 0]
         assert np.mean((fitted - y) ** 2) <= np.mean((drawn - y) ** 2)
 
 

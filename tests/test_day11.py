@@ -115,6 +115,8 @@ def test_each_matrix_is_divided_by_the_root_of_its_inputs():
     for name, spread in {"table": 1, "w1": 1 / 12, "w2": 3 / 8}.items():  # 12² = 9 · 16, 8² = 64
         assert p[name].std() == pytest.approx(spread, rel=.05), name
     assert not p["b1"].any() and not p["b2"].any()
+    w2 = init(50, 9, 16, 64, np.random.default_rng(0))["w2"]             # scale is 1 if not said
+    np.testing.assert_allclose(3 * w2, p["w2"], rtol=1e-6)
 
 
 def test_a_run_beyond_all_known_runs_is_unknown():

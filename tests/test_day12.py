@@ -69,6 +69,13 @@ def test_the_step_grows_with_the_entry():
         assert found == pytest.approx(2 * x, rel=1e-8, abs=1e-9)
 
 
+def test_a_step_that_moves_an_entry_on_one_side_only_is_not_lost():
+    for x in (1.0, -1.0):            # the numbers below 1 in size are twice as dense as those above
+        x, step = np.array([x]), 0.8 * 2.0**-53
+        assert (x + step == x).item() != (x - step == x).item()
+        assert numerical_gradient(lambda z: z[0], x, step) == 1
+
+
 def test_central_differences_miss_by_h_squared_f3_over_6_and_forward_by_h_f2_over_2():
     x, h = np.array([0.7]), 1e-3
     miss = numerical_gradient(lambda z: np.sin(z[0]), x, step=h)[0] - math.cos(x[0])

@@ -226,6 +226,8 @@ def test_a_vowel_is_guessed_where_its_logit_is_above_zero():
     assert nats == pytest.approx((3 * math.log1p(math.exp(-0.5)) + math.log1p(math.exp(0.5))) / 4)
     theta[-1].data = -0.5
     assert evaluate(theta, contexts, after, 1, 1)[1] == 0.25
+    theta[-1].data = 0.0                                                  # at 0 it is none
+    assert evaluate(theta, contexts, after, 1, 1)[1] == 0.25
 
 
 def test_distances_leave_out_a_vowel_and_itself():

@@ -410,6 +410,13 @@ def test_an_array_is_fresh_if_nothing_else_that_the_vjp_knew_shows_its_memory():
     assert not walk.is_fresh(g[1:], (dout, g[1:]))    # itself a part of something
 
 
+def test_a_second_gradient_is_added_in_place_but_only_in_an_array_that_nobody_else_sees():
+    array = np.ones(3)
+    for owned in (False, True):
+        both, mine = walk.accumulate((array, owned), np.ones(3), True)
+        assert both.tolist() == [2.0] * 3 and mine and (both is array) == owned
+
+
 def test_an_output_that_no_vjp_needs_is_let_go():
     x = leaf(100_000)
 

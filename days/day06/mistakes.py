@@ -36,3 +36,9 @@ MISTAKES = [
                 "best k seems to lie V times higher than in the books.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/models/smoothing.py",
+     "steps = np.full(4, discount) if discount else discounts(level.counts)",
+     "only the first three are ever looked at"),
+]

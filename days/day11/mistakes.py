@@ -35,3 +35,9 @@ MISTAKES = [
                 "rows t·C to t·C + C − 1 of w1 are no longer those of position t.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/functions/embedding.py",
+     "embedding(np.empty((vocab_size, 1)), ids)  # says what is wrong with the ids",
+     "the rows that are looked up here are thrown away"),
+]

@@ -44,4 +44,7 @@ EQUIVALENT = [
     ("llm/grad/rules.py",
      "dw = x.reshape(-2, x.shape[-1]).T @ rows                      # (Cin, Cout)",
      "NumPy takes every negative length for the one to be found"),
+    ("llm/grad/more.py",
+     "share = dout.reshape(top.shape) / np.maximum(1, first.sum(axis=reduced, keepdims=True))",
+     "the larger of two numbers does not depend on their order"),
 ]

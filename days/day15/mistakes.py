@@ -34,3 +34,9 @@ MISTAKES = [
         wrong="    yield\n    _twins.reset(token)",
         symptom="After one failed run in a notebook everything is computed by the twin for ever."),
 ]
+
+EQUIVALENT = [
+    ("llm/grad/tensor.py",
+     "return value if isinstance(value, Tensor) else real(value).astype(tensor.dtype, copy=True)",
+     "a copy of a constant costs memory and time alone"),
+]

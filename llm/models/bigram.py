@@ -104,10 +104,10 @@ def late_gap(counts, rate):
     """
     counts = np.asarray(counts, dtype=np.float64)
     vocab_size = len(counts)
-    share = counts.sum(axis=1) / counts.sum()        # (V,)
+    occurs = counts.sum(axis=1) > 0                  # (V,)
     seen = (counts > 0).sum(axis=1)                  # (V,)
     rate = np.broadcast_to(rate, (vocab_size, 1))[:, 0]
-    return float((share > 0) @ ((vocab_size - seen) * seen / (vocab_size * rate)))
+    return float(occurs @ ((vocab_size - seen) * seen / (vocab_size * rate)))
 
 
 def square(w):

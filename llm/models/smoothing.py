@@ -74,7 +74,7 @@ def discounts(counts):
     """The three discounts of modified Kneser–Ney, from how many runs were seen 1, 2, 3, 4 times.
 
     Source: Chen & Goodman (1998), section 3; `FALLBACK` where one of those numbers is 0 or a
-    discount comes out negative (few runs, or a level where all are common).
+    discount comes out at 0 or below (few runs, or a level where all are common).
 
     >>> discounts(np.repeat([1, 2, 3, 4], [100, 50, 30, 20]))  # Y = 100 / (100 + 2 · 50) = 1/2
     array([0.5       , 1.1       , 1.66666667])
