@@ -7,7 +7,7 @@ import pytest
 
 from days.day17.run import HIGH, LOW, letter_pairs, measure, noise
 from llm.grad.tensor import Tensor
-from llm.train.sgd import SGD, best_descent, best_momentum, best_nesterov
+from llm.train.sgd import SGD, best_descent, best_momentum, best_nesterov, restore
 
 
 def parameter(values, dtype=np.float64):
@@ -183,7 +183,7 @@ def test_bad_input_is_refused_with_the_cure():
     with pytest.raises(ValueError, match=r"v.p has shape \(2,\).*\(1,\)"):
         SGD(p, 0.9).load_state_dict({"v.p": np.zeros(2)})
     for low, high in ((0.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (1.0, math.inf)):
-        for best in (best_descent, best_momentum):
+        for best in (best_descent, best_momentum, best_nesterov):
             with pytest.raises(ValueError, match="0 < low ≤ high"):
                 best(low, high)
 
@@ -213,3 +213,12 @@ def test_a_state_of_another_shape_or_with_other_names_is_refused(state):
     optimizer = SGD({"p": parameter(np.ones((3, 2)))}, momentum=0.9)
     with pytest.raises(ValueError, match="shape \\(2, 3\\)|does not fit"):
         optimizer.load_state_dict(state)
+
+
+@pytest.mark.parametrize("damaged", [[-1e-9, 1.0], [1.0, math.nan]])
+def test_a_state_of_squares_is_refused_where_it_is_negative_or_nan_and_no_other_is(damaged):
+    mine = {"v.p": np.zeros(2), "s.p": np.zeros(2)}
+    restore(mine, {"v.p": np.array([-2.0, 0.5]), "s.p": np.array([0.0, 0.5])}, squares=("s.",))
+    with pytest.raises(ValueError, match="s.p is a mean of squares and negative, or NaN"):
+        restore(mine, {"v.p": np.ones(2), "s.p": np.array(damaged)}, squares=("s.",))
+    assert mine["v.p"].tolist() == [-2.0, 0.5] and mine["s.p"].tolist() == [0.0, 0.5]

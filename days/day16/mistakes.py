@@ -53,3 +53,12 @@ MISTAKES = [
         wrong="return weight * a + (1 - weight) * b",
         symptom="No weight makes the mixture better than the better of the two models."),
 ]
+
+EQUIVALENT = [
+    ("llm/models/neural_ngram.py",
+     "parts.append(np.take_along_axis(logp, chosen, 1)[:, 0].astype(np.float64))",
+     "logp has two axes, and axis 1 is the last"),
+    ("llm/models/neural_ngram.py",
+     "return np.logaddexp(b + np.log1p(-np.float64(weight)), a + np.log(np.float64(weight)))",
+     "a sum of two numbers does not depend on their order"),
+]

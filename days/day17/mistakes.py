@@ -32,3 +32,9 @@ MISTAKES = [
         symptom="Right as long as gradients are new arrays; with accumulated gradients, or a "
                 "norm that is logged after the step, numbers grow from nowhere."),
 ]
+
+EQUIVALENT = [
+    ("llm/train/sgd.py",
+     "return {name: np.zeros_like(p.data, np.promote_types(np.float32, p.dtype))",
+     "the wider of two types does not depend on their order"),
+]
