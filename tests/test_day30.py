@@ -8,6 +8,7 @@ import pytest
 from days.day29.model import AttentionLM, loss_by_place
 from days.day30.paths import Hidden, loss_by_way, loss_without
 from days.day30.run import measure, parts
+from experiments.moved_places import NoNorm, Twice
 from llm.functions.attention import attention
 from llm.functions.heads import multi_head, multi_head_vjp
 from llm.grad.check import check_pair
@@ -237,6 +238,18 @@ def test_moving_no_way_and_all_ways_are_the_models_own_losses(rng):
         model.positions = Moved(start)
         assert found[way] == pytest.approx(loss_by_place(model, ids, 6, 64)[3:].mean(), abs=1e-5)
     assert len({round(nats, 6) for nats in found.values()}) == len(found)
+
+
+def test_waves_of_mean_0_leave_layernorm_nothing_to_subtract(rng):
+    x = Tensor(np.zeros((1, 40, 8)))
+    free, twice = Twice(-1)(x).data[0], Twice(1)(x).data[0]
+    assert np.abs(free.mean(axis=1)).max() < 1e-15 < 0.1 < twice.mean(axis=1).std()
+    assert (np.abs(free) == np.abs(twice)).all() and (free[:, :4] == sinusoids(40, 4, float)).all()
+    model = AttentionLM(11, 8, 2, 1, rng, Twice(-1))
+    model.norms = [NoNorm()]
+    ids = rng.integers(0, 11, 300)
+    found = loss_by_way(model, ids, 6, 40, 64)                  # with the model's own waves
+    assert found["none"] == pytest.approx(loss_by_place(model, ids, 6, 64)[3:].mean(), abs=1e-5)
 
 
 def test_hidden_keys_are_hidden_from_late_queries_only(rng):

@@ -6,7 +6,6 @@ from days.day29.model import loss_by_place, windows
 from llm.functions.heads import PositionRule, multi_head
 from llm.functions.probability import log_softmax
 from llm.grad.tensor import Tensor, no_grad
-from llm.layers.positions import sinusoids
 
 WAYS = {"queries": "q", "keys": "k", "queries and keys": "qk", "values": "v",
         "the sum that goes on": "x", "all": "qkvx"}
@@ -27,12 +26,13 @@ class Hidden(PositionRule):
 def loss_by_way(model, ids, T, start, n, seed=1):
     """Nats at the later half of windows of T, where positions from `start` on enter by some ways.
 
-    model: of one layer, with sinusoids. Returns {way: nats}; elsewhere the window starts at 0.
+    model: of one layer, with added positions. Returns {way: nats}; else the window starts at 0.
     """
     rng, way_of = np.random.default_rng(seed), {"none": "", **WAYS}
     (norm,), (layer,) = model.norms, model.layers
     totals, count = dict.fromkeys(way_of, 0.0), 0
-    waves = sinusoids(start + T, model.embed.table.shape[1])
+    nothing = np.zeros((1, start + T, model.embed.table.shape[1]), np.float32)
+    waves = model.positions(Tensor(nothing)).data[0]                         # (start + T, C)
     for _ in range(0, n, 32):
         inputs, targets = windows(ids, 32, T, rng)
         with no_grad():
