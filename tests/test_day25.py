@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from days.day25.run import measure
+from experiments.bpe_training import heap_moves, replayed, without_compiler
 from llm.data.download import TextError
 from llm.tokens.bpe import BPE, VocabularyError
 from llm.tokens.engine import encoder, stream, words
@@ -795,6 +796,16 @@ def test_training_does_not_learn_from_special_tokens(rule):
     assert ids == [tokenizer.specials["<|x|>b"], tokenizer.specials["<|x|>"]]
     with pytest.raises(ValueError, match="encodes str"):
         FastBPE.train([b"low"], 300, specials=["<|x|>"])
+
+
+def test_the_heap_alone_does_what_it_does_in_training():
+    text = "low low lower newest " * 9
+    symbols = np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+    moves = heap_moves(symbols, np.array([0, len(symbols)]), np.array([1]), 12)
+    pops = int((moves[:, 0] > 0).sum())
+    assert 12 <= pops < len(moves)
+    assert replayed(moves) == len(moves) - 2 * pops
+    assert min(without_compiler(text, 12, 1)) > 0           # raises if merges differ
 
 
 def test_letters_marks_digits_and_circled_letters_make_words():
