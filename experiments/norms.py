@@ -73,6 +73,18 @@ def turns(kind, factor, seen, size, steps, rate=1e-3):
     return statistics.mean(found)
 
 
+def grown(score, grow):
+    """{k: score(k)}, from −1 to 1 and grown until the best has BEYOND on either side."""
+    grid = {k: score(k) for k in (-1, 0, 1)}
+    for _ in range(grow):
+        best = min(grid, key=grid.get)
+        missing = [k for k in range(best - BEYOND, best + BEYOND + 1) if k not in grid]
+        if not missing:
+            break
+        grid[missing[0]] = score(missing[0])
+    return grid
+
+
 def measure(fast):
     corpus = load_or_default("shakespeare", say)
     tokenizer = CharTokenizer.from_text(corpus.text)
@@ -90,13 +102,7 @@ def measure(fast):
 
             def score(k, scored=scored):
                 return statistics.mean(scored(k, seed, 0) for seed in CHOOSE[:1 if fast else None])
-            grid = {k: score(k) for k in (-1, 0, 1)}
-            for _ in range(0 if fast else GROW):
-                best = min(grid, key=grid.get)
-                missing = [k for k in range(best - BEYOND, best + BEYOND + 1) if k not in grid]
-                if not missing:
-                    break
-                grid[missing[0]] = score(missing[0])
+            grid = grown(score, 0 if fast else GROW)
             best = min(grid, key=grid.get)
             losses = [scored(best, seed, 1) for seed in REPORT]
             rows[kind] = {"rate": START[kind] * STEP**best,

@@ -5,6 +5,7 @@ import importlib
 import numpy as np
 import pytest
 
+from experiments import norm_halves as halves
 from llm.functions.norm import batchnorm, batchnorm_vjp, layernorm, layernorm_vjp
 from llm.grad import ops
 from llm.grad.check import check_pair, numerical_gradient
@@ -247,6 +248,33 @@ def test_batchnorm_s_dependence_on_the_batch_shrinks_as_one_over_root_b():
     for _, found, running in result.evaluated[:3]:       # on the very same windows
         assert found > running
         assert running == pytest.approx(result.running, abs=0.3)
+
+
+def test_the_two_halves_of_batchnorm_are_halves_with_right_gradients(rng):
+    x, gain, bias = rng.standard_normal((6, 4)) + 3, *rng.standard_normal((2, 4))
+    for f, f_vjp in ((halves.centred_rows, halves.centred_rows_vjp),
+                     (halves.scaled_channels, halves.scaled_channels_vjp)):
+        check_pair(f, f_vjp, x, gain, bias, rng=rng)
+    shifted = x + rng.standard_normal(4)                     # each channel by a number of its own
+    assert halves.centred_rows(shifted, gain, bias)[0] == pytest.approx(
+        halves.centred_rows(x, gain, bias)[0])
+    centred = x - x.mean(axis=0)
+    assert halves.scaled_channels(centred, gain, bias)[0] == pytest.approx(
+        batchnorm(centred, gain, bias)[0])
+    for make in (halves.CentredRows, halves.ScaledChannels):   # running like those of the batch
+        norm = make(4, momentum=1.0, dtype=np.float64)
+        trained = norm(Tensor(x), training=True).data
+        norm.var *= 5 / 6                                      # it divides by N − 1
+        assert norm(Tensor(x)).data == pytest.approx(trained)
+
+
+def test_what_all_tokens_share_is_told_from_what_they_do_not():
+    model = DeepWindow(9, 3, 4, 16, 2, np.random.default_rng(0), LayerNorm)
+    ids = np.random.default_rng(1).integers(9, size=(500, 3))
+    assert max(halves.shared(model, ids)) < 0.3
+    for layer in model.layers:
+        layer.b.data[:] = 100 * np.random.default_rng(2).standard_normal(16)
+    assert min(halves.shared(model, ids)) > 0.99
 
 
 def test_layernorm_of_numbers_whose_squares_overflow():
