@@ -102,6 +102,18 @@ def test_the_levels_end_at_the_gradients():
         assert told.timeline()[-2][2] == held
 
 
+@pytest.mark.parametrize("config", [
+    GPTConfig(V=1024, T=16, C=256, L=2, H=4, rotary=True),               # a matrix is the largest
+    GPTConfig(V=4000, T=16, C=96, L=2, H=2, rotary=True),                # the table is
+    LlamaConfig(V=900, T=16, C=96, L=2, H=2, K=1, F=1200)])
+def test_an_update_finds_the_gradients_and_no_more(config):
+    """What the last VJP held is gone, whichever parameter is the largest: within 1 % of it all."""
+    told = ledger_of(config, 1)
+    assert told.highest() == ("adamw", "update")
+    assert told.timeline()[-1][2] == told.gradients
+    assert step(config, 1)[0] == pytest.approx(told.peak(), rel=0.01)
+
+
 def test_a_ledger_adds_up():
     book = Ledger(10, 20, 10, (Event("a", "forward", 5, 9), Event("b", "forward", 3, 3),
                                Event("b", "backward", -6, 7)))
@@ -111,7 +123,7 @@ def test_a_ledger_adds_up():
 
 
 def test_what_is_not_described_is_refused():
-    for wrong in ({"rotary": False}, {"dropout": 0.1}):
+    for wrong in ({"rotary": False}, {"dropout": 0.1}, {"tied": False}):
         with pytest.raises(ValueError, match="rotary positions without dropout"):
             gpt_ledger(replace(TINY, **wrong), 1)
     with pytest.raises(ValueError, match="embedding once more"):

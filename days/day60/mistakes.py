@@ -43,8 +43,8 @@ MISTAKES = [
               "level + event.during))",
         wrong="            rows.append((event.name, event.direction, level + event.stays, "
               "level + max(event.stays, 0)))",
-        symptom="The peak is told a fifth too low. GELU and the softmax of the loss need several "
-                "arrays for an instant."),
+        symptom="The peak is told too low, by a tenth or more. GELU and the softmax of the loss "
+                "need several arrays for an instant."),
 ]
 
 EQUIVALENT = [

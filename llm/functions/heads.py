@@ -3,7 +3,7 @@
 The channels C are cut into H groups of D = C / H. Splitting and merging are changes of view: no
 arithmetic is done by them. Where tokens stand enters through a position rule (day 30), which may
 turn queries and keys, or add a bias to the scores, or do nothing, as here. Left out: heads that
-share keys and values (day 54), and attention that stores no T × T weights (day 50).
+share keys and values (day 49), and attention that stores no T × T weights (day 50).
 """
 
 import math

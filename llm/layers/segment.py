@@ -4,7 +4,7 @@
         loss = model.loss(ids, targets)      # keeps the input of each segment, and no more
         loss.backward()                      # runs each segment's forward a second time
 
-    with lower(SELECTIVE):                   # keeps all but the attention weights
+    with lower(SELECTIVE):                   # keeps neither attention weights nor turned q and k
         ...
 
 Sources: Chen et al. 2016, arXiv 1604.06174, section 4; Korthikanti et al. 2022, arXiv 2205.05198,

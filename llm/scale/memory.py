@@ -20,9 +20,9 @@ Event = namedtuple("Event", "name direction stays during")       # numbers; `dur
 class Ledger:
     """Bytes of one training step: what is there always, and the events in their order.
 
-    The last event is the optimizer's: AdamW holds three arrays of one parameter's size at once,
-    parameter after parameter, so the largest decides. Of a tied table two are told, since the
-    table's second gradient, which the level still holds, has been added to the first by then.
+    The last event is the optimizer's. AdamW holds three arrays of one parameter's size at once,
+    parameter after parameter, so the largest decides. What the last VJP held is gone by then: the
+    tied table's second gradient, which has been added to the first, and the one that arrived.
     """
 
     parameters: int
@@ -54,11 +54,13 @@ class Ledger:
 def gpt_ledger(config, B, T=None):
     """The Ledger of a GPT with rotary positions for B windows of T tokens (config.T by default).
 
-    Raises ValueError for a config with learned positions or dropout, which are not described.
+    Raises ValueError for a config with learned positions, dropout or an untied head, which are not
+    described.
     """
-    if not config.rotary or config.dropout:
-        raise ValueError("the ledger describes rotary positions without dropout; "
-                         f"got rotary={config.rotary}, dropout={config.dropout}")
+    if not config.rotary or config.dropout or not config.tied:
+        raise ValueError("the ledger describes rotary positions without dropout, and a tied head; "
+                         f"got rotary={config.rotary}, dropout={config.dropout}, "
+                         f"tied={config.tied}")
     n, C, V, L = B * (T or config.T), config.C, config.V, config.L
     a, mask = config.H * (T or config.T), (T or config.T) / FLOAT / B
     forward = [("embedding", C, C)]
@@ -82,7 +84,7 @@ def gpt_ledger(config, B, T=None):
                      ("linear", -5 * C - a, -5 * C - a, 3 * C * C + 3 * C),
                      ("layernorm", -3 * C - 1, 0, 2 * C)]
     backward += [("embedding", -3 * C, -3 * C, V * C)]
-    return ledger(gpt.count_parameters(config), n, forward, backward, max(2 * V, 12 * C) * C)
+    return ledger(gpt.count_parameters(config), n, forward, backward, max(V, 4 * C) * C, V * C, C)
 
 
 def segmented_peak(config, B, size):
@@ -132,7 +134,7 @@ def llama_ledger(config, B, T=None):
                      [("spread", -6 * C - a, -6 * C - a, 0), ("linear", C, C, C * w)])
         backward += [("rmsnorm", -w - 1, 2 * C - w, C)]
     backward += [("embedding", -3 * C, -3 * C, V * C)]
-    return ledger(llama.count_parameters(config), n, forward, backward, max(2 * V, 3 * F) * C)
+    return ledger(llama.count_parameters(config), n, forward, backward, max(V, F) * C, V * C, C)
 
 
 def attending(C, a, mask):
@@ -147,11 +149,16 @@ def attending_back(C, a, H):
     return max(2 * C + 2 * a, 10 * C if H > 1 else 7 * C)
 
 
-def ledger(N, n, forward, backward, update):
-    """Numbers a token, and numbers of parameters' gradients, become bytes."""
+def ledger(N, n, forward, backward, largest, table, C):
+    """Numbers a token, and numbers of parameters' gradients, become bytes.
+
+    largest: numbers of the largest parameter; table: of the tied one, whose second gradient is gone
+    when the optimizer begins, as are the C numbers a token that arrived and one of the last norm.
+    """
     events = [Event(name, "forward", FLOAT * n * stays, FLOAT * n * during)
               for name, stays, during in forward]
     events += [Event(name, "backward", FLOAT * (n * stays + made), FLOAT * (n * during + made))
                for name, stays, during, made in backward]
-    events.append(Event("adamw", "update", 0, FLOAT * update))
+    gone = table + n * (C + 1)
+    events.append(Event("adamw", "update", -FLOAT * gone, FLOAT * (3 * largest - gone)))
     return Ledger(FLOAT * N, 2 * FLOAT * N, FLOAT * N, tuple(events))
