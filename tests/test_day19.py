@@ -35,6 +35,14 @@ def test_the_hand_example_of_a_schedule():
         [0.5, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0])
 
 
+def test_unless_told_the_warmup_takes_100_steps_and_the_decay_the_last_fifth():
+    for schedule, at_900 in ((WarmupCosine(1.0), 0.5 * (1 - math.cos(math.pi / 9))),
+                             (WarmupStableDecay(1.0), 0.5)):
+        assert [schedule(step, 1000) for step in (1, 99, 100, 900, 1000)] == pytest.approx(
+            [0.01, 0.99, 1, at_900, 0])
+    assert WarmupStableDecay(1.0)(800, 1000) == 1
+
+
 def test_the_hand_example_of_clipping():
     a, b = np.array([3.0]), np.array([4.0])
     assert clip_gradients([a, b], 1.0) == 5.0
@@ -310,6 +318,24 @@ def test_every_gradient_of_the_deep_model_equals_finite_differences():
         model(np.zeros((6, 3), int))
     with pytest.raises(ValueError, match="layers 0"):
         DeepWindow(5, 2, 3, 4, 0, rng)
+
+
+def test_a_window_alone_gives_the_logits_that_it_has_among_others():
+    model = DeepWindow(7, 3, 4, 5, 2, np.random.default_rng(0), dtype=np.float64)
+    ids = np.random.default_rng(1).integers(7, size=(2, 4, 3))
+    np.testing.assert_allclose(model(ids[1, 2]).data, model(ids).data[1, 2], rtol=1e-12)
+    with pytest.raises(ValueError, match=r"ids \(\) must end in T = 3"):
+        model(np.array(3))
+
+
+def test_a_norm_stands_before_each_activation_and_is_told_the_options():
+    doubled = lambda channels: lambda h, **options: h * (channels * options["share"])
+    ids = np.random.default_rng(1).integers(7, size=(6, 3))
+    with_norm, plain = (DeepWindow(7, 3, 4, 5, 2, np.random.default_rng(0), norm, dtype=np.float64)
+                        for norm in (doubled, None))
+    for layer in plain.layers:
+        layer.w.data *= 5 * 0.4
+    np.testing.assert_allclose(with_norm(ids, share=0.4).data, plain(ids).data, rtol=1e-12)
 
 
 def test_the_range_run_finds_a_rate_and_clipping_bounds_the_harm_of_bad_batches():

@@ -58,6 +58,9 @@ MISTAKES = [
 ]
 
 EQUIVALENT = [
+    ("llm/train/adam.py",
+     "g = g.astype(v.dtype, copy=True)" + 12 * " " + "# float16's squares would end at 65,504",
+     "the gradient is only read here, so a copy of it costs time and nothing else"),
     ("llm/train/muon.py", "if (math.sqrt(r) / narrow) <= (low):",
      "a dip exactly at the band's edge: no two bounds give it to the last digit"),
     ("llm/train/muon.py",

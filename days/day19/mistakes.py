@@ -42,3 +42,11 @@ MISTAKES = [
         wrong="if not norm <= limit:",
         symptom="One bad number in one gradient, and after that step every parameter is NaN."),
 ]
+
+EQUIVALENT = [
+    ("llm/train/schedule.py", "if (step) <= (self.warmup):",
+     "at the last step of the warmup both formulas give the peak"),
+    ("llm/train/schedule.py",
+     "weight = memory * weight + (2 - memory)" + 14 * " " + "# the weights so far add up to this",
+     "it divides all averages by one and the same factor more, and only the lowest is asked for"),
+]
