@@ -43,3 +43,8 @@ MISTAKES = [
         symptom="The running mean jumps with each batch, and evaluation is as noisy as the last "
                 "one was odd."),
 ]
+
+EQUIVALENT = [
+    ("llm/functions/norm.py", "if np.isfinite(square).all():",
+     "where all squares are finite, the lines after it divide by 1 and give the same numbers"),
+]
