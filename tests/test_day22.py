@@ -2,7 +2,9 @@
 
 import contextlib
 import functools
+import itertools
 import math
+import types
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from llm.layers.recurrent import GRU, RNN
 from llm.layers.recurrent import gru as primitive
 from llm.models.gru import RecurrentLM, log_probabilities
 from llm.models.ngram import NGram
-from llm.train import fast_gru
+from llm.train import fast_gru, recurrent
 from llm.train.adam import AdamW
 from llm.train.recurrent import streams, train
 from llm.train.schedule import Constant
@@ -326,6 +328,8 @@ def test_streams_go_on_where_they_stopped_and_every_target_is_the_next_token():
     assert all((t == i + 1).all() and i.shape == (2, 3) for i, t, _ in got)
     i, t, _ = next(streams(np.arange(7), 2, 3))
     assert i.tolist() == [[0, 1, 2], [3, 4, 5]] and t[1].tolist() == [4, 5, 6]
+    one_token = streams(np.arange(5), 2, 1)
+    assert [next(one_token)[0].tolist() for _ in range(3)] == [[[0], [2]], [[1], [3]], [[0], [2]]]
     for bad in ((np.arange(6), 2, 3), (ids, 0, 3), (ids, 2, 0), (ids, -1, 3)):
         with pytest.raises(ValueError, match=f"{len(bad[0])} tokens gives no {bad[1]} streams"):
             next(streams(*bad))
@@ -350,6 +354,16 @@ def test_training_carries_states_clips_and_forgets_at_a_fresh_text(rng):
     moved = math.sqrt(sum(((model.state_dict()[k] - before[k]) ** 2).sum() for k in before))
     assert 0 < moved <= 4 * .5e-3 * 1.01
     assert train(model, streams(ids, 1, 13), None, None, seconds=-1) == []
+
+
+def test_a_run_limited_by_time_ends_at_its_time_and_tells_how_many_steps_it_expects(
+        rng, monkeypatch):
+    clock, seen, model = itertools.count(1000, 2), [], model_of(rng)
+    monkeypatch.setattr(recurrent, "time", types.SimpleNamespace(perf_counter=clock.__next__))
+    losses = train(model, streams(rng.integers(11, size=40), 1, 13),
+                   SGD(model.named_parameters()), Constant(.1), seconds=7,
+                   watch=lambda step, total, _: seen.append((step, total)))
+    assert len(losses) == 3 and seen == [(1, 3), (2, 3), (3, 3)]     # begun after 2, 4 and 6 s
 
 
 def test_the_clip_is_one_unless_told(rng):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from days.day24.run import measure
+from llm.tokens import bpe
 from llm.tokens.bpe import BPE, VocabularyError, best_pair, count_pairs, merge, to_bytes
 
 TEXTS = ["", "a", "aaaa", "Hello, world!\r\n\r\nbye", "naïve café", "中文字符 한글", "👍🏽 🇩🇪",
@@ -158,6 +159,26 @@ def test_a_missing_file_and_one_that_asks_for_terabytes_are_refused(tmp_path):
     path.write_text(json.dumps({"merges": doubling}))
     with pytest.raises(VocabularyError, match="more than 268,435,456 bytes"):
         BPE.load(path)
+
+
+def test_merges_whose_pieces_just_fit_are_taken_and_one_byte_less_is_too_little(monkeypatch):
+    merges = [[97, 97], [256, 97], [256, 256]]                       # pieces of 2, 3 and 4 bytes
+    monkeypatch.setattr(bpe, "MOST", 9)
+    bpe.check_size(merges)
+    monkeypatch.setattr(bpe, "MOST", 8)
+    with pytest.raises(ValueError, match="more than 8 bytes"):
+        bpe.check_size(merges)
+
+
+def test_the_byte_0_can_be_merged_on_either_side(tmp_path):
+    tokenizer = BPE([(97, 0), (0, 97)])
+    tokenizer.save(tmp_path / "bpe.json")
+    for one in (tokenizer, BPE.load(tmp_path / "bpe.json")):
+        assert one.pieces[256:] == [b"a\0", b"\0a"]
+        assert one.encode("a\0\0a").tolist() == [256, 257]
+    for pair in ((-1, 97), (97, -1), (256, 97)):
+        with pytest.raises(ValueError, match="merge number 0 joins"):
+            BPE([pair])
 
 
 def test_the_cure_for_halves_of_a_character_works():
