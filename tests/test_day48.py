@@ -160,6 +160,13 @@ def test_no_finite_row_overflows_in_float32(f, row):
         assert grad.dtype == np.float32 and np.isfinite(grad).all()
 
 
+@pytest.mark.parametrize("f", [gated.rmsnorm, kernels.rmsnorm], ids=["numpy", "kernel"])
+def test_a_large_eps_counts_where_the_squares_overflow(f):
+    x = np.array([[HUGE, -HUGE]], np.float32)
+    out, _ = f(x, np.ones(2, np.float32), eps=3e37)              # a tenth of the mean square
+    np.testing.assert_allclose(out, plain_rmsnorm(x, 1, 3e37), rtol=2e-6)
+
+
 def test_float64_rows_whose_squares_overflow():
     x = np.array([[1e200, -1e200], [1e-200, 0]])
     with np.errstate(over="raise"):

@@ -28,7 +28,7 @@ def inverse_rms(row, eps):
     wide = 0.0                                                   # (1e38)² fits in float64
     for j in range(row.size):
         wide += np.float64(row[j]) * np.float64(row[j])
-    return np.float32(1 / np.sqrt(wide / row.size))
+    return np.float32(1 / np.sqrt(wide / row.size + eps))
 
 
 @njit(fastmath=SUMS, parallel=True, error_model="numpy", cache=True)
