@@ -190,6 +190,11 @@ def test_masks_and_biases_that_do_not_fit_are_named():
         attention(q, k, v, np.zeros((3, 4)))
     with pytest.raises(ValueError, match="a query sees no key"):
         attention(q, k, v, np.zeros((3, 4), bool))
+    with pytest.raises(ValueError, match="a query sees no key"):
+        attention(q, k, v, np.arange(3)[:, None] != np.full(4, 1))
+    out = attention(q, k, v, np.full((3, 1), True) & (np.arange(4) != 2))[0]
+    rest = np.array([0, 1, 3])                           # a key that nobody sees is no error
+    assert out == pytest.approx(attention(q, k[rest], v[rest])[0])
 
 
 def test_a_window_scores_root_v_over_width_for_each_character_that_agrees():

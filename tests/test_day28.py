@@ -99,11 +99,11 @@ def test_never_visiting_the_future_gives_the_same_as_hiding_it(block, dtype, tol
 
 def test_a_future_that_overflowed_reaches_the_past_only_where_it_is_visited():
     q, k, v = random_qkv(7, 6, 4)
-    expected = causal_attention(q, k, v)[0][:4]
-    v[4:] = np.inf
-    assert causal_attention_rows(q, k, v)[:4] == pytest.approx(expected, rel=1e-12)
+    expected = causal_attention(q, k, v)[0][:3]
+    v[3:] = np.inf
+    assert causal_attention_rows(q, k, v)[:3] == pytest.approx(expected, rel=1e-12)
     with np.errstate(invalid="ignore"):
-        assert np.isnan(causal_attention(q, k, v)[0][:4]).all()     # 0 · ∞: a known limit
+        assert np.isnan(causal_attention(q, k, v)[0][:3]).all()     # 0 · ∞: a known limit
 
 
 def test_the_backward_equals_finite_differences():
@@ -182,6 +182,8 @@ def test_misaligned_shapes_are_named(way):
         way(x[:3], x, x)
     with pytest.raises(ValueError, match=r"q \(0, 4\), k \(0, 4\), v \(0, 4\).*Tk ≥ 1"):
         way(x[:0], x[:0], x[:0])
+    with pytest.raises(ValueError, match=r"q \(5, 4\), k \(5, 3\), v \(5, 4\)"):
+        way(x, x[:, :3], x)
     with pytest.raises(ValueError, match=r"q \(4,\), k \(4,\), v \(4,\)"):
         way(x[0], x[0], x[0])
 

@@ -273,9 +273,10 @@ def test_heads_that_do_not_divide_are_refused(rng):
         MultiHeadAttention(8, 3, rng)
     with pytest.raises(ValueError, match="0 heads"):
         MultiHeadAttention(8, 0, rng)
-    for shape in [(2, 5, 8), (5, 12)]:
-        with pytest.raises(ValueError, match=rf"{shape[-1]}\) with 2 heads: wanted \(B, T, 3"):
-            multi_head(np.zeros(shape), H=2)
+    for shape in [(2, 5, 8), (2, 5, 9), (2, 6, 15), (5, 12)]:
+        for way in (multi_head, multi_head_both_ways):
+            with pytest.raises(ValueError, match=rf"{shape[-1]}\) with 2 heads: wanted \(B, T, 3"):
+                way(np.zeros(shape), H=2)
 
 
 def test_the_layer_is_a_sum_over_heads_of_matrices_of_rank_d(rng):

@@ -190,6 +190,10 @@ def test_stretched_hands_by_hand():
     # of 1,024 tokens hand 0 makes 163 turns, hand 1 makes 16, hand 2 makes 1.6, hand 3 makes 0.16
     assert by_parts(8, 4, 1024) == pytest.approx([1, 0.1 * (2 / 3 + 1 / 12), 0.01 * (1 / 3 + 1 / 6),
                                                   0.00025])
+    # with base 10 and 712 tokens the line would end at 9; it ends at D - 1 = 7, as it is published
+    kept = 1 - np.array([0, 0, 0, 1 / 5]) * 3 / 4
+    assert by_parts(8, 4, 712, base=10) == pytest.approx(usual_speed(8, 10) * kept)
+    assert by_base(4, 9) == pytest.approx([1, 1 / 900])
     assert yarn_scale(1) == 1 and yarn_scale(np.e) == pytest.approx(1.1)
     share = (1.0186 - 1) / 3
     turns = usual_speed(4, 625)[1] * 160 / (2 * np.pi)                  # 1.0186 turns

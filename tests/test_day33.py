@@ -163,6 +163,8 @@ def test_dropout_needs_an_rng_and_leaves_the_stream(rng):
     assert (block(x, rng).data != still).any()
     assert (block(x, np.random.default_rng(1)).data
             == block(x, np.random.default_rng(1)).data).all()
+    unless_told = Block(block.mix.norm, block.mix.inner, block.think.norm, block.think.inner)
+    assert (unless_told(x, rng).data == still).all()
 
 
 def test_both_branches_are_dropped_each_by_its_own_draw(rng):

@@ -44,3 +44,8 @@ MISTAKES = [
         wrong="",
         symptom="Gradients of q and k point the right way but are √D times too long."),
 ]
+
+EQUIVALENT = [
+    ("llm/functions/attention.py", "fits = np.broadcast_shapes(shape, array.shape) == shape",
+     "two shapes stretch to the same shape in either order"),
+]

@@ -41,6 +41,9 @@ MISTAKES = [
 ]
 
 EQUIVALENT = [
+    ("llm/functions/heads.py",
+     "parts = rule.turn_vjp(dscores @ k), rule.turn_vjp(dscores.swapaxes(-2, -1) @ q), dv",
+     "exchanging two axes does not depend on which is named first"),
     ("llm/functions/heads.py", "none = np.zeros((0, 1), np.float32)",
      "tables without rows say that nothing is turned, whatever their width"),
 ]

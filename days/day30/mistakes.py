@@ -31,3 +31,9 @@ MISTAKES = [
         symptom="Training on full windows is perfect. But a short prompt is read as if it stood at "
                 "the end of a window whose beginning is missing."),
 ]
+
+EQUIVALENT = [
+    ("llm/layers/positions.py",
+     "return -self.slopes[:, None, None] * np.maximum(0, distance)" + 6 * " " + "# (H, T, T)",
+     "of two numbers the larger is the same in either order"),
+]

@@ -38,3 +38,8 @@ MISTAKES = [
         symptom="Short texts are fine; thousands of tokens into a text, scores of the same two "
                 "tokens differ in the fourth digit from those at its start."),
 ]
+
+EQUIVALENT = [
+    ("llm/layers/stretch.py", "ramp = (np.arange(D // 2) - low) / max(1e-3, high - low)",
+     "of two numbers the larger is the same in either order"),
+]

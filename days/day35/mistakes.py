@@ -44,3 +44,10 @@ MISTAKES = [
                 "one is gone and the new one is half written.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/train/loop.py", "scale(p.grad, share / max(1, weight))",
+     "of two numbers the larger is the same in either order"),
+    ("llm/train/loop.py", "return max(step, steps)",
+     "of two numbers the larger is the same in either order"),
+]

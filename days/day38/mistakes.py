@@ -49,3 +49,10 @@ MISTAKES = [
         symptom="Every operand is a little too small in size, and sums of products lean to zero.",
     ),
 ]
+
+EQUIVALENT = [
+    ("llm/kernels/half_tiles.py", "for j in range(left, min(panels, left + ACROSS)):",
+     "of two numbers the smaller is the same in either order"),
+    ("llm/kernels/tiles.py", "n = min(D - d, LANES)",
+     "of two numbers the smaller is the same in either order"),
+]
