@@ -12,7 +12,7 @@ first half of the held-out text; fresh seeds scored on the second half, and comp
 Then the change ΔW of the matrices that were trained in full is cut to its r largest singular values
 and scored again; beside it stand the singular values of random matrices of the same shape.
 
-One thread takes about two minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1). Finished runs are
+One thread takes six minutes (OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1). Finished runs are
 kept in DIR/lora.json: stop with Ctrl-C and call again to go on.
 """
 
@@ -70,8 +70,8 @@ class Plan:
     scale: float = 2.0                   # of the adapters at rank AGREE, for both kinds
     first_rates: tuple = (0.010125, 0.0151875, 0.0227812)   # the grid grows from here
     factor: float = 1.5                  # between neighbours
-    choose: tuple = (0,)                 # seeds on the grid
-    report: tuple = (10, 11, 12)         # fresh seeds at the best rate
+    choose: tuple = (0, 1, 2)            # seeds on the grid
+    report: tuple = tuple(range(10, 16)) # fresh seeds at the best rate
 
     @classmethod
     def tiny(cls):
