@@ -39,7 +39,7 @@ def gae(rewards, values, done, gamma=1.0, lam=0.95):
 
     δ_t = r_t + γ·V_{t+1} − V_t and A_t = δ_t + γλ·A_{t+1}; where done[t], nothing that comes later
     counts, neither V_{t+1} nor A_{t+1}. values[t]: what V expects before token t is chosen. Behind
-    the last column there is nothing. 6 FLOPs a token.
+    the last column there is nothing. 7 FLOPs a token.
     Raises ValueError on shapes that differ, and on γ or λ outside [0, 1].
     Source: Schulman et al. (2016), eq. 16; (2017), eq. 11 and 12.
     """

@@ -28,7 +28,7 @@ def k3(logps, reference):
 class AdaptiveKL:
     """The KL coefficient β, turned up where the KL is above `target` and down where it is below.
 
-    beta: nats of reward for a nat of KL. target: nats an answer. gain: K_β; 0 holds β fixed.
+    beta: score that a nat of KL costs. target: nats an answer. gain: K_β; 0 holds β fixed.
     limit: of the relative error, so that one round changes β by a factor of 1 ± gain·limit.
     Raises ValueError for β below 0, a target that is not above 0, a gain below 0, or a limit that
     is not above 0, and for gain·limit ≥ 1, with which β could reach 0 or less.
