@@ -378,6 +378,20 @@ def test_a_failed_save_leaves_the_old_snapshot(tmp_path, monkeypatch):
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_an_interrupt_just_after_the_old_one_was_replaced_is_told_as_what_it_is(
+        tmp_path, monkeypatch):
+    rename = os.replace
+
+    def interrupted(*paths):
+        rename(*paths)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        snapshot_of(tmp_path / "a.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.npz"]
+
+
 def test_a_snapshot_may_be_read_by_others_and_leaves_no_part(tmp_path):
     snapshot_of(tmp_path / "a.npz")
     assert (tmp_path / "a.npz").stat().st_mode & 0o777 == 0o644

@@ -51,3 +51,8 @@ MISTAKES = [
         symptom="A file read in blocks gives other ids than the same text at once, about once in "
                 "a megabyte of indented or blank lines."),
 ]
+
+EQUIVALENT = [
+    ("llm/tokens/engine/encoder.py", "if False:" + 17 * " " + "# the common case, without a search",
+     "the search that follows finds the same end for a single text"),
+]
