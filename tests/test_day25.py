@@ -230,6 +230,24 @@ def test_two_words_with_one_hash_have_two_slots():
     assert table.slots[words.slot_of(data, 2, 4, h + (1 << 40), *state)] == 0
 
 
+def test_the_fourth_byte_of_a_letter_decides_its_class():
+    word = "a\U000102C0b"                   # a Carian letter; \U000102F0 is a number
+    assert split(word, "gpt2") == [word]
+    assert split("a\U000102F0b", "gpt2") == ["a", "\U000102F0", "b"]
+
+
+def test_words_keep_their_numbers_when_the_table_has_grown():
+    known = [f"{n:x}".encode() for n in range(40_000)]           # many share a slot
+    data, table = np.frombuffer(b"".join(known), dtype=np.uint8), words.Words()
+    ends = np.cumsum([*map(len, known)])
+    half = len(known) // 2
+    first = table.add(data, 0, ends[:half])
+    slots = len(table.slots)
+    table.add(data, int(ends[half - 1]), ends[half:])
+    assert len(table.slots) > slots                              # entered anew
+    assert table.add(data, 0, ends[:half]).tolist() == first.tolist() and table.n == len(known)
+
+
 def test_the_short_cut_for_ascii_letters_stops_before_other_letters():
     for rule in ("gpt2", "smollm", "cl100k"):
         tail = ["\u0301y"] if rule == "cl100k" else ["\u0301", "y"]

