@@ -70,6 +70,11 @@ LONG_FORGETS = replace(LONG, why="as `long`, with a memory that is emptied at th
                        "dropped",
                        memory=(2, 3, 4, 5), memory_floor=0.3, forget=True, dropout=0.1,
                        day35=False)
+LONG_DROPS = replace(LONG_FORGETS, why="as `long-forgets`, with a fifth of each branch dropped and "
+                     "three earlier tokens: its training loss is still far below the held-out one",
+                     dropout=0.2, earlier=3)
+LONG_LIGHT = replace(LONG_FORGETS, why="as `long-forgets`, with a twentieth of each branch dropped",
+                     dropout=0.05)
 PAIRS_64 = replace(PAIRS, why="as `pairs`, with 16 windows of 64 tokens, and fewer steps, so that "
                    "as many tokens are read", T=64)
 COUNTS = Recipe("the network learns what counting leaves over: its logits are added to the log p "
@@ -93,6 +98,8 @@ RECIPES = {
     "earlier-keeps": KEEPS,
     "long": LONG,
     "long-forgets": LONG_FORGETS,
+    "long-drops": LONG_DROPS,
+    "long-light": LONG_LIGHT,
     "counting": Recipe("counting alone, the Kneser–Ney 4-gram over 1,024 byte pairs that the "
                        "recipes with counts start from", goal="B", counts=4, parts=16,
                        network=False),
