@@ -106,7 +106,7 @@ def show(r):
     print_table([["loop, from the cache", "ns a number", "gather instructions"]] + [
         [name, f"{ns:.2f}", "yes" if r.gathers[name] else "no"] for name, ns in r.loops.items()])
     print_table([["every k-th", "bytes apart", "additions", "ms", "time", "ns an addition"]] + [
-        [k, gap, f"1/{k}" if k > 1 else "all", f"{ms:.1f}", f"{share:.0%}", f"{ns:.2f}"]
+        [k, gap, f"1/{k}" if k > 1 else "all", f"{ms:.1f}", f"{100 * share:.0f} %", f"{ns:.2f}"]
         for k, gap, ms, ns, share in r.sweep], f"{r.sweep_bytes / 2**20:.0f} MiB, one pass")
 
 
@@ -131,7 +131,8 @@ def draw(r, path):
     ax.set_yticks([1, .5, .25, .1, .05, .02], ["100 %", "50 %", "25 %", "10 %", "5 %", "2 %"])
     ax.set(xlabel="bytes from one number that is added to the next (4: each number)",
            ylabel="time of the pass (adding all: 100 %)", xlim=(3.6, 1300), ylim=(.01, 2.5),
-           title=f"Adding only every 16th number takes {r.flat:.0%} of the time of adding all:\n"
+           title=f"Adding only every 16th number takes {100 * r.flat:.0f} % of the time of adding "
+                 "all:\n"
                  "skipping numbers saves no time while every line of 64 bytes is still touched")
     save(fig, path)
 

@@ -120,7 +120,7 @@ def title(result):
     """The finding, from the numbers."""
     less = result.chance / np.mean(result.shares)
     rms, ln = result.times[1][4], result.times[2][4]
-    close = "as long as" if abs(rms / ln - 1) < .1 else f"{rms / ln:.2f} times as long as"
+    close = "about as long as" if abs(rms / ln - 1) < .2 else f"{rms / ln:.2f} times as long as"
     return (f"LayerNorm subtracts a part {less:.0f} times smaller than that of a random direction;"
             f"\nfrom memory, RMSNorm's forward takes {close} LayerNorm's")
 
